@@ -1,0 +1,170 @@
+//! The engine's settings, checked.
+//!
+//! Made by `config` from the file of the administrator, or by [`Policy::default`]; nothing here is read from
+//! anywhere. Every number has its reason beside it.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// All settings of an [`Engine`](super::Engine).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Public ports for media. Below `ip_local_port_range`, above services.
+    pub ports: RangeInclusive<u16>,
+    /// How long a released public port stays closed: conntrack's longest UDP timeouts are 30 s and 120 s, and the far
+    /// end's media stops within seconds of the BYE, so 64 s (2 × timer B) leaves no stray entry.
+    pub quarantine: Duration,
+    /// Life of what was opened for a request that nobody answers (RFC 3261 timer B).
+    pub half_open: Duration,
+    /// Kernel lifetime of what was opened for an answered call; renewed at half of it.
+    pub pinhole_lifetime: Duration,
+    /// A call without signalling and without media for so long is over.
+    pub media_inactivity: Duration,
+    /// Who may send media to an open endpoint.
+    pub media_source: MediaSource,
+    /// How media between two phones behind the same NAT goes.
+    pub media_local: MediaLocal,
+    /// Inside ports that never get a pinhole, beside all below 1024 (S9).
+    pub denied_ports: Vec<RangeInclusive<u16>>,
+    /// Other inside hosts that a message may speak for, beside its sender (S8): a PBX with a media relay of its own.
+    pub inside_hosts: Vec<Prefix>,
+    /// If not empty: only messages to and from these servers are touched (S6).
+    pub servers: Vec<Prefix>,
+    /// What happens to a message when a kernel command fails.
+    pub on_failure: OnFailure,
+    /// How large each table may become.
+    pub limits: Limits,
+    /// Seeds the hashes of all tables, so that nobody can choose colliding keys.
+    pub seed: [u64; 2],
+}
+
+/// Who may send media to an open endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MediaSource {
+    /// The addresses that the far end's SDP names.
+    Negotiated,
+    /// Everybody, for as long as the call lives.
+    Any,
+}
+
+/// How media between two phones behind the same NAT goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MediaLocal {
+    /// Directly, when both came in by the same interface.
+    Direct,
+    /// Always by the router.
+    Hairpin,
+}
+
+/// What happens to a message when a kernel command fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// It passes untouched.
+    Pass,
+    /// It is dropped; SIP over UDP repeats it.
+    Drop,
+}
+
+/// How large each table may become, in entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Signalling flows.
+    pub flows: usize,
+    /// Transactions in progress.
+    pub transactions: usize,
+    /// Calls.
+    pub calls: usize,
+    /// Registrations.
+    pub registrations: usize,
+    /// Media bindings.
+    pub bindings: usize,
+    /// Media bindings of one inside host.
+    pub bindings_per_host: usize,
+    /// Pinholes that one inside host may open in a minute.
+    pub openings_per_minute: u32,
+    /// Packets that wait for the kernel at one time.
+    pub parked: usize,
+}
+
+/// An address block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    /// Any address of the block.
+    pub address: IpAddr,
+    /// Leading bits that count: at most 32 for IPv4, 128 for IPv6.
+    pub bits: u8,
+}
+
+impl Prefix {
+    /// Whether `address` lies in the block. Families never match each other.
+    pub fn contains(self, address: IpAddr) -> bool {
+        match (self.address, address) {
+            (IpAddr::V4(block), IpAddr::V4(it)) => {
+                let shift = 32u32.saturating_sub(u32::from(self.bits));
+                (block.to_bits() ^ it.to_bits()).checked_shr(shift).unwrap_or(0) == 0
+            }
+            (IpAddr::V6(block), IpAddr::V6(it)) => {
+                let shift = 128u32.saturating_sub(u32::from(self.bits));
+                (block.to_bits() ^ it.to_bits()).checked_shr(shift).unwrap_or(0) == 0
+            }
+            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            ports: 16384..=32767,
+            quarantine: Duration::from_secs(64),
+            half_open: Duration::from_secs(32),
+            pinhole_lifetime: Duration::from_secs(3600),
+            media_inactivity: Duration::from_secs(900),
+            media_source: MediaSource::Negotiated,
+            media_local: MediaLocal::Direct,
+            denied_ports: DENIED_PORTS.to_vec(),
+            inside_hosts: Vec::new(),
+            servers: Vec::new(),
+            on_failure: OnFailure::Pass,
+            limits: Limits::default(),
+            seed: [0x5349_5020_414c_4720, 0x646f_206e_6f20_6861],
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            flows: 131_072,
+            transactions: 131_072,
+            calls: 32_768,
+            registrations: 131_072,
+            bindings: 65_536,
+            bindings_per_host: 4096,
+            openings_per_minute: 12_000,
+            parked: 1024,
+        }
+    }
+}
+
+/// Services above port 1023 that must not be reachable by a pinhole: RADIUS, SSDP, NFS, SIP, databases, RDP, WS-Discovery,
+/// mDNS, IPsec NAT-T, memcached and their like.
+const DENIED_PORTS: &[RangeInclusive<u16>] = &[
+    1433..=1434,
+    1701..=1701,
+    1723..=1723,
+    1812..=1813,
+    1900..=1900,
+    2049..=2049,
+    3306..=3306,
+    3389..=3389,
+    3702..=3702,
+    4500..=4500,
+    5060..=5061,
+    5353..=5353,
+    5432..=5432,
+    6379..=6379,
+    11211..=11211,
+    27017..=27017,
+];

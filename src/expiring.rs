@@ -1,0 +1,194 @@
+//! A map whose entries die.
+//!
+//! Every table of the engine is one of these: it has a limit, each entry has a deadline, and there is one rule for
+//! what goes first. It reads no clock: time is always an argument, and time that runs backwards only makes entries
+//! live longer. It does not say what to do with an entry that expired: [`ExpiringMap::pop_expired`] hands it back.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::hash::{BuildHasher, Hash};
+use std::time::Instant;
+
+use hashbrown::HashMap;
+
+/// A bounded map with a deadline for each entry.
+#[derive(Debug)]
+pub struct ExpiringMap<K, V, S> {
+    entries: HashMap<K, Entry<V>, S>,
+    /// At least one item for each entry, due no later than the entry itself; items whose `armed` differs are stale.
+    due: BinaryHeap<Reverse<(Instant, K)>>,
+    limit: usize,
+}
+
+#[derive(Debug)]
+struct Entry<V> {
+    value: V,
+    deadline: Instant,
+    /// The time under which this entry stands in `due`.
+    armed: Instant,
+}
+
+impl<K: Copy + Ord + Hash, V, S: BuildHasher> ExpiringMap<K, V, S> {
+    /// An empty map that never holds more than `limit` entries.
+    pub fn new(limit: usize, hasher: S) -> Self {
+        Self { entries: HashMap::with_hasher(hasher), due: BinaryHeap::new(), limit }
+    }
+
+    /// Puts `value` under `key` until `deadline`; the old value of the key comes back.
+    ///
+    /// # Errors
+    /// The value itself, if the map is full and the key is new.
+    pub fn insert(&mut self, key: K, value: V, deadline: Instant) -> Result<Option<V>, V> {
+        if self.is_full() && !self.entries.contains_key(&key) {
+            return Err(value);
+        }
+        self.due.push(Reverse((deadline, key)));
+        let entry = Entry { value, deadline, armed: deadline };
+        let old = self.entries.insert(key, entry).map(|old| old.value);
+        self.sweep_stale();
+        Ok(old)
+    }
+
+    /// The value under `key`, expired or not.
+    pub fn get(&self, key: &K) -> Option<&V> {
+        self.entries.get(key).map(|entry| &entry.value)
+    }
+
+    /// The value under `key`, to be changed.
+    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.entries.get_mut(key).map(|entry| &mut entry.value)
+    }
+
+    /// When `key` expires.
+    pub fn deadline(&self, key: &K) -> Option<Instant> {
+        self.entries.get(key).map(|entry| entry.deadline)
+    }
+
+    /// Moves the deadline of `key`, forth or back. Later is free; earlier costs a heap item.
+    pub fn set_deadline(&mut self, key: &K, deadline: Instant) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        entry.deadline = deadline;
+        if deadline < entry.armed {
+            entry.armed = deadline;
+            self.due.push(Reverse((deadline, *key)));
+            self.sweep_stale();
+        }
+    }
+
+    /// Takes `key` out.
+    pub fn remove(&mut self, key: &K) -> Option<V> {
+        let removed = self.entries.remove(key).map(|entry| entry.value);
+        self.sweep_stale();
+        removed
+    }
+
+    /// Takes out one entry whose deadline is not after `now`; the earliest first.
+    pub fn pop_expired(&mut self, now: Instant) -> Option<(K, V)> {
+        while let Some(&Reverse((due, key))) = self.due.peek() {
+            if due > now {
+                return None;
+            }
+            self.due.pop();
+            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            if entry.armed != due {
+                continue;
+            }
+            if entry.deadline > now {
+                entry.armed = entry.deadline;
+                self.due.push(Reverse((entry.deadline, key)));
+                continue;
+            }
+            return self.entries.remove(&key).map(|entry| (key, entry.value));
+        }
+        None
+    }
+
+    /// A time at which [`ExpiringMap::pop_expired`] is worth a call; never after the earliest deadline.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.due.peek().map(|Reverse((due, _))| *due)
+    }
+
+    /// Number of entries.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Whether a new key would be refused.
+    pub fn is_full(&self) -> bool {
+        self.entries.len() >= self.limit
+    }
+
+    /// All entries, in no order that means anything.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.entries.iter().map(|(key, entry)| (key, &entry.value))
+    }
+
+    /// Removed and re-armed entries leave stale heap items; they may not outnumber the entries by much.
+    fn sweep_stale(&mut self) {
+        if self.due.len() > 2 * self.entries.len() + 64 {
+            self.due = self.entries.iter().map(|(key, entry)| Reverse((entry.armed, *key))).collect();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use foldhash::fast::FixedState;
+    use std::time::Duration;
+
+    fn map(limit: usize) -> (ExpiringMap<u32, &'static str, FixedState>, Instant) {
+        (ExpiringMap::new(limit, FixedState::default()), Instant::now())
+    }
+
+    #[test]
+    fn entries_expire_in_the_order_of_their_deadlines() {
+        let (mut map, t) = map(9);
+        let s = |n| t + Duration::from_secs(n);
+        map.insert(1, "late", s(9)).unwrap();
+        map.insert(2, "early", s(3)).unwrap();
+        map.insert(3, "moved later", s(1)).unwrap();
+        map.set_deadline(&3, s(5));
+        map.insert(4, "moved earlier", s(8)).unwrap();
+        map.set_deadline(&4, s(2));
+        assert_eq!(map.pop_expired(s(1)), None);
+        assert_eq!(map.pop_expired(s(7)), Some((4, "moved earlier")));
+        assert_eq!(map.pop_expired(s(7)), Some((2, "early")));
+        assert_eq!(map.pop_expired(s(7)), Some((3, "moved later")));
+        assert_eq!(map.pop_expired(s(7)), None);
+        assert_eq!(map.poll_timeout(), Some(s(9)));
+    }
+
+    #[test]
+    fn a_full_map_refuses_new_keys_and_takes_old_ones() {
+        let (mut map, t) = map(1);
+        assert_eq!(map.insert(1, "a", t), Ok(None));
+        assert_eq!(map.insert(2, "b", t), Err("b"));
+        assert_eq!(map.insert(1, "c", t), Ok(Some("a")));
+        assert_eq!((map.len(), map.is_full()), (1, true));
+    }
+
+    #[test]
+    fn a_replaced_entry_does_not_die_with_its_old_deadline() {
+        let (mut map, t) = map(9);
+        map.insert(1, "old", t).unwrap();
+        map.insert(1, "new", t + Duration::from_secs(5)).unwrap();
+        assert_eq!(map.pop_expired(t + Duration::from_secs(1)), None);
+        assert_eq!(map.get(&1), Some(&"new"));
+    }
+
+    #[test]
+    fn stale_heap_items_are_bounded() {
+        let (mut map, t) = map(10);
+        for n in 0..10_000 {
+            map.insert(n, "x", t + Duration::from_secs(60)).unwrap();
+            map.remove(&n);
+        }
+        assert!(map.due.len() <= 64, "{}", map.due.len());
+    }
+}

@@ -1,0 +1,9 @@
+//! stub guided tour
+pub mod alg;
+pub mod edit;
+pub mod expiring;
+pub mod netlink;
+pub mod packet;
+pub mod sdp;
+pub mod sip;
+pub mod span;

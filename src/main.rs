@@ -1,0 +1,2 @@
+//! The `sipalg` program.
+fn main() {}

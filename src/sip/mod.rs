@@ -1,0 +1,30 @@
+//! SIP messages as spans over their bytes (RFC 3261 sections 7.3 and 25).
+//!
+//! Tolerant when reading: LF line ends, folding, compact names, any case, any linear white space, 8-bit bytes and
+//! unknown everything are accepted, because a header that nobody needs to touch cannot fail a message. Nothing is
+//! copied, un-escaped or re-created, and nothing here knows what an IP packet is.
+//!
+//! | module | what it reads |
+//! |---|---|
+//! | [`message`] | start line, header table, where the body begins |
+//! | [`header`] | header names, long and compact |
+//! | [`list`] | comma lists, quoting-aware |
+//! | [`name_addr`] | `"Name" <uri>;params`, bare URIs, `*` |
+//! | [`uri`] | `sip:` and `sips:` URIs: user, host, port, parameters, headers |
+//! | [`via`] | Via values |
+//! | [`params`] | `;name=value` lists |
+//! | [`host`] | host text to [`std::net::IpAddr`] |
+//! | [`body`] | Content-Type, multipart boundaries: the spans of `application/sdp` parts |
+
+pub mod body;
+pub mod header;
+pub mod host;
+pub mod list;
+pub mod message;
+pub mod name_addr;
+pub mod params;
+pub mod uri;
+pub mod via;
+
+pub use header::HeaderName;
+pub use message::{Header, Malformed, Message, StartLine};
