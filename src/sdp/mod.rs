@@ -254,3 +254,6 @@ fn push<T>(list: &mut Vec<T>, most: usize, item: T) -> Result<(), Malformed> {
     list.push(item);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

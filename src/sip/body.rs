@@ -201,3 +201,209 @@ fn is_transfer_encoding(name: &[u8]) -> bool {
 fn is_plain(encoding: &[u8]) -> bool {
     [&b"7bit"[..], b"8bit", b"binary"].iter().any(|plain| encoding.eq_ignore_ascii_case(plain))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What [`descriptions`] says of a message with these headers (LF stands for CRLF) and this body.
+    fn read(headers: &str, body: &str) -> (Body, Vec<String>) {
+        let text = format!("INVITE sip:h SIP/2.0\r\n{}\r\n\r\n{body}", headers.replace('\n', "\r\n"));
+        let mut message = Message::default();
+        message.parse(text.as_bytes()).unwrap();
+        let mut parts = vec![Span::new(0, 1)];
+        let found = descriptions(text.as_bytes(), &message, &mut parts);
+        (found, parts.iter().map(|s| String::from_utf8_lossy(s.of(text.as_bytes())).into_owned()).collect())
+    }
+
+    fn sdp(parts: &[&str]) -> (Body, Vec<String>) {
+        (Body::Sdp, parts.iter().map(|s| (*s).to_string()).collect())
+    }
+
+    #[test]
+    fn the_type_decides_what_a_body_is() {
+        for headers in
+            ["Content-Type: application/sdp", "c:Application / SDP;charset=x", "C :\n application/sdp"]
+        {
+            assert_eq!(read(headers, "v=0\r\n"), sdp(&["v=0\r\n"]), "{headers}");
+        }
+        for headers in
+            ["To: a", "c: text/plain", "c: application/sdpfoo", "c:", "c: nonsense", "c: message/sip"]
+        {
+            assert_eq!(read(headers, "v=0\r\n"), (Body::Opaque, vec![]), "{headers}");
+        }
+        assert_eq!(read("c: application/sdp", ""), (Body::Opaque, vec![]));
+        assert_eq!(read("c: application/sdp\nl: 0", "v=0\r\n"), (Body::Opaque, vec![]));
+    }
+
+    #[test]
+    fn bodies_that_must_not_change_are_protected() {
+        for headers in [
+            "c: application/pkcs7-mime; smime-type=enveloped-data",
+            "c: multipart/encrypted;boundary=b",
+            "c: application/sdp\ne: gzip",
+            "c: application/sdp\nContent-Encoding: deflate",
+        ] {
+            assert_eq!(
+                read(headers, "--b\r\nc:application/sdp\r\n\r\nv=0\r\n--b--"),
+                (Body::Protected, vec![]),
+                "{headers}"
+            );
+        }
+        for headers in ["c: application/sdp\ne: Identity", "c: application/sdp\nContent-Encoding:"] {
+            assert_eq!(read(headers, "v=0"), sdp(&["v=0"]), "{headers}");
+        }
+    }
+
+    #[test]
+    fn protected_text_in_the_clear_is_listed_for_reading() {
+        let signed = "--b\r\nContent-Type: application/sdp\r\n\r\nv=0\r\n\r\n--b\r\nContent-Type: application/pkcs7-signature\r\n\r\n\0\r\n--b--";
+        assert_eq!(
+            read("c: multipart/signed;boundary=b", signed),
+            (Body::Protected, vec!["v=0\r\n".to_string()])
+        );
+        for name in ["Identity", "y"] {
+            let headers = format!("{name}: x.y.z;info=<https://h/c>\nc: application/sdp");
+            assert_eq!(read(&headers, "v=0"), (Body::Protected, vec!["v=0".to_string()]));
+        }
+    }
+
+    #[test]
+    fn sdp_is_found_first_last_and_several_times() {
+        let isup = "Content-Type: application/isup;version=itu-t92+\r\n\r\n\u{1}\0\n--B\0--B--";
+        let part =
+            |n: u8| format!("c : application/sdp\r\nContent-Disposition: session\r\n\r\nv={n}\r\ns=-\r\n");
+        let mixed = "Content-Type: multipart/mixed;\n boundary=\"B\"";
+        let join = |parts: &[&str]| {
+            format!(
+                "preamble\r\n--B\r\n{}\r\n--B--\r\nc:application/sdp\r\n\r\nv=9",
+                parts.join("\r\n--B \t\r\n")
+            )
+        };
+        for (parts, expected) in [
+            (vec![part(0), isup.into()], vec!["v=0\r\ns=-\r\n"]),
+            (vec![isup.into(), part(1)], vec!["v=1\r\ns=-\r\n"]),
+            (vec![part(0), isup.into(), part(2)], vec!["v=0\r\ns=-\r\n", "v=2\r\ns=-\r\n"]),
+        ] {
+            let body = join(&parts.iter().map(String::as_str).collect::<Vec<_>>());
+            assert_eq!(read(mixed, &body), sdp(&expected), "{body:?}");
+            let bare = body.replace("\r\n", "\n");
+            let expected: Vec<_> = expected.iter().map(|text| text.replace("\r\n", "\n")).collect();
+            assert_eq!(read(mixed, &bare), (Body::Sdp, expected), "{bare:?}");
+        }
+        assert_eq!(read(mixed, &join(&[isup])), (Body::Opaque, vec![]));
+    }
+
+    #[test]
+    fn multiparts_may_be_nested_four_deep() {
+        let nest = |depth: usize| {
+            let mut text = "Content-Type: application/sdp\r\n\r\nv=0".to_string();
+            for level in (0..depth).rev() {
+                text = format!(
+                    "Content-Type: multipart/alternative;boundary=b{level}\r\n\r\n--b{level}\r\n{text}\r\n--b{level}--\r\n"
+                );
+            }
+            let (headers, body) = text.split_once("\r\n\r\n").unwrap();
+            read(headers, body)
+        };
+        assert_eq!(nest(1), sdp(&["v=0"]));
+        assert_eq!(nest(4), sdp(&["v=0"]));
+        assert_eq!(nest(5), (Body::Opaque, vec![]));
+    }
+
+    #[test]
+    fn a_boundary_that_begins_another_one_is_told_apart() {
+        let body = "--b\r\nc: multipart/mixed;boundary=b2\r\n\r\n--b2\r\nc: application/sdp\r\n\r\nv=1\r\n--b2--\r\n--b\r\nc:application/sdp\r\n\r\nv=2\r\n--bx\r\n--b--";
+        assert_eq!(read("c: multipart/mixed;boundary=b", body), sdp(&["v=1", "v=2\r\n--bx"]));
+    }
+
+    #[test]
+    fn parts_with_an_encoding_are_left_out() {
+        let part = |headers: &str| {
+            read(
+                "c: multipart/mixed;boundary=b",
+                &format!("--b\r\nc: application/sdp\r\n{headers}\r\nv=0\r\n--b--"),
+            )
+        };
+        for plain in ["7bit", "8BIT", "binary"] {
+            assert_eq!(part(&format!("Content-Transfer-Encoding: {plain}\r\n")), sdp(&["v=0"]), "{plain}");
+        }
+        assert_eq!(part("Content-Transfer-Encoding : base64\r\n"), (Body::Opaque, vec![]));
+        assert_eq!(part("content-transfer-encoding: quoted-printable\r\n"), (Body::Opaque, vec![]));
+        assert_eq!(part("Content-Encoding: gzip\r\n"), (Body::Protected, vec![]));
+    }
+
+    #[test]
+    fn broken_multiparts_are_read_as_far_as_they_go() {
+        let mixed = "c: multipart/mixed;boundary=b";
+        assert_eq!(
+            read(mixed, "--b\r\nc: application/sdp\r\n\r\nv=0\r\n"),
+            sdp(&["v=0\r\n"]),
+            "no last delimiter"
+        );
+        for body in [
+            "",
+            "v=0",
+            "--b",
+            "--b\r\n",
+            "--b\r\n--b--",
+            "--b\r\nc: application/sdp\r\n--b--",
+            "--b\r\n\r\nv=0\r\n--b--",
+            "--c\r\nc:application/sdp\r\n\r\nv=0",
+        ] {
+            assert_eq!(read(mixed, body), (Body::Opaque, vec![]), "{body:?}");
+        }
+        assert_eq!(read("c: multipart/mixed", "--\r\nc: application/sdp\r\n\r\nv=0"), (Body::Opaque, vec![]));
+        let many = "--b\r\nc: application/sdp\r\n\r\nv=0\r\n".repeat(40);
+        assert_eq!(read(mixed, &many), sdp(&["v=0"; MAX_PARTS]));
+    }
+
+    #[test]
+    fn the_body_ends_where_content_length_says() {
+        for (length, expected) in [
+            ("l: 3", "v=0"),
+            ("L :\n 5", "v=0\r\n"),
+            ("To: a", "v=0\r\nmore"),
+            ("l: 99999", "v=0\r\nmore"),
+            ("l: -1", "v=0\r\nmore"),
+            ("l: 3\nl: 4", "v=0\r\nmore"),
+            ("l: 3\nContent-Length: 003", "v=0"),
+        ] {
+            assert_eq!(
+                read(&format!("c: application/sdp\n{length}"), "v=0\r\nmore"),
+                sdp(&[expected]),
+                "{length}"
+            );
+        }
+    }
+
+    #[test]
+    fn content_length_is_one_number_or_none() {
+        for (headers, expected) in [
+            ("Content-Length: 12", Some(("12", 12))),
+            ("l :\r\n  0012 ", Some(("0012", 12))),
+            ("To: a", None),
+            ("l: ", None),
+            ("l: 1 2", None),
+            ("l: +12", None),
+            ("l: 99999999999999999999", None),
+            ("l: 12\r\nCONTENT-LENGTH: 12", Some(("12", 12))),
+            ("l: 12\r\nl: 13", None),
+            ("l: 12\r\nl: x", None),
+        ] {
+            let text = format!("BYE sip:h SIP/2.0\r\n{headers}\r\n\r\n");
+            let mut message = Message::default();
+            message.parse(text.as_bytes()).unwrap();
+            let found = content_length(text.as_bytes(), &message);
+            assert_eq!(
+                found.map(|(s, n)| (s.of(text.as_bytes()), n)),
+                expected.map(|(s, n)| (s.as_bytes(), n)),
+                "{headers}"
+            );
+        }
+        let text = b"BYE sip:h SIP/2.0\r\nl: 1\r\nl: x\r\nl: 2\r\n\r\n";
+        let mut message = Message::default();
+        message.parse(text).unwrap();
+        assert_eq!(content_lengths(text, &message).map(|(_, n)| n).collect::<Vec<_>>(), [1, 2]);
+    }
+}
