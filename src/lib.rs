@@ -2,6 +2,7 @@
 pub mod alg;
 pub mod edit;
 pub mod expiring;
+pub mod ip_text;
 pub mod netlink;
 pub mod packet;
 pub mod sdp;

@@ -6,8 +6,8 @@
 //! located: reading them is the matter of [`sdp`](crate::sdp), and adjusting Content-Length that of the editor.
 
 use super::content_type::ContentType;
-use super::lines::{HeaderLines, Line};
-use super::text::{number, trim};
+use super::lines::read_headers;
+use super::text::number;
 use super::{HeaderName, Message};
 use crate::span::Span;
 use memchr::memchr;
@@ -142,31 +142,24 @@ impl Walk<'_> {
     /// Takes in one part with its own headers.
     fn part(&mut self, part: Span, depth: usize) {
         let Some(bytes) = self.bytes.get(..part.end as usize) else { return };
-        let mut lines = HeaderLines { bytes, at: part.start as usize };
         let mut kind = None;
         let mut readable = true;
-        loop {
-            match lines.next() {
-                None => return,
-                Some(Line::Odd) => {}
-                Some(Line::End) => break,
-                Some(Line::Header(header)) => match header.name {
-                    HeaderName::ContentType => {
-                        kind = kind.or_else(|| ContentType::parse(bytes, header.value))
-                    }
-                    HeaderName::ContentEncoding if is_encoded(bytes, header.value) => {
-                        self.protected = true;
-                        readable = false;
-                    }
-                    HeaderName::Other if is_transfer_encoding(header.name_span.of(bytes)) => {
-                        readable &= is_plain(trim(bytes, header.value).of(bytes));
-                    }
-                    _ => {}
-                },
+        let body = read_headers(bytes, part.start as usize, |header| {
+            match header.name {
+                HeaderName::ContentType => kind = kind.or_else(|| ContentType::parse(bytes, header.value)),
+                HeaderName::ContentEncoding if is_encoded(bytes, header.value) => {
+                    self.protected = true;
+                    readable = false;
+                }
+                HeaderName::Other if is_transfer_encoding(header.name_span.of(bytes)) => {
+                    readable &= is_plain(header.value.of(bytes));
+                }
+                _ => {}
             }
-        }
-        if let Some(kind) = kind.filter(|_| readable) {
-            self.entity(&kind, Span::new(lines.at, part.end as usize), depth + 1);
+            true
+        });
+        if let (Some(kind), Some(body), true) = (kind, body, readable) {
+            self.entity(&kind, Span::new(body, part.end as usize), depth + 1);
         }
     }
 }
