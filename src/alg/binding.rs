@@ -277,6 +277,11 @@ impl Bindings {
         [self.table.poll_timeout(), self.hosts.poll_timeout(), pools].into_iter().flatten().min()
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
+    }
+
     /// Number of bindings.
     pub fn len(&self) -> usize {
         self.table.len()

@@ -44,6 +44,11 @@ impl Parking {
         self.packets.len() >= self.limit
     }
 
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
     /// Number of packets that wait.
     pub fn len(&self) -> usize {
         self.packets.len()

@@ -100,12 +100,9 @@ impl Engine {
         if !guard::is_allowed_server(&self.policy, flow.far.ip()) {
             return Outcome::Accept(Reason::PeerNotAllowed);
         }
-        let envelope = match Envelope::read(bytes, &scratch.message) {
-            Ok(envelope) => envelope,
-            Err(_) => {
-                self.refuse("S4", flow, "a SIP message without what every SIP message must have");
-                return Outcome::Accept(Reason::Suspicious);
-            }
+        let Ok(envelope) = Envelope::read(bytes, &scratch.message) else {
+            self.refuse("S4", flow, "a SIP message without what every SIP message must have");
+            return Outcome::Accept(Reason::Suspicious);
         };
         let context = self.context(now, bytes, flow, direction, envelope);
         let body = body::descriptions(bytes, &scratch.message, &mut scratch.parts);

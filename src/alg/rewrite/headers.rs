@@ -202,11 +202,12 @@ impl Sides<'_> {
         edits: &mut Edits,
     ) -> Result<(), Conflict> {
         let same_port = port_number(bytes, port, default) == Some(self.public.endpoint.0.port());
-        Ok(if same_port {
-            edits.replace(host, self.public.host.as_bytes(), rule)?
+        if same_port {
+            edits.replace(host, self.public.host.as_bytes(), rule)?;
         } else {
-            edits.replace(host_port(host, port), self.public.host_port.as_bytes(), rule)?
-        })
+            edits.replace(host_port(host, port), self.public.host_port.as_bytes(), rule)?;
+        }
+        Ok(())
     }
 
     fn restore(
@@ -217,13 +218,12 @@ impl Sides<'_> {
         rule: Rule,
         edits: &mut Edits,
     ) -> Result<(), Conflict> {
-        let text = form.or(names.first()).and_then(|form| names.text(form));
-        Ok(match text {
-            Some(text) => edits.replace(span, text.as_bytes(), rule)?,
-            None => {
-                let canonical = PublicSide::new(crate::alg::endpoint::Outside(self.inside.0));
-                edits.replace(span, canonical.host_port.as_bytes(), rule)?
-            }
-        })
+        if let Some(text) = form.or(names.first()).and_then(|form| names.text(form)) {
+            edits.replace(span, text.as_bytes(), rule)?;
+        } else {
+            let canonical = PublicSide::new(crate::alg::endpoint::Outside(self.inside.0));
+            edits.replace(span, canonical.host_port.as_bytes(), rule)?;
+        }
+        Ok(())
     }
 }
