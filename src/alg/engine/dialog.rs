@@ -100,6 +100,7 @@ impl Engine {
                 leg.deadline = deadline;
             }
         }
+        let deadline = call.deadline().unwrap_or(deadline);
         self.calls.set_deadline(&context.call, deadline);
     }
 

@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use arrayvec::ArrayVec;
 
 use super::super::binding::{Admitted, Binding, BindingKey, BindingKeys, NoBinding, State};
-use super::super::call::{Call, CallNames, Leg, MAX_LEGS, Pin, Remote, Stream, Target};
+use super::super::call::{Call, CallNames, Leg, MAX_LEGS, Phase, Pin, Remote, Stream, Target};
 use super::super::command::{CommandId, Op, Peer, Pinhole, Pinholes, PinnedFlow};
 use super::super::endpoint::{Inside, Outside};
 use super::super::envelope::Method;
@@ -128,6 +128,7 @@ impl Engine {
         let call = self.calls.get_mut(&context.call).ok_or(Reason::TableFull)?;
         call.invited |= context.envelope.method == Method::Invite;
         if let Some(index) = call.position(context.tags) {
+            self.take_over(context, index);
             return Ok(index);
         }
         if call.legs.len() >= MAX_LEGS {
@@ -154,7 +155,25 @@ impl Engine {
             }
         }
         call.legs.push(leg);
-        Ok(call.legs.len() - 1)
+        let index = call.legs.len() - 1;
+        if let Some(deadline) = call.deadline() {
+            self.calls.set_deadline(&context.call, deadline);
+        }
+        Ok(index)
+    }
+
+    /// An INVITE that was challenged comes again with a new branch: the half-known leg is now this one's. While the
+    /// first INVITE is still open the second is a branch of a fork that met again, and the leg stays the first one's.
+    fn take_over(&mut self, context: &Context<'_>, index: usize) {
+        let is_invite = context.envelope.method == Method::Invite && context.envelope.status.is_none();
+        let leg = self.calls.get_mut(&context.call).and_then(|call| call.legs.get_mut(index));
+        let Some(leg) = leg.filter(|leg| is_invite && leg.phase != Phase::Confirmed) else { return };
+        let is_open = |key| self.transactions.get(&key).is_some_and(|it| !it.finished);
+        if leg.made_by != context.transaction && !is_open(leg.made_by) {
+            leg.made_by = context.transaction;
+            leg.phase = Phase::Offered;
+            leg.deadline = context.now + self.policy.half_open;
+        }
     }
 
     /// Bindings for all ports of a stream; the commands that open them go into `needs`.

@@ -183,7 +183,7 @@ impl Engine {
                 }
                 Direction::Inbound if first => {
                     sdp::remote_streams(bytes, &scratch.description, &mut scratch.remote);
-                    self.note_remote(context, scratch)?;
+                    self.note_remote(context, scratch);
                 }
                 Direction::Outbound | Direction::Inbound => {}
             }
