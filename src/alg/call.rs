@@ -71,6 +71,8 @@ pub struct Leg {
     pub deadline: Instant,
     /// The last description put all streams on hold.
     pub held: bool,
+    /// Its time was over once already, and there was no media to ask for: it got the longest time that anybody holds.
+    pub waited: bool,
     /// The phone's streams.
     pub local: Vec<Stream>,
     /// Bindings of earlier streams, kept until the dialog ends: media under way may still use them.
@@ -140,6 +142,7 @@ impl Leg {
             made_by,
             deadline,
             held: false,
+            waited: false,
             local: Vec::new(),
             retired: Vec::new(),
             remote: Vec::new(),

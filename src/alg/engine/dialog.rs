@@ -251,6 +251,7 @@ impl Engine {
             && leg.phase == Phase::Confirmed
         {
             leg.deadline = idle;
+            leg.waited = false;
         }
     }
 

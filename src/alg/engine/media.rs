@@ -69,19 +69,20 @@ impl Engine {
 
     /// The far end's description: noted with the leg; in an answer to something that the phone asked (S5) it is acted
     /// upon at once, otherwise when the phone answers.
-    pub(super) fn note_remote(&mut self, context: &Context<'_>, scratch: &mut Scratch) -> Result<(), Reason> {
+    pub(super) fn note_remote(&mut self, context: &Context<'_>, scratch: &mut Scratch) {
         let is_response = context.envelope.status.is_some();
         if is_response && self.transactions.get(&context.transaction).is_none() {
-            return Ok(());
+            return;
         }
-        let index = self.leg(context)?;
+        // Without room for the call its media stays closed, but what the phone must get back it gets.
+        let Ok(index) = self.leg(context) else { return };
         let lan = self.flows.get(&context.flow).map_or(0, |flow| flow.lan);
         let public =
             self.flows.get(&context.flow).and_then(|flow| flow.public()).map(|it| it.endpoint.0.ip());
         let held = scratch.remote.iter().all(|stream| stream.rtp.is_none());
         let held = held || is_on_hold(&scratch.description);
         let Some(leg) = self.calls.get_mut(&context.call).and_then(|call| call.legs.get_mut(index)) else {
-            return Ok(());
+            return;
         };
         leg.held = held;
         leg.remote.resize(scratch.remote.len(), Remote::default());
@@ -101,7 +102,6 @@ impl Engine {
         if is_response {
             self.pin_leg(context.call, index, scratch);
         }
-        Ok(())
     }
 
     /// The index of the leg that the message belongs to; made if there is none.

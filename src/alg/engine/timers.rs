@@ -87,13 +87,16 @@ impl Engine {
             let why = if call.answered.is_some() && ringing > 1 { "lost the fork" } else { "no answer" };
             return self.end_leg(now, key, index, why);
         }
-        if leg.held {
-            leg.held = false;
+        let asked = leg.pins.first().filter(|_| !leg.held).map(|pin| (pin.flow, leg.tags));
+        let Some((flow, tags)) = asked else {
+            // On hold, direct, or with a far end that is only a name: there is no media to ask for.
+            if leg.waited {
+                return self.end_leg(now, key, index, "inactive");
+            }
+            leg.waited = true;
             leg.deadline = now + LONGEST_HOLD;
             return;
-        }
-        let Some(pin) = leg.pins.first() else { return self.end_leg(now, key, index, "inactive") };
-        let (flow, tags) = (pin.flow, leg.tags);
+        };
         leg.deadline = now + idle;
         let question = Op::Lookup { source: flow.inside.0, destination: flow.far };
         self.command(question, Inflight::Liveness { call: key, tags });
