@@ -56,7 +56,10 @@ pub fn local_streams<'a>(
         }
         let rtcp = has_rtcp(bytes, media).then(|| explicit_rtcp(media, ip));
         let rtcp = rtcp.and_then(|explicit| {
-            explicit.or_else(|| Some(SocketAddr::new(ip, media.number.checked_add(1)?)))
+            // RTCP at a third host is that host's business (S8).
+            explicit
+                .map_or_else(|| Some(SocketAddr::new(ip, media.number.checked_add(1)?)), Some)
+                .filter(|endpoint| is_inside(endpoint.ip()))
         });
         let media_index = u16::try_from(index).ok()?;
         Some(LocalStream { media: media_index, ip, port: media.number, count: media.count.max(1), rtcp })
