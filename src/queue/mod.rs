@@ -13,6 +13,7 @@ use std::os::fd::BorrowedFd;
 
 use crate::alg::{PacketId, PacketIn, QueuePoint};
 
+pub mod mtu;
 pub mod netlink;
 pub mod nfq;
 mod poll;
