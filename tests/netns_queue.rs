@@ -21,9 +21,10 @@ use sipalg::alg::{
 use sipalg::daemon::gate::Mishaps;
 use sipalg::daemon::worker::{Core, NoEvents, Parts, Snapshot, Surroundings, Worker};
 use sipalg::packet::{Datagram, Identity, Refusal};
+use sipalg::queue::Backend::{self, Netlink, Nfq};
+use sipalg::queue::Overload::{Drop, Pass};
 use sipalg::queue::mtu::Mtus;
 use sipalg::queue::netlink::NetlinkQueue;
-use sipalg::queue::nfq::NfqQueue;
 use sipalg::queue::{self, Counters, OpenError, Options, PacketQueue};
 use sipalg::span::Span;
 
@@ -32,29 +33,49 @@ const LIMIT: Duration = Duration::from_secs(60);
 const MTU: usize = 1500;
 const SERVER: &str = "10.77.2.2";
 
-type Open = fn(&Options) -> Result<Box<dyn PacketQueue>, OpenError>;
-
-const NETLINK: Open = |options| Ok(Box::new(NetlinkQueue::open(options)?));
-const NFQ: Open = |options| Ok(Box::new(NfqQueue::open(options)?));
-
 #[test]
 fn netlink_passes_replaces_and_drops() {
-    passes_replaces_and_drops(NETLINK);
+    passes_replaces_and_drops(Netlink);
 }
 
 #[test]
 fn nfq_passes_replaces_and_drops() {
-    passes_replaces_and_drops(NFQ);
+    passes_replaces_and_drops(Nfq);
 }
 
 #[test]
 fn netlink_survives_packets_that_vanish() {
-    survives_packets_that_vanish(NETLINK);
+    survives_packets_that_vanish(Netlink);
 }
 
 #[test]
 fn nfq_survives_packets_that_vanish() {
-    survives_packets_that_vanish(NFQ);
+    survives_packets_that_vanish(Nfq);
+}
+
+#[test]
+fn a_full_queue_drops_or_passes_as_it_was_told() {
+    for (backend, overload) in [(Netlink, Drop), (Netlink, Pass), (Nfq, Drop), (Nfq, Pass)] {
+        let network = Network::new();
+        let (phone, [server, ..]) = (network.phone(), network.servers());
+        let (mut queue, status) = network.router.enter(|| {
+            let options = Options { max_length: 4, overload, ..Options::default() };
+            let queue = queue::open(backend, &options).unwrap();
+            network.queue_ports([]);
+            for number in 0..10 {
+                phone.send_to(&[b'0' + number], (SERVER, PORTS[0])).unwrap();
+            }
+            let full = || queue::proc::queue(PORTS[0]).filter(|queue| queue.waiting == 4);
+            (queue, eventually(full))
+        });
+        let digits = |count| (0..count).map(|_| text_of(&receive(&server)).to_owned()).collect::<String>();
+        match overload {
+            Pass => assert_eq!(digits(6), "456789"),
+            Drop => assert_eq!(status.queue_full, 6),
+        }
+        accept_all(&mut *queue);
+        assert_eq!(digits(4), "0123");
+    }
 }
 
 #[test]
@@ -169,15 +190,15 @@ impl Surroundings<Nothing> for Links {
 fn a_second_reader_gets_a_clear_error() {
     let network = Network::new();
     network.router.enter(|| {
-        for first in [NETLINK, NFQ] {
-            let held = eventually(|| first(&Options::default()).ok());
-            for second in [NETLINK, NFQ] {
-                let error = second(&Options::default()).err().unwrap();
+        for first in [Netlink, Nfq] {
+            let held = eventually(|| queue::open(first, &Options::default()).ok());
+            for second in [Netlink, Nfq] {
+                let error = queue::open(second, &Options::default()).err().unwrap();
                 assert!(matches!(error, OpenError::Taken { queue: 5060, reader: Some(_) }), "{error}");
                 assert!(error.to_string().contains("stop that program"), "{error}");
                 // Overlapping with the last of the four.
                 let overlapping = Options { first: 5057, ..Options::default() };
-                eventually(|| match second(&overlapping).err().unwrap() {
+                eventually(|| match queue::open(second, &overlapping).err().unwrap() {
                     OpenError::Taken { queue: 5060, .. } => Some(()),
                     _ => None,
                 });
@@ -194,8 +215,8 @@ fn without_rights_the_error_says_so() {
         // The bare system call changes this thread only.
         // SAFETY: no pointers.
         assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, 65_534, 65_534, 65_534) }, 0);
-        for open in [NETLINK, NFQ] {
-            let error = open(&Options::default()).err().unwrap();
+        for backend in [Netlink, Nfq] {
+            let error = queue::open(backend, &Options::default()).err().unwrap();
             assert!(matches!(error, OpenError::NotPermitted), "{error}");
         }
     });
@@ -247,11 +268,11 @@ fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
 const PORTS: [u16; 4] = [5060, 5061, 5062, 5063];
 
 /// What the router does with a packet is the first word of its payload.
-fn passes_replaces_and_drops(open: Open) {
+fn passes_replaces_and_drops(backend: Backend) {
     let network = Network::new();
     let (phone, server) = (network.phone(), network.servers());
     thread::scope(|scope| {
-        let router = Router::start(scope, &network, open);
+        let router = Router::start(scope, &network, backend);
         let port = |index: usize| SocketAddr::new(SERVER.parse().unwrap(), PORTS[index]);
 
         // Each port is queued at its own point; the router answers with the name of the point.
@@ -301,11 +322,11 @@ fn passes_replaces_and_drops(open: Open) {
 }
 
 /// A held packet is lost when its interface goes down; its verdict fails, and the queue goes on.
-fn survives_packets_that_vanish(open: Open) {
+fn survives_packets_that_vanish(backend: Backend) {
     let network = Network::new();
     let (phone, server) = (network.phone(), network.servers());
     thread::scope(|scope| {
-        let router = Router::start(scope, &network, open);
+        let router = Router::start(scope, &network, backend);
         let to = SocketAddr::new(SERVER.parse().unwrap(), PORTS[0]);
         phone.send_to(b"hold", to).unwrap();
         router.until(|state| state.held == 1);
@@ -372,13 +393,17 @@ struct Router<'scope> {
 }
 
 impl<'scope> Router<'scope> {
-    fn start<'env>(scope: &'scope thread::Scope<'scope, 'env>, network: &'env Network, open: Open) -> Self {
+    fn start<'env>(
+        scope: &'scope thread::Scope<'scope, 'env>,
+        network: &'env Network,
+        backend: Backend,
+    ) -> Self {
         let (ready, is_ready) = mpsc::channel();
         let (orders, take_orders) = mpsc::channel();
         let (report, states) = mpsc::channel();
         let thread = scope.spawn(move || {
             network.router.enter_here();
-            let mut queue = open(&Options::default()).unwrap();
+            let mut queue = queue::open(backend, &Options::default()).unwrap();
             ready.send(()).unwrap();
             let mut held = Vec::new();
             let mut out = Vec::new();
