@@ -84,9 +84,11 @@ impl Held {
         self.packets.poll_timeout()
     }
 
-    /// The names of all held packets, in no order that means anything.
+    /// The names of all held packets, in their order, which is that of arrival in each queue.
     pub fn ids(&self) -> Vec<PacketId> {
-        self.packets.iter().map(|(id, _)| *id).collect()
+        let mut ids: Vec<_> = self.packets.iter().map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// Number of packets held.
