@@ -35,6 +35,8 @@ pub mod via;
 
 mod lines;
 mod text;
+#[cfg(test)]
+mod torture;
 
 pub use header::HeaderName;
 pub use message::{Header, Malformed, Message, StartLine};
