@@ -101,11 +101,19 @@ impl Description {
     /// Says why it is none, or cannot be handled; the description is then empty.
     pub fn parse(&mut self, bytes: &[u8], within: Span) -> Result<(), Malformed> {
         self.clear();
-        let outcome = self.read(bytes, within);
-        if outcome.is_err() {
-            self.clear();
+        if !Lines::new(bytes, within).next().is_some_and(|line| line.of(bytes).starts_with(b"v=")) {
+            return Err(Malformed::NotSdp);
         }
-        outcome
+        self.read_or_clear(bytes, within)
+    }
+
+    /// Reads a piece of a description, which need not begin with `v=`: the body of RFC 8840's trickle ICE.
+    ///
+    /// # Errors
+    /// [`Malformed::TooMany`]; the description is then empty.
+    pub fn parse_fragment(&mut self, bytes: &[u8], within: Span) -> Result<(), Malformed> {
+        self.clear();
+        self.read_or_clear(bytes, within)
     }
 
     /// The `c=` addresses that hold for `media`: its own, or the session's.
@@ -126,13 +134,17 @@ impl Description {
         self.paths.clear();
     }
 
-    fn read(&mut self, bytes: &[u8], within: Span) -> Result<(), Malformed> {
-        let mut lines = Lines::new(bytes, within);
-        if !lines.next().is_some_and(|line| line.of(bytes).starts_with(b"v=")) {
-            return Err(Malformed::NotSdp);
+    fn read_or_clear(&mut self, bytes: &[u8], within: Span) -> Result<(), Malformed> {
+        let outcome = self.read(bytes, within);
+        if outcome.is_err() {
+            self.clear();
         }
+        outcome
+    }
+
+    fn read(&mut self, bytes: &[u8], within: Span) -> Result<(), Malformed> {
         let mut direction = Direction::default();
-        for line in lines {
+        for line in Lines::new(bytes, within) {
             let value = Span::new(line.start as usize + 2, line.end as usize);
             match line.of(bytes) {
                 [b'a', b'=', ..] => self.read_attribute(bytes, value, &mut direction)?,
