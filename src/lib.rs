@@ -1,5 +1,6 @@
-//! stub guided tour
+//! sipalg: guided tour to come.
 pub mod alg;
+pub mod config;
 pub mod edit;
 pub mod expiring;
 pub mod netlink;
