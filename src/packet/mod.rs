@@ -1,78 +1,56 @@
-//! stub
-use std::net::SocketAddr;
+//! IP packets as bytes: validated once, changed without losing anything.
+//!
+//! [`Datagram::parse`] checks every length on the way to the UDP payload, so that what is asked afterwards cannot fail.
+//! [`Datagram::rebuild`] puts another payload into the same headers: options, extension headers and every field that
+//! has no reason to change stay as they came, lengths and checksums come out right. etherparse validates, the mutable
+//! views of pnet_packet write header fields, sums are our own ([`checksum`]).
+//!
+//! What this module does not do: it knows no SIP and opens no socket. It does not verify checksums: conntrack has done
+//! so before a packet can be queued, and a packet that fails there has no flow. It does not answer a packet that became
+//! too large with an ICMP message.
+//!
+//! The network layer is apart ([`ip`]) from UDP ([`udp`]), so that another transport can stand beside it.
 
-/// A validated IPv4 or IPv6 packet that carries one whole UDP datagram.
-#[derive(Clone, Copy, Debug)]
-pub struct Datagram<'a> {
-    bytes: &'a [u8],
-    source: SocketAddr,
-    destination: SocketAddr,
-    payload_start: usize,
-}
+pub mod checksum;
+mod ip;
+mod udp;
 
-/// Why a packet is not one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub use udp::Datagram;
+
+/// The largest packet that [`Datagram::rebuild`] makes, in bytes, headers included.
+///
+/// IPv6 could carry 40 bytes more; one limit for both families is easier to reason about.
+pub const MAX_PACKET: usize = 65_535;
+
+/// Why a packet is no UDP datagram that may be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Refusal {
-    /// Lengths, versions or extension headers that do not fit
+    /// Versions, lengths or extension headers that contradict each other. A UDP length that leaves bytes behind the
+    /// datagram is among them: nobody could say what they are for. So are an IPv6 routing header that has not arrived
+    /// (the checksum covers an address that the header does not show) and an IPv6 jumbogram.
     #[error("not a valid IP packet")]
     Broken,
-    /// A fragment
+    /// A fragment. (The kernel reassembles before it queues, so this is rare.)
     #[error("a fragment")]
     Fragment,
-    /// TCP, SCTP, …
+    /// TCP, SCTP, …; also UDP under an IPsec authentication header, which vouches for every byte.
     #[error("not UDP")]
     NotUdp,
-    /// Copied short
+    /// There are fewer bytes than the IP header announces: the packet was copied short.
     #[error("truncated")]
     Truncated,
 }
 
-/// What to change besides the payload.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Identity {
-    /// New IPv4 identification or IPv6 flow label.
-    pub set: Option<u32>,
-    /// The identification to give when DF must be cleared and no other was set (never 0).
-    pub spare: u16,
-}
-
-/// The result does not fit an IP packet.
+/// The result does not fit into [`MAX_PACKET`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the packet would be larger than 65,535 bytes")]
 pub struct TooLarge;
 
-impl<'a> Datagram<'a> {
-    /// Validates `bytes`.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, Refusal> {
-        let _ = bytes;
-        todo!()
-    }
-    /// source
-    pub fn source(&self) -> SocketAddr {
-        self.source
-    }
-    /// destination
-    pub fn destination(&self) -> SocketAddr {
-        self.destination
-    }
-    /// UDP payload
-    pub fn payload(&self) -> &'a [u8] {
-        self.bytes.get(self.payload_start..).unwrap_or_default()
-    }
-    /// IPv4 identification or IPv6 flow label
-    pub fn identity(&self) -> u32 {
-        todo!()
-    }
-    /// Writes the packet with the payload that `write` makes (it appends to the buffer) into `out` (cleared first):
-    /// lengths and checksums right; when the result is longer than `mtu` and has grown, DF is cleared.
-    pub fn rebuild(
-        &self,
-        write: impl FnOnce(&[u8], &mut Vec<u8>),
-        identity: Identity,
-        mtu: usize,
-        out: &mut Vec<u8>,
-    ) -> Result<(), TooLarge> {
-        let _ = (write, identity, mtu, out);
-        todo!()
-    }
+/// What to change besides the payload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// New IPv4 identification (low 16 bits) or IPv6 flow label (low 20 bits); `None`: as it came.
+    pub set: Option<u32>,
+    /// The IPv4 identification of a packet that loses its DF bit and has no better one: `set` is `None` or 0. Never 0.
+    pub spare: u16,
 }
