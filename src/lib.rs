@@ -1,5 +1,6 @@
 //! sipalg: guided tour to come.
 pub mod alg;
+pub mod cli;
 pub mod config;
 pub mod edit;
 pub mod expiring;
