@@ -220,14 +220,14 @@ impl Default for Media {
 }
 
 impl Default for Queue {
-    /// 5060 is easy to remember and far from 0, where other programs start; 4096 packets are some 10 ms of overload;
-    /// 8 MiB hold that many packets of 1,500 bytes with the kernel's overhead.
+    /// 5060 is easy to remember and far from 0, where other programs start. The sizes are those of
+    /// [`queue::Options`](crate::queue::Options), which has the reasons.
     fn default() -> Self {
         Self {
             backend: Backend::Netlink,
             base: 5060,
-            max_length: 4096,
-            receive_buffer: Size(8 << 20),
+            max_length: 8192,
+            receive_buffer: Size(32 << 20),
             overload: Overload::Drop,
         }
     }
