@@ -7,7 +7,10 @@
 CARGO ?= cargo
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: demo test bench build deps deps-test lint doc
+PREFIX ?= /usr
+DESTDIR ?=
+
+.PHONY: demo test bench build install deps deps-test lint doc
 
 demo: deps build
 	$(SUDO) target/release/sipalg lab
@@ -28,6 +31,14 @@ bench: deps-test
 
 build: deps
 	$(CARGO) build --locked --release
+
+# After `cargo build --release`. An existing configuration stays as it is.
+install:
+	install -D -m 755 target/release/sipalg $(DESTDIR)$(PREFIX)/sbin/sipalg
+	install -D -m 644 nft-rules/sipalg.nft $(DESTDIR)$(PREFIX)/share/sipalg/sipalg.nft
+	install -D -m 644 src/daemon/sipalg.service $(DESTDIR)/lib/systemd/system/sipalg.service
+	[ -e $(DESTDIR)/etc/sipalg/sipalg.toml ] || \
+		install -D -m 644 src/config/sample.toml $(DESTDIR)/etc/sipalg/sipalg.toml
 
 # What the program and the demo need, and what the tests need beside it; installed only where missing.
 deps:
