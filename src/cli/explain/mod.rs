@@ -4,7 +4,7 @@
 //! root and touches nothing. It can't show what the kernel would refuse, nor what a NAT rule other than masquerade
 //! would choose.
 
-mod capture;
+mod fragments;
 mod json;
 mod nat;
 mod session;
@@ -13,8 +13,9 @@ mod wire;
 mod words;
 
 use std::ffi::OsStr;
-use std::fs;
-use std::io::{IsTerminal, Write};
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, IsTerminal, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -26,9 +27,11 @@ use super::{Exit, Problem};
 use crate::alg::{Command, Event, Outcome, Prefix};
 use crate::config::Config;
 use crate::config::value::Block;
-use capture::{Capture, Copy};
+use crate::queue::PacketQueue;
+use crate::queue::replay::Replay;
+use fragments::{Fragments, Part};
 use nat::Nat;
-use session::{Passage, Session};
+use session::{Fate, Passage, Session};
 
 /// Shows what sipalg does with messages, and why; without root, and without changing anything.
 ///
@@ -63,7 +66,7 @@ pub struct Args {
     /// Settings to use [default: the built-in ones]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Write what leaves the engine to this directory, under the same names.
+    /// Write what leaves the engine to this directory, under the same names; captures as raw IP.
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// One JSON object for each message.
@@ -158,54 +161,93 @@ fn captures(args: &Args, config: &Config, show: &mut Show<'_>) -> Result<(), Pro
         )
         .remedy("Name the public address with --public, and the inside ones with --private."));
     }
-    let signalling = |port: u16| config.sip_ports.iter().any(|ports| ports.contains(&port));
     for file in &args.files {
-        let mut capture = Capture::open(file).map_err(|error| unusable(file, &error).remedy(RAW_HINT))?;
-        let mut copy = match output_path(args, file)? {
-            Some(path) => Some(Copy::create(&path).map_err(|error| unusable(&path, &error))?),
+        let output = match output_path(args, file)? {
+            Some(path) => Some(BufWriter::new(File::create(&path).map_err(|error| unusable(&path, &error))?)),
             None => None,
         };
+        let input = BufReader::new(File::open(file).map_err(|error| unusable(file, &error))?);
+        let mut replay =
+            Replay::new(input, output).map_err(|error| unusable(file, &error).remedy(RAW_HINT))?;
         let mut session = Session::new(config.policy.clone(), Nat::new(args.public, private.clone()));
-        let mut begin = None;
-        while let Some(frame) = capture.next() {
-            let mut frame = frame.map_err(|error| unusable(file, &error))?;
-            let packet = frame.packet.and_then(|at| frame.bytes.get(at..)).unwrap_or_default();
-            let carried = wire::carried(packet)
-                .filter(|it| signalling(it.source.port()) || signalling(it.destination.port()));
-            let Some(carried) = carried else {
-                show.others += 1;
-                if let Some(copy) = &mut copy {
-                    copy.write(&frame)?;
-                }
-                continue;
-            };
-            let elapsed = frame.time.saturating_sub(*begin.get_or_insert(frame.time));
-            let (commands, events) = session.advance(elapsed);
-            show.meanwhile(&commands, &events)?;
-            let passage = session.pass(packet, carried);
-            let name = if args.files.len() > 1 {
-                format!("{}#{}", file.display(), frame.number)
-            } else {
-                format!("#{}", frame.number)
-            };
-            show.message(&name, &passage)?;
-            if let Some(copy) = &mut copy {
-                let changed = wire::with_payload(packet, &passage.after);
-                match passage.fate {
-                    session::Fate::Drop => continue,
-                    session::Fate::Accept => {}
-                    session::Fate::Rewrite => {
-                        if let (Some(at), Some(changed)) = (frame.packet, changed) {
-                            frame.bytes.truncate(at);
-                            frame.bytes.extend_from_slice(&changed);
-                        }
-                    }
-                }
-                copy.write(&frame)?;
-            }
-        }
+        let prefix = if args.files.len() > 1 { file.display().to_string() } else { String::new() };
+        capture(config, &mut replay, &mut session, &prefix, show).map_err(|trouble| match trouble {
+            Trouble::Capture(error) => unusable(file, &error),
+            Trouble::Show(problem) => problem,
+        })?;
     }
     Ok(())
+}
+
+/// What ended the work on a capture.
+enum Trouble {
+    Capture(io::Error),
+    Show(Problem),
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self::Capture(error)
+    }
+}
+
+impl From<Problem> for Trouble {
+    fn from(problem: Problem) -> Self {
+        Self::Show(problem)
+    }
+}
+
+/// One capture, from its first packet to its last.
+fn capture<R: Read, W: Write>(
+    config: &Config,
+    replay: &mut Replay<R, W>,
+    session: &mut Session,
+    prefix: &str,
+    show: &mut Show<'_>,
+) -> Result<(), Trouble> {
+    let signalling = |port: u16| config.sip_ports.iter().any(|ports| ports.contains(&port));
+    let mut fragments = Fragments::default();
+    let mut begin = None;
+    while replay.receive()? > 0 {
+        let (Some(packet), Some(time)) = (replay.packet(0), replay.time()) else { break };
+        let id = packet.id;
+        let whole;
+        let (bytes, merged) = match fragments.take(packet.bytes, time) {
+            Part::Whole => (packet.bytes, false),
+            Part::Missing => {
+                replay.discard(id);
+                continue;
+            }
+            Part::Complete(packet) => {
+                whole = packet;
+                (&whole[..], true)
+            }
+        };
+        let ours = |it: &wire::Carried<'_>| signalling(it.source.port()) || signalling(it.destination.port());
+        let Some(carried) = wire::carried(bytes).filter(ours) else {
+            show.others += 1;
+            replay.accept(id);
+            continue;
+        };
+        let elapsed = time.saturating_sub(*begin.get_or_insert(time));
+        let (commands, events) = session.advance(elapsed);
+        show.meanwhile(&commands, &events)?;
+        let passage = session.pass(bytes, carried);
+        show.message(&format!("{prefix}#{}", replay.frame_number()), &passage)?;
+        let changed = match passage.fate {
+            Fate::Drop => {
+                replay.discard(id);
+                continue;
+            }
+            Fate::Accept => merged.then(|| bytes.to_vec()),
+            Fate::Rewrite => wire::with_payload(bytes, &passage.after),
+        };
+        match changed {
+            Some(changed) => replay.replace(id, &changed).map_err(io::Error::other)?,
+            None => replay.accept(id),
+        }
+    }
+    Ok(replay.flush()?)
 }
 
 const RAW_HINT: &str = "For raw messages say whose they are: --inside ADDR:PORT --outside ADDR:PORT.";
@@ -224,7 +266,7 @@ enum Form<'w> {
 
 impl<'w> Show<'w> {
     fn new(json: bool, out: &'w mut dyn Write) -> Self {
-        let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+        let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         let form = if json { Form::Json(out) } else { Form::Text(text::Text::new(out, colour)) };
         Self { form, others: 0 }
     }
@@ -286,7 +328,7 @@ fn output_path(args: &Args, file: &Path) -> Result<Option<PathBuf>, Problem> {
     Ok(Some(path))
 }
 
-fn unusable(file: &Path, error: &std::io::Error) -> Problem {
+fn unusable(file: &Path, error: &impl fmt::Display) -> Problem {
     Problem::new(Exit::Usage, format_args!("{}: {error}", file.display()))
 }
 
