@@ -20,7 +20,7 @@ pub struct Edit<R> {
 }
 
 /// Disjoint replacements on one original, sorted by position.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EditSet<R> {
     edits: Vec<Edit<R>>,
     arena: Vec<u8>,
@@ -32,6 +32,12 @@ pub struct EditSet<R> {
 pub struct Overlap {
     /// The first byte that both edits claim.
     pub at: u32,
+}
+
+impl<R> Default for EditSet<R> {
+    fn default() -> Self {
+        Self { edits: Vec::new(), arena: Vec::new() }
+    }
 }
 
 impl<R: Copy> EditSet<R> {

@@ -54,14 +54,17 @@ fn a_second_reader_gets_a_clear_error() {
     let network = Network::new();
     network.router.enter(|| {
         for first in [NETLINK, NFQ] {
-            let held = first(&Options::default()).unwrap();
+            let held = eventually(|| first(&Options::default()).ok());
             for second in [NETLINK, NFQ] {
                 let error = second(&Options::default()).err().unwrap();
                 assert!(matches!(error, OpenError::Taken { queue: 5060, reader: Some(_) }), "{error}");
                 assert!(error.to_string().contains("stop that program"), "{error}");
                 // Overlapping with the last of the four.
-                let error = second(&Options { first: 5057, ..Options::default() }).err().unwrap();
-                assert!(matches!(error, OpenError::Taken { queue: 5060, .. }), "{error}");
+                let overlapping = Options { first: 5057, ..Options::default() };
+                eventually(|| match second(&overlapping).err().unwrap() {
+                    OpenError::Taken { queue: 5060, .. } => Some(()),
+                    _ => None,
+                });
             }
             drop(held);
         }
@@ -99,7 +102,7 @@ fn a_queue_opened_under_traffic_leaves_no_packet_behind() {
         let waiting = network.router.enter(|| {
             let mut left = Vec::new();
             for _ in 0..20 {
-                let mut queue = reopen();
+                let mut queue = eventually(|| NetlinkQueue::open(&Options::default()).ok());
                 iptables(["-t", "mangle", "-I", "FORWARD", "-p", "udp", "-j", "DROP"]);
                 accept_all(&mut queue);
                 left.push(queue::proc::queues().iter().map(|queue| queue.waiting).sum::<u32>());
@@ -112,16 +115,16 @@ fn a_queue_opened_under_traffic_leaves_no_packet_behind() {
     });
 }
 
-/// Opens the queue once the one before is gone: another test's child process may have it for a moment, between its
-/// fork and its exec.
-fn reopen() -> NetlinkQueue {
+/// Tries until there is a result. A queue that was closed is not always free at once: another test's child process may
+/// have its descriptor between its fork and its exec.
+fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + LIMIT;
     loop {
-        match NetlinkQueue::open(&Options::default()) {
-            Ok(queue) => return queue,
-            Err(OpenError::Taken { reader: Some(_), .. }) if Instant::now() < deadline => thread::yield_now(),
-            Err(error) => panic!("{error}"),
+        if let Some(result) = attempt() {
+            return result;
         }
+        assert!(Instant::now() < deadline, "it never came about");
+        thread::yield_now();
     }
 }
 
@@ -219,9 +222,16 @@ fn text(payload: &[u8]) -> &str {
 
 fn receive(socket: &UdpSocket) -> Vec<u8> {
     let mut buffer = vec![0; 65_536];
-    let length = socket.recv(&mut buffer).expect("the packet did not arrive");
-    buffer.truncate(length);
-    buffer
+    loop {
+        match socket.recv(&mut buffer) {
+            Ok(length) => {
+                buffer.truncate(length);
+                return buffer;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => panic!("the packet did not arrive: {error}"),
+        }
+    }
 }
 
 fn accept_all(queue: &mut dyn PacketQueue) {

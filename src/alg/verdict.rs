@@ -85,6 +85,8 @@ reasons! {
     NotOurs = "not_ours",
     /// Under random NAT, a second packet of a new flow got another port: dropped, SIP repeats it.
     NatClash = "nat_clash",
+    /// The message asks for a pinhole that the rules forbid (S8, S9); passes untouched.
+    Refused = "refused",
     /// The far end is not on the list of registrars (S6).
     PeerNotAllowed = "peer_not_allowed",
     /// The message asks for more than the quotas of its inside host allow (S11).

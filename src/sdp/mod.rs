@@ -1,62 +1,25 @@
-//! stub: SDP as spans (RFC 8866)
-use crate::span::Span;
-use std::net::IpAddr;
+//! SDP as spans over its bytes (RFC 8866, and what RFC 4566 and RFC 2327 speakers still send).
+//!
+//! The one idea: every place that carries an address or a port is located, together with the `m=` line that it
+//! belongs to, and nothing else is looked at. Lines in odd order, unknown lines, doubled blanks and every line end
+//! are borne. Nothing is checked against the offer/answer rules, changed, or known about SIP and packets.
+//!
+//! [`Description`] is the entry; [`Address`] says what an address text stands for; the attributes with their RFCs are
+//! [`Rtcp`], [`Candidate`], [`RemoteCandidate`] and [`Path`].
 
-/// An address in a line, with what it says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Address {
-    /// The address text alone (without `/ttl`), in offsets of the buffer given to [`Description::parse`].
-    pub span: Span,
-    /// The span of `IP4` or `IP6`.
-    pub family: Span,
-    /// The address, if it is one and of the family that the line names; `None` for names.
-    pub ip: Option<IpAddr>,
-}
-/// `a=rtcp:port [IN IP4 address]` (RFC 3605).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rtcp {
-    /// digits
-    pub port: Span,
-    /// their number
-    pub number: u16,
-    /// the address, if written
-    pub address: Option<Address>,
-}
-/// `a=candidate` (RFC 8839).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Candidate {
-    /// 1 = RTP, 2 = RTCP
-    pub component: u16,
-    /// UDP?
-    pub udp: bool,
-    /// typ host?
-    pub host: bool,
-    /// connection-address
-    pub address: Address,
-    /// port digits
-    pub port: Span,
-    /// their number
-    pub number: u16,
-    /// index of the m= line it belongs to
-    pub media: usize,
-}
-/// One component of `a=remote-candidates`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RemoteCandidate {
-    /// component id
-    pub component: u16,
-    /// address (family: empty span)
-    pub address: Address,
-    /// port digits
-    pub port: Span,
-    /// number
-    pub number: u16,
-    /// index of the m= line
-    pub media: usize,
-}
-/// sendrecv, sendonly, recvonly, inactive.
+mod address;
+mod attribute;
+mod text;
+
+pub use address::Address;
+pub use attribute::{Candidate, Path, RemoteCandidate, Rtcp};
+
+use crate::span::Span;
+use text::{Fields, Lines, number};
+
+/// sendrecv, sendonly, recvonly, inactive (RFC 8866 section 6.7).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs)] // each is the attribute of its name
 pub enum Direction {
     #[default]
     SendRecv,
@@ -64,12 +27,13 @@ pub enum Direction {
     RecvOnly,
     Inactive,
 }
+
 /// One `m=` line and what follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Media {
     /// `audio`, `video`, …
     pub kind: Span,
-    /// Port digits.
+    /// Port digits; empty if the line has no port.
     pub port: Span,
     /// Their number; 0 also when it is no u16.
     pub number: u16,
@@ -77,17 +41,19 @@ pub struct Media {
     pub count: u16,
     /// `RTP/AVP`, `udptl`, `TCP/MSRP`, …
     pub proto: Span,
-    /// Index range in [`Description::connections`] of this media's own `c=` lines; empty: the session's holds.
+    /// First and one past last in [`Description::connections`] of this media's own `c=` lines; empty: the session's
+    /// hold.
     pub connections: (u16, u16),
-    /// `a=rtcp`
+    /// `a=rtcp`, the first one.
     pub rtcp: Option<Rtcp>,
-    /// `a=rtcp-mux` or `a=rtcp-mux-only`
+    /// `a=rtcp-mux` or `a=rtcp-mux-only` (RFC 5761, RFC 8858).
     pub rtcp_mux: bool,
-    /// own direction attribute, or the session's, or sendrecv
+    /// Own direction attribute, or the session's, or sendrecv.
     pub direction: Direction,
 }
-/// A session description. Made once, filled again and again.
-#[derive(Debug, Default)]
+
+/// A session description. Made once, filled again and again without allocating.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Description {
     /// The address of `o=`.
     pub origin: Option<Address>,
@@ -99,33 +65,195 @@ pub struct Description {
     pub session_connections: u16,
     /// The media in order.
     pub media: Vec<Media>,
-    /// All host/other candidates, in order.
+    /// All candidates of whatever type, in order.
     pub candidates: Vec<Candidate>,
     /// All remote candidates, in order.
     pub remote_candidates: Vec<RemoteCandidate>,
+    /// All MSRP path URIs, in order.
+    pub paths: Vec<Path>,
 }
+
 /// Why it is not SDP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// does not begin with v=
+    /// The first line does not begin with `v=`.
     #[error("the body does not begin with v=")]
     NotSdp,
-    /// more of something than the limits allow
+    /// More of something than the limits allow.
     #[error("too many lines of one kind")]
     TooMany,
 }
+
 impl Description {
-    /// Most `m=` lines; `c=` lines; candidates.
+    /// Most `m=` lines.
     pub const MAX_MEDIA: usize = 64;
+    /// Most `c=` lines.
+    pub const MAX_CONNECTIONS: usize = 256;
+    /// Most candidates, and most remote candidates.
+    pub const MAX_CANDIDATES: usize = 512;
+    /// Most MSRP path URIs.
+    pub const MAX_PATHS: usize = 256;
+
     /// Reads the description that is `within` (offsets stay those of `bytes`). CRLF, LF and CR line ends, no final
     /// line end needed; unknown lines and odd order are skipped.
+    ///
+    /// # Errors
+    /// Says why it is none, or cannot be handled; the description is then empty.
     pub fn parse(&mut self, bytes: &[u8], within: Span) -> Result<(), Malformed> {
-        let _ = (bytes, within);
-        todo!()
+        self.clear();
+        let outcome = self.read(bytes, within);
+        if outcome.is_err() {
+            self.clear();
+        }
+        outcome
     }
+
     /// The `c=` addresses that hold for `media`: its own, or the session's.
     pub fn connections_of(&self, media: &Media) -> &[Address] {
-        let _ = media;
-        todo!()
+        let (first, end) = media.connections;
+        let range = if first < end { first..end } else { 0..self.session_connections };
+        self.connections.get(usize::from(range.start)..usize::from(range.end)).unwrap_or_default()
+    }
+
+    fn clear(&mut self) {
+        self.origin = None;
+        self.version = None;
+        self.session_connections = 0;
+        self.connections.clear();
+        self.media.clear();
+        self.candidates.clear();
+        self.remote_candidates.clear();
+        self.paths.clear();
+    }
+
+    fn read(&mut self, bytes: &[u8], within: Span) -> Result<(), Malformed> {
+        let bytes = bytes.get(..within.end as usize).unwrap_or_default();
+        let mut lines = Lines { bytes, at: within.start as usize };
+        if !lines.next().is_some_and(|line| line.of(bytes).starts_with(b"v=")) {
+            return Err(Malformed::NotSdp);
+        }
+        let mut direction = Direction::default();
+        for line in lines {
+            let value = Span::new(line.start as usize + 2, line.end as usize);
+            match line.of(bytes) {
+                [b'a', b'=', ..] => self.read_attribute(bytes, value, &mut direction)?,
+                [b'm', b'=', ..] => self.read_media(bytes, value, direction)?,
+                [b'c', b'=', ..] => self.read_connection(bytes, value)?,
+                [b'o', b'=', ..] if self.origin.is_none() && self.media.is_empty() => {
+                    self.read_origin(bytes, value)
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// `o=username sess-id sess-version nettype addrtype address`, counted from the end: there are user names with
+    /// blanks in them, and lines without any.
+    fn read_origin(&mut self, bytes: &[u8], value: Span) {
+        let mut last = [None; 4];
+        for field in Fields::new(bytes, value) {
+            last.rotate_left(1);
+            last[3] = Some(field);
+        }
+        let [Some(version), Some(_), Some(family), Some(address)] = last else { return };
+        self.origin = Some(Address::named(bytes, family, address));
+        self.version = Some(version).filter(|version| version.of(bytes).iter().all(u8::is_ascii_digit));
+    }
+
+    /// `c=nettype addrtype address[/ttl[/count]]`; a line without an address is passed over.
+    fn read_connection(&mut self, bytes: &[u8], value: Span) -> Result<(), Malformed> {
+        let Some(address) = Address::from_fields(bytes, &mut Fields::new(bytes, value)) else {
+            return Ok(());
+        };
+        push(&mut self.connections, Self::MAX_CONNECTIONS, address)?;
+        let count = self.connections.len() as u16; // MAX_CONNECTIONS at most
+        match self.media.last_mut() {
+            Some(media) => media.connections.1 = count,
+            None => self.session_connections = count,
+        }
+        Ok(())
+    }
+
+    /// `m=media port[/count] proto fmt …`; whatever it lacks, what follows belongs to it.
+    fn read_media(&mut self, bytes: &[u8], value: Span, direction: Direction) -> Result<(), Malformed> {
+        let mut fields = Fields::new(bytes, value);
+        let nothing = Span::new(value.end as usize, value.end as usize);
+        let kind = fields.next().unwrap_or(nothing);
+        let ports = fields.next().unwrap_or(nothing);
+        let proto = fields.next().unwrap_or(nothing);
+        let slash = ports.of(bytes).iter().position(|&b| b == b'/').map(|i| ports.start as usize + i);
+        let port = Span::new(ports.start as usize, slash.unwrap_or(ports.end as usize));
+        let count = slash.and_then(|at| number(Span::new(at + 1, ports.end as usize).of(bytes)));
+        let connections = self.connections.len() as u16; // MAX_CONNECTIONS at most
+        let media = Media {
+            kind,
+            port,
+            number: number(port.of(bytes)).unwrap_or(0),
+            count: count.unwrap_or(1),
+            proto,
+            connections: (connections, connections),
+            rtcp: None,
+            rtcp_mux: false,
+            direction,
+        };
+        push(&mut self.media, Self::MAX_MEDIA, media)
+    }
+
+    /// An attribute of the last media, or of the session as long as there is none; `session` is the direction that
+    /// media inherit. Attributes with addresses exist at media level only.
+    fn read_attribute(
+        &mut self,
+        bytes: &[u8],
+        value: Span,
+        session: &mut Direction,
+    ) -> Result<(), Malformed> {
+        let text = value.of(bytes).trim_ascii_end();
+        let index = self.media.len().wrapping_sub(1);
+        let mut media = self.media.last_mut();
+        let direction = media.as_deref_mut().map_or(session, |media| &mut media.direction);
+        match text {
+            b"sendrecv" => *direction = Direction::SendRecv,
+            b"sendonly" => *direction = Direction::SendOnly,
+            b"recvonly" => *direction = Direction::RecvOnly,
+            b"inactive" => *direction = Direction::Inactive,
+            _ => {
+                let Some(media) = media else { return Ok(()) };
+                let after = |name: &str| {
+                    text.starts_with(name.as_bytes())
+                        .then(|| Span::new(value.start as usize + name.len(), value.end as usize))
+                };
+                if text == b"rtcp-mux" || text == b"rtcp-mux-only" {
+                    media.rtcp_mux = true;
+                } else if let Some(value) = after("rtcp:") {
+                    media.rtcp = media.rtcp.or_else(|| attribute::rtcp(bytes, value));
+                } else if let Some(value) = after("candidate:") {
+                    if let Some(candidate) = attribute::candidate(bytes, value, index) {
+                        push(&mut self.candidates, Self::MAX_CANDIDATES, candidate)?;
+                    }
+                } else if let Some(value) = after("remote-candidates:") {
+                    for candidate in attribute::remote_candidates(bytes, value, index) {
+                        push(&mut self.remote_candidates, Self::MAX_CANDIDATES, candidate)?;
+                    }
+                } else if let Some(value) = after("path:") {
+                    for path in attribute::paths(bytes, value, index) {
+                        push(&mut self.paths, Self::MAX_PATHS, path)?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 }
+
+/// Adds `item` unless the list is full.
+fn push<T>(list: &mut Vec<T>, most: usize, item: T) -> Result<(), Malformed> {
+    if list.len() >= most {
+        return Err(Malformed::TooMany);
+    }
+    list.push(item);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,11 @@
-//! stub
+//! Header names, long and compact, in any case (RFC 3261 section 7.3.3 and the IANA registry of header fields).
+//!
+//! A name is told by its length and first byte, then compared once. Names that nobody here needs are
+//! [`HeaderName::Other`]; they keep their bytes like all the rest.
+
 /// The headers that anybody here looks at; all others are `Other`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
+#[allow(missing_docs)] // each is the header of its name
 pub enum HeaderName {
     Via,
     From,
@@ -19,9 +23,174 @@ pub enum HeaderName {
     ContentType,
     ContentEncoding,
     Expires,
+    SessionExpires,
     MaxForwards,
     Identity,
     UserAgent,
     Server,
+    Subject,
+    Supported,
+    Event,
+    AllowEvents,
     Other,
+}
+
+impl HeaderName {
+    /// The header that `name` names, by either spelling. No white space around it.
+    pub fn of(name: &[u8]) -> Self {
+        let Some(first) = name.first().map(|b| b | 0x20) else { return Self::Other };
+        let candidate = match (name.len(), first) {
+            (1, _) => return Self::of_compact(first),
+            (2, b't') => Self::To,
+            (3, b'v') => Self::Via,
+            (4, b'f') => Self::From,
+            (4, b'c') => Self::CSeq,
+            (4, b'p') => Self::Path,
+            (5, b'r') => Self::Route,
+            (5, b'e') => Self::Event,
+            (6, b's') => Self::Server,
+            (7, b'c') if matches!(name.get(1), Some(b'a' | b'A')) => Self::CallId,
+            (7, b'c') => Self::Contact,
+            (7, b'e') => Self::Expires,
+            (7, b's') => Self::Subject,
+            (8, b'r') => Self::ReferTo,
+            (8, b'i') => Self::Identity,
+            (9, b's') => Self::Supported,
+            (10, b'u') => Self::UserAgent,
+            (11, b'r') => Self::ReferredBy,
+            (12, b'c') => Self::ContentType,
+            (12, b'r') => Self::RecordRoute,
+            (12, b'm') => Self::MaxForwards,
+            (12, b'a') => Self::AllowEvents,
+            (13, b's') => Self::ServiceRoute,
+            (14, b'c') => Self::ContentLength,
+            (15, b's') => Self::SessionExpires,
+            (16, b'c') => Self::ContentEncoding,
+            _ => return Self::Other,
+        };
+        if name.eq_ignore_ascii_case(candidate.as_str().as_bytes()) { candidate } else { Self::Other }
+    }
+
+    /// The long name as the standards spell it; empty for [`HeaderName::Other`].
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Via => "Via",
+            Self::From => "From",
+            Self::To => "To",
+            Self::CallId => "Call-ID",
+            Self::CSeq => "CSeq",
+            Self::Contact => "Contact",
+            Self::Route => "Route",
+            Self::RecordRoute => "Record-Route",
+            Self::Path => "Path",
+            Self::ServiceRoute => "Service-Route",
+            Self::ReferTo => "Refer-To",
+            Self::ReferredBy => "Referred-By",
+            Self::ContentLength => "Content-Length",
+            Self::ContentType => "Content-Type",
+            Self::ContentEncoding => "Content-Encoding",
+            Self::Expires => "Expires",
+            Self::SessionExpires => "Session-Expires",
+            Self::MaxForwards => "Max-Forwards",
+            Self::Identity => "Identity",
+            Self::UserAgent => "User-Agent",
+            Self::Server => "Server",
+            Self::Subject => "Subject",
+            Self::Supported => "Supported",
+            Self::Event => "Event",
+            Self::AllowEvents => "Allow-Events",
+            Self::Other => "",
+        }
+    }
+
+    /// The compact names of the registry. `a`, `d`, `j` and `n` stand for headers that nobody here looks at.
+    const fn of_compact(lower: u8) -> Self {
+        match lower {
+            b'b' => Self::ReferredBy,
+            b'c' => Self::ContentType,
+            b'e' => Self::ContentEncoding,
+            b'f' => Self::From,
+            b'i' => Self::CallId,
+            b'k' => Self::Supported,
+            b'l' => Self::ContentLength,
+            b'm' => Self::Contact,
+            b'o' => Self::Event,
+            b'r' => Self::ReferTo,
+            b's' => Self::Subject,
+            b't' => Self::To,
+            b'u' => Self::AllowEvents,
+            b'v' => Self::Via,
+            b'x' => Self::SessionExpires,
+            b'y' => Self::Identity,
+            _ => Self::Other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [(HeaderName, &str); 25] = [
+        (HeaderName::Via, "v"),
+        (HeaderName::From, "f"),
+        (HeaderName::To, "t"),
+        (HeaderName::CallId, "i"),
+        (HeaderName::CSeq, ""),
+        (HeaderName::Contact, "m"),
+        (HeaderName::Route, ""),
+        (HeaderName::RecordRoute, ""),
+        (HeaderName::Path, ""),
+        (HeaderName::ServiceRoute, ""),
+        (HeaderName::ReferTo, "r"),
+        (HeaderName::ReferredBy, "b"),
+        (HeaderName::ContentLength, "l"),
+        (HeaderName::ContentType, "c"),
+        (HeaderName::ContentEncoding, "e"),
+        (HeaderName::Expires, ""),
+        (HeaderName::SessionExpires, "x"),
+        (HeaderName::MaxForwards, ""),
+        (HeaderName::Identity, "y"),
+        (HeaderName::UserAgent, ""),
+        (HeaderName::Server, ""),
+        (HeaderName::Subject, "s"),
+        (HeaderName::Supported, "k"),
+        (HeaderName::Event, "o"),
+        (HeaderName::AllowEvents, "u"),
+    ];
+
+    #[test]
+    fn every_name_is_known_in_every_case_and_by_its_compact_form() {
+        for (name, compact) in ALL {
+            let long = name.as_str();
+            for spelling in [long.to_string(), long.to_lowercase(), long.to_uppercase()] {
+                assert_eq!(HeaderName::of(spelling.as_bytes()), name, "{spelling}");
+            }
+            if !compact.is_empty() {
+                assert_eq!(HeaderName::of(compact.as_bytes()), name, "{compact}");
+                assert_eq!(HeaderName::of(compact.to_uppercase().as_bytes()), name, "{compact}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_that_look_alike_are_others() {
+        for name in [
+            "",
+            "Vix",
+            "Tp",
+            "Fron",
+            "Contacts",
+            "Callxid",
+            "Cantact",
+            "Content-Lengths",
+            "a",
+            "\x16",
+            "Vi\u{e1}",
+        ] {
+            assert_eq!(HeaderName::of(name.as_bytes()), HeaderName::Other, "{name:?}");
+        }
+        let compact = (0..=255u8).filter(|&b| HeaderName::of(&[b]) != HeaderName::Other).count();
+        assert_eq!(compact, 32, "16 letters in two cases and nothing else");
+    }
 }

@@ -4,6 +4,9 @@
 //! unknown everything are accepted, because a header that nobody needs to touch cannot fail a message. Nothing is
 //! copied, un-escaped or re-created, and nothing here knows what an IP packet is.
 //!
+//! Every reader takes the whole buffer and a [`Span`](crate::span::Span) of it, and answers with spans of the same
+//! buffer. Work is linear in the span, and what cannot be understood is `None`: the caller leaves such text alone.
+//!
 //! | module | what it reads |
 //! |---|---|
 //! | [`message`] | start line, header table, where the body begins |
@@ -12,11 +15,15 @@
 //! | [`name_addr`] | `"Name" <uri>;params`, bare URIs, `*` |
 //! | [`uri`] | `sip:` and `sips:` URIs: user, host, port, parameters, headers |
 //! | [`via`] | Via values |
+//! | [`cseq`] | CSeq values |
 //! | [`params`] | `;name=value` lists |
 //! | [`host`] | host text to [`std::net::IpAddr`] |
-//! | [`body`] | Content-Type, multipart boundaries: the spans of `application/sdp` parts |
+//! | [`content_type`] | media types with their parameters |
+//! | [`body`] | Content-Length, multipart boundaries: the spans of `application/sdp` parts |
 
 pub mod body;
+pub mod content_type;
+pub mod cseq;
 pub mod header;
 pub mod host;
 pub mod list;
@@ -25,6 +32,9 @@ pub mod name_addr;
 pub mod params;
 pub mod uri;
 pub mod via;
+
+mod lines;
+mod text;
 
 pub use header::HeaderName;
 pub use message::{Header, Malformed, Message, StartLine};

@@ -1,0 +1,292 @@
+//! Bindings: inside media endpoints tied to public ones.
+//!
+//! A binding is one endpoint. It belongs to the phone, not to a call: a phone that uses its RTP port in two calls has
+//! one binding with two owners (endpoint-independent mapping, RFC 4787 section 4.1), and all bindings of a phone lie on
+//! the public address of its signalling (paired pooling, REQ-2). The last owner to go closes it. This table chooses
+//! ports and counts; it sends no command.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use arrayvec::ArrayVec;
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use super::call::Target;
+use super::command::{CommandId, FlowKey, Peer, Pinhole, PinnedFlow};
+use super::endpoint::{Inside, Outside};
+use super::policy::{MediaLocal, Policy};
+use super::ports::PortPool;
+use crate::expiring::ExpiringMap;
+
+/// Most public addresses with a pool of their own.
+const POOLS: usize = 256;
+/// Quota records are forgotten after this long without a binding.
+const QUOTA_MEMORY: Duration = Duration::from_secs(120);
+
+/// A binding's name. The kernel's map from inside to outside has the same key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BindingKey {
+    /// The phone's endpoint.
+    pub inside: Inside,
+    /// Index of the interface towards the outside.
+    pub uplink: u32,
+}
+
+/// How far a binding is in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Asked for. Entered when it is made.
+    Opening(CommandId),
+    /// There. Entered from `Opening`.
+    Open,
+}
+
+/// Somebody who may send to a binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admitted {
+    /// The address; `None`: everybody.
+    pub far: Option<IpAddr>,
+    /// How many legs of calls want it.
+    pub wanted: u16,
+    /// The command that is under way.
+    pub admitting: Option<CommandId>,
+}
+
+/// One binding.
+#[derive(Clone, Debug)]
+pub struct Binding {
+    /// Both endpoints and the uplink.
+    pub pinhole: Pinhole,
+    /// Index of the interface towards the phone.
+    pub lan: u32,
+    /// The signalling flow that first asked for it.
+    pub signalling: FlowKey,
+    /// How many streams use it.
+    pub owners: u16,
+    /// How far it is.
+    pub state: State,
+    /// Who may send to it.
+    pub peers: Vec<Admitted>,
+    /// Flows that were pinned because media came from another port than announced.
+    pub latched: Vec<(PinnedFlow, Latch)>,
+}
+
+/// How far a latched flow is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Latch {
+    /// Asked for. Entered by the first packet, and again by one that comes after the flow died.
+    Pinning(CommandId),
+    /// Pinned; the packet that asked for it waits for its verdict. Entered from `Pinning`.
+    Pinned,
+    /// The packet is gone. Entered from `Pinned`.
+    Settled,
+}
+
+impl Binding {
+    /// Everybody admitted, for commands.
+    pub fn peers(&self) -> impl Iterator<Item = Peer> + '_ {
+        self.peers.iter().map(|it| Peer { public: self.pinhole.public, far: it.far })
+    }
+}
+
+/// Why there is no binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoBinding {
+    /// The table, or the host's share of it, is full, or the host opens too fast (S11).
+    Quota,
+    /// No public port is free.
+    PoolEmpty,
+}
+
+#[derive(Debug)]
+struct Host {
+    bindings: usize,
+    /// Openings that are left of this minute's.
+    tokens: u32,
+    since: Instant,
+}
+
+/// All bindings. The deadline of an entry is when it has to be renewed in the kernel.
+#[derive(Debug)]
+pub struct Bindings {
+    table: ExpiringMap<BindingKey, Binding, FixedState>,
+    by_public: HashMap<Outside, BindingKey, FixedState>,
+    pools: HashMap<IpAddr, PortPool, FixedState>,
+    hosts: ExpiringMap<IpAddr, Host, FixedState>,
+}
+
+impl Bindings {
+    /// No bindings.
+    pub fn new(policy: &Policy, hasher: FixedState) -> Self {
+        let limit = policy.limits.bindings;
+        Self {
+            table: ExpiringMap::new(limit, hasher.clone()),
+            by_public: HashMap::with_hasher(hasher.clone()),
+            pools: HashMap::with_hasher(hasher.clone()),
+            hosts: ExpiringMap::new(limit.max(1024), hasher),
+        }
+    }
+
+    /// The binding of this name.
+    pub fn get(&self, key: &BindingKey) -> Option<&Binding> {
+        self.table.get(key)
+    }
+
+    /// The binding of this name, to be changed.
+    pub fn get_mut(&mut self, key: &BindingKey) -> Option<&mut Binding> {
+        self.table.get_mut(key)
+    }
+
+    /// The binding that has this public endpoint.
+    pub fn by_public(&self, public: Outside) -> Option<(&BindingKey, &Binding)> {
+        let key = self.by_public.get(&public)?;
+        Some((key, self.table.get(key)?))
+    }
+
+    /// Takes a run of public ports for inside endpoints that follow each other, the first of the parity of the first
+    /// inside port.
+    pub fn take_ports(
+        &mut self,
+        public: IpAddr,
+        like: u16,
+        count: u16,
+        now: Instant,
+        policy: &Policy,
+    ) -> Result<u16, NoBinding> {
+        if !self.pools.contains_key(&public) && self.pools.len() >= POOLS {
+            return Err(NoBinding::Quota);
+        }
+        let pool = self.pools.entry(public).or_insert_with(|| PortPool::new(&policy.ports));
+        pool.wake(now);
+        pool.take(like, count).ok_or(NoBinding::PoolEmpty)
+    }
+
+    /// Whether `host` may have `count` more bindings now; if so they count as opened.
+    pub fn admit_host(
+        &mut self,
+        host: IpAddr,
+        count: usize,
+        now: Instant,
+        policy: &Policy,
+    ) -> Result<(), NoBinding> {
+        let limits = &policy.limits;
+        if self.hosts.get(&host).is_none() {
+            let fresh = Host { bindings: 0, tokens: limits.openings_per_minute, since: now };
+            self.hosts.insert(host, fresh, now + QUOTA_MEMORY).map_err(|_| NoBinding::Quota)?;
+        }
+        let record = self.hosts.get_mut(&host).ok_or(NoBinding::Quota)?;
+        if now.saturating_duration_since(record.since) >= Duration::from_secs(60) {
+            record.since = now;
+            record.tokens = limits.openings_per_minute;
+        }
+        let wanted = u32::try_from(count).unwrap_or(u32::MAX);
+        let fits = record.bindings + count <= limits.bindings_per_host
+            && record.tokens >= wanted
+            && self.table.len() + count <= limits.bindings;
+        if !fits {
+            return Err(NoBinding::Quota);
+        }
+        record.tokens -= wanted;
+        record.bindings += count;
+        Ok(())
+    }
+
+    /// Gives back what [`Bindings::admit_host`] counted, because there was no port.
+    pub fn return_quota(&mut self, host: IpAddr, count: usize) {
+        if let Some(record) = self.hosts.get_mut(&host) {
+            record.bindings = record.bindings.saturating_sub(count);
+        }
+    }
+
+    /// The public endpoint that stands for an inside one at an uplink.
+    pub fn public_of(&self, inside: SocketAddr, uplink: u32) -> Option<SocketAddr> {
+        let key = BindingKey { inside: Inside(inside), uplink };
+        self.table.get(&key).map(|binding| binding.pinhole.public.0)
+    }
+
+    /// How a phone that is reached by interface `lan` gets to the phone behind one of our public endpoints. `None`: it
+    /// is no endpoint of ours.
+    pub fn target(&self, public: Outside, lan: u32, policy: &Policy) -> Option<(Target, Inside)> {
+        let (key, binding) = self.by_public(public)?;
+        let direct = policy.media_local == MediaLocal::Direct && lan != 0 && binding.lan == lan;
+        let hairpin = Target::Hairpin { public: public.0, inside: key.inside };
+        Some((if direct { Target::Direct } else { hairpin }, key.inside))
+    }
+
+    /// Puts a new binding in; its ports and its host's quota have been taken.
+    pub fn insert(&mut self, key: BindingKey, binding: Binding, renewal: Instant) {
+        self.by_public.insert(binding.pinhole.public, key);
+        if self.table.insert(key, binding, renewal).is_err() {
+            debug_assert!(false, "admit_host keeps the table within its limit");
+        }
+    }
+
+    /// Gives a binding another public port, because something has the first one; that one rests.
+    pub fn move_to(&mut self, key: &BindingKey, port: u16, now: Instant, quarantine: Duration) {
+        let Some(binding) = self.table.get_mut(key) else { return };
+        let old = binding.pinhole.public;
+        binding.pinhole.public = Outside(SocketAddr::new(old.0.ip(), port));
+        self.by_public.remove(&old);
+        self.by_public.insert(binding.pinhole.public, *key);
+        if let Some(pool) = self.pools.get_mut(&old.0.ip()) {
+            pool.release(old.0.port(), now, quarantine);
+        }
+    }
+
+    /// Takes a binding out; its port rests.
+    pub fn remove(&mut self, key: &BindingKey, now: Instant, quarantine: Duration) -> Option<Binding> {
+        let binding = self.table.remove(key)?;
+        let public = binding.pinhole.public;
+        self.by_public.remove(&public);
+        if let Some(pool) = self.pools.get_mut(&public.0.ip()) {
+            pool.release(public.0.port(), now, quarantine);
+        }
+        let host = key.inside.0.ip();
+        if let Some(record) = self.hosts.get_mut(&host) {
+            record.bindings = record.bindings.saturating_sub(1);
+        }
+        Some(binding)
+    }
+
+    /// Bindings that must be renewed now; each gets `next` as its next date.
+    pub fn pop_renewal(&mut self, now: Instant, next: Instant) -> Option<BindingKey> {
+        let (key, binding) = self.table.pop_expired(now)?;
+        if self.table.insert(key, binding, next).is_err() {
+            debug_assert!(false, "the entry was there a moment ago");
+        }
+        Some(key)
+    }
+
+    /// Ends quarantines and forgets hosts without bindings.
+    pub fn tidy(&mut self, now: Instant) {
+        for pool in self.pools.values_mut() {
+            pool.wake(now);
+        }
+        while let Some((host, record)) = self.hosts.pop_expired(now) {
+            if record.bindings > 0 {
+                let kept = self.hosts.insert(host, record, now + QUOTA_MEMORY);
+                debug_assert!(kept.is_ok(), "the record was there a moment ago");
+            }
+        }
+    }
+
+    /// The next time at which there is something to renew, to wake or to forget.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let pools = self.pools.values().filter_map(PortPool::poll_timeout).min();
+        [self.table.poll_timeout(), self.hosts.poll_timeout(), pools].into_iter().flatten().min()
+    }
+
+    /// Number of bindings.
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Number of public ports that are taken or rest.
+    pub fn ports_used(&self) -> usize {
+        self.pools.values().map(PortPool::used).sum()
+    }
+}
+
+/// The keys of the endpoints that one command opens together.
+pub type BindingKeys = ArrayVec<BindingKey, 2>;

@@ -1,0 +1,180 @@
+//! Calls and their legs.
+//!
+//! A call is one Call-ID of one inside host. Its legs are dialogs, early or confirmed, told apart by both tags: a
+//! forked INVITE has one for each answering phone (RFC 3261 section 12, RFC 6337). A leg owns bindings and pinned flows
+//! for the media that its two sides agreed on. The state that stands here is changed by `engine::media` and
+//! `engine::dialog`; this file only says what it is.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use arrayvec::ArrayVec;
+
+use crate::expiring::ExpiringMap;
+
+use super::binding::BindingKey;
+use super::command::{CommandId, FlowKey, PinnedFlow};
+use super::endpoint::Inside;
+use super::key::{Key, KeyHasher};
+use super::transaction::Tags;
+
+/// Most legs of one call; a fork to more parties than this gets no media for the rest.
+pub const MAX_LEGS: usize = 16;
+
+/// One Call-ID of one inside host.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The signalling flow that began it.
+    pub flow: FlowKey,
+    /// Its dialogs.
+    pub legs: Vec<Leg>,
+    /// Whether an INVITE began it; other methods may carry descriptions too, and are not worth a log line.
+    pub invited: bool,
+    /// From, To and Call-ID, for the log.
+    pub names: Box<CallNames>,
+    /// When it was answered.
+    pub answered: Option<Instant>,
+    /// The first stream of it had this public endpoint.
+    pub media: Option<BindingKey>,
+    /// Addresses that speak for the far side: those that answered the phone or were spoken to by it.
+    pub far: ArrayVec<IpAddr, 4>,
+    /// What ended its last leg.
+    pub ended: &'static str,
+}
+
+/// The texts of a call.
+#[derive(Clone, Debug, Default)]
+pub struct CallNames {
+    /// The URI of From.
+    pub from: Box<str>,
+    /// The URI of To.
+    pub to: Box<str>,
+    /// The Call-ID.
+    pub call_id: Box<str>,
+}
+
+/// How far a dialog is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Nobody has answered. Entered when it is made.
+    Offered,
+    /// A provisional answer came. Entered from `Offered`.
+    Ringing,
+    /// A 2xx to the INVITE came. Entered from the other two.
+    Confirmed,
+}
+
+/// One dialog, or the beginning of one (a tag of 0 is not known yet).
+#[derive(Clone, Debug)]
+pub struct Leg {
+    /// Both tags.
+    pub tags: Tags,
+    /// How far it is.
+    pub phase: Phase,
+    /// The INVITE (or other request) that made it; only its failure ends an early leg.
+    pub made_by: Key,
+    /// When it is over if nothing happens.
+    pub deadline: Instant,
+    /// The last description put all streams on hold.
+    pub held: bool,
+    /// The phone's streams.
+    pub local: Vec<Stream>,
+    /// Bindings of earlier streams, kept until the dialog ends: media under way may still use them.
+    pub retired: Vec<BindingKey>,
+    /// The far end's streams, by index of their `m=` line.
+    pub remote: Vec<Remote>,
+    /// Pinned flows.
+    pub pins: Vec<Pin>,
+    /// Who was admitted where.
+    pub admitted: Vec<(BindingKey, Option<IpAddr>)>,
+}
+
+/// One stream of the phone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// Index of the `m=` line.
+    pub media: u16,
+    /// RTP, or the only port.
+    pub rtp: BindingKey,
+    /// RTCP.
+    pub rtcp: Option<BindingKey>,
+}
+
+/// One stream of the far end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Remote {
+    /// RTP, or the only port.
+    pub rtp: Option<Target>,
+    /// RTCP.
+    pub rtcp: Option<Target>,
+}
+
+/// Where the phone's media goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// To the outside.
+    Far(SocketAddr),
+    /// To a phone behind the same NAT, directly: no help needed.
+    Direct,
+    /// To a phone behind the same NAT, by its public endpoint and the router.
+    Hairpin {
+        /// The public endpoint that the phone sends to.
+        public: SocketAddr,
+        /// Who is behind it.
+        inside: Inside,
+    },
+}
+
+/// A pinned flow of a leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// The flow.
+    pub flow: PinnedFlow,
+    /// The command that is under way.
+    pub pinning: Option<CommandId>,
+}
+
+/// All calls; the deadline of an entry is the earliest of its legs'.
+pub type Calls = ExpiringMap<Key, Call, KeyHasher>;
+
+impl Leg {
+    /// A leg of which nothing is known but who made it.
+    pub fn new(tags: Tags, made_by: Key, deadline: Instant) -> Self {
+        Self {
+            tags,
+            phase: Phase::Offered,
+            made_by,
+            deadline,
+            held: false,
+            local: Vec::new(),
+            retired: Vec::new(),
+            remote: Vec::new(),
+            pins: Vec::new(),
+            admitted: Vec::new(),
+        }
+    }
+
+    /// Every binding that this leg owns, once for each time that it owns it.
+    pub fn bindings(&self) -> impl Iterator<Item = BindingKey> + '_ {
+        let streams = self.local.iter().flat_map(|stream| [Some(stream.rtp), stream.rtcp]).flatten();
+        streams.chain(self.retired.iter().copied())
+    }
+}
+
+impl Call {
+    /// The index of the leg with these tags.
+    pub fn position(&self, tags: Tags) -> Option<usize> {
+        self.legs.iter().position(|leg| leg.tags == tags)
+    }
+
+    /// The earliest deadline of all legs.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.legs.iter().map(|leg| leg.deadline).min()
+    }
+
+    /// Whether another leg than the one at `index` has pinned this flow.
+    pub fn pinned_elsewhere(&self, index: usize, flow: &PinnedFlow) -> bool {
+        let mut others = self.legs.iter().enumerate().filter(|(other, _)| *other != index);
+        others.any(|(_, leg)| leg.pins.iter().any(|pin| pin.flow == *flow))
+    }
+}

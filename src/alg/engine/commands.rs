@@ -1,0 +1,204 @@
+//! Commands under way, and what follows from their outcome.
+//!
+//! A failed command undoes what was made for it and decides the verdict of the packets that waited
+//! (`on-failure`). Commands that nobody waits for only leave a line in the log when they fail.
+
+use std::time::Instant;
+
+use super::super::binding::{BindingKey, BindingKeys, Latch, State};
+use super::super::command::{Command, CommandId, Failure, FlowKey, Op, Outcome, Pinholes, PinnedFlow, Reply};
+use super::super::event::Event;
+use super::super::key::Key;
+use super::super::policy::OnFailure;
+use super::super::transaction::Tags;
+use super::super::verdict::Reason;
+use super::{Engine, Queued};
+
+/// How many other ports are tried when something on this machine has the chosen one.
+const TRIES: u8 = 16;
+
+/// What a command was for.
+#[derive(Clone, Debug)]
+pub(super) enum Inflight {
+    Lookup {
+        asked: FlowKey,
+    },
+    Open {
+        keys: BindingKeys,
+        call: Key,
+        tries: u8,
+    },
+    Admit {
+        binding: BindingKey,
+        far: Option<std::net::IpAddr>,
+    },
+    Pin {
+        call: Key,
+        tags: Tags,
+        flow: PinnedFlow,
+    },
+    Latch {
+        binding: BindingKey,
+        flow: PinnedFlow,
+    },
+    /// Asked because a leg has been silent: is there still media?
+    Liveness {
+        call: Key,
+        tags: Tags,
+    },
+    /// Nobody waits for it; the text is its name in the log.
+    Background(&'static str),
+}
+
+impl Engine {
+    pub(super) fn command(&mut self, op: Op, purpose: Inflight) -> CommandId {
+        self.last_command += 1;
+        let id = CommandId(self.last_command);
+        self.inflight.insert(id, purpose);
+        self.outputs.push_back(Queued::Command(Command { id, op }));
+        id
+    }
+
+    pub(super) fn background(&mut self, op: Op, name: &'static str) {
+        self.command(op, Inflight::Background(name));
+    }
+
+    pub(super) fn handle_done(&mut self, now: Instant, id: CommandId, outcome: Outcome) {
+        let Some(purpose) = self.inflight.remove(&id) else { return };
+        if let (Inflight::Open { keys, call, tries }, Err(Failure::PortInUse)) = (&purpose, &outcome)
+            && *tries < TRIES
+            && let Some(again) = self.move_elsewhere(now, keys, *call, *tries)
+        {
+            self.parking.replace(id, again);
+            return;
+        }
+        let failure = outcome.err();
+        match purpose {
+            Inflight::Lookup { asked } => {
+                let found = match outcome {
+                    Ok(Reply::Found(found)) => found,
+                    Ok(Reply::Done) | Err(_) => None,
+                };
+                self.looked_up(now, asked, found);
+            }
+            Inflight::Open { keys, call, .. } => self.opened(now, &keys, call, failure),
+            Inflight::Admit { binding, far } => {
+                self.failed("admit", failure);
+                if let Some(binding) = self.bindings.get_mut(&binding)
+                    && let Some(at) = binding.peers.iter().position(|peer| peer.far == far)
+                {
+                    if failure.is_some() {
+                        binding.peers.swap_remove(at);
+                    } else if let Some(peer) = binding.peers.get_mut(at) {
+                        peer.admitting = None;
+                    }
+                }
+            }
+            Inflight::Pin { call, tags, flow } => self.pinned(call, tags, flow, failure),
+            Inflight::Latch { binding, flow } => {
+                self.failed("latch", failure);
+                if failure.is_some() {
+                    if let Some(binding) = self.bindings.get_mut(&binding) {
+                        binding.latched.retain(|(latched, _)| *latched != flow);
+                    }
+                } else {
+                    self.set_latch(&binding, &flow, Latch::Pinned);
+                }
+            }
+            Inflight::Liveness { call, tags } => {
+                let alive = matches!(outcome, Ok(Reply::Found(Some(_))));
+                self.heard(now, call, tags, alive);
+            }
+            // What is gone already is as gone as it should be.
+            Inflight::Background(name) => self.failed(name, failure.filter(|it| *it != Failure::NotFound)),
+        }
+        let mut released = Vec::new();
+        self.parking.done(id, failure, |it| released.push(it));
+        for it in released {
+            match (it.failure, self.policy.on_failure) {
+                (None, _) => self.outputs.push_back(Queued::Again(it.packet)),
+                (Some(_), OnFailure::Pass) => self.accept(it.packet, None, Reason::CommandFailed),
+                (Some(_), OnFailure::Drop) => self.drop_packet(it.packet, Reason::CommandFailedDropped),
+            }
+        }
+    }
+
+    fn opened(&mut self, now: Instant, keys: &BindingKeys, call: Key, failure: Option<Failure>) {
+        self.failed("open", failure);
+        if failure.is_none() {
+            for key in keys {
+                if let Some(binding) = self.bindings.get_mut(key) {
+                    binding.state = State::Open;
+                }
+            }
+            return;
+        }
+        // The kernel has nothing of it; only our own tables have to forget.
+        for key in keys {
+            self.bindings.remove(key, now, self.policy.quarantine);
+        }
+        let Some(it) = self.calls.get_mut(&call) else { return };
+        for leg in &mut it.legs {
+            leg.local.retain(|stream| !keys.contains(&stream.rtp));
+            leg.retired.retain(|key| !keys.contains(key));
+        }
+        let idle = it.legs.iter().position(|leg| leg.local.is_empty() && leg.remote.is_empty());
+        if let Some(index) = idle {
+            self.end_leg(now, call, index, "refused");
+        }
+    }
+
+    fn pinned(&mut self, call: Key, tags: Tags, flow: PinnedFlow, failure: Option<Failure>) {
+        self.failed("pin", failure);
+        let leg = self.calls.get_mut(&call).and_then(|call| {
+            let index = call.position(tags)?;
+            call.legs.get_mut(index)
+        });
+        match leg {
+            Some(leg) if failure.is_some() => leg.pins.retain(|pin| pin.flow != flow),
+            Some(leg) => {
+                for pin in leg.pins.iter_mut().filter(|pin| pin.flow == flow) {
+                    pin.pinning = None;
+                }
+            }
+            // The call ended while the command was under way.
+            None if failure.is_none() => self.background(Op::Unpin { flow }, "unpin"),
+            None => {}
+        }
+    }
+
+    /// Other public ports for bindings whose first ones are taken by something on this machine.
+    fn move_elsewhere(
+        &mut self,
+        now: Instant,
+        keys: &BindingKeys,
+        call: Key,
+        tries: u8,
+    ) -> Option<CommandId> {
+        let first = keys.first()?;
+        let public = self.bindings.get(first)?.pinhole.public.0.ip();
+        let count = u16::try_from(keys.len()).ok()?;
+        let like = first.inside.0.port();
+        let base = self.bindings.take_ports(public, like, count, now, &self.policy).ok()?;
+        let mut pinholes = Pinholes::new();
+        for (key, port) in keys.iter().zip(base..=u16::MAX) {
+            self.bindings.move_to(key, port, now, self.policy.quarantine);
+            pinholes.try_push(self.bindings.get(key)?.pinhole).ok()?;
+        }
+        let lifetime = 2 * self.policy.half_open;
+        let purpose = Inflight::Open { keys: keys.clone(), call, tries: tries + 1 };
+        let id = self.command(Op::Open { pinholes, lifetime }, purpose);
+        for key in keys {
+            if let Some(binding) = self.bindings.get_mut(key) {
+                binding.state = State::Opening(id);
+            }
+        }
+        Some(id)
+    }
+
+    fn failed(&mut self, what: &'static str, failure: Option<Failure>) {
+        if let Some(failure) = failure {
+            self.event(Event::CommandFailed { what, failure });
+        }
+    }
+}

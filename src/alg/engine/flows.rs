@@ -1,0 +1,336 @@
+//! Which flow a packet belongs to, and what the NAT made of that flow.
+//!
+//! A flow becomes known in two ways: its first packet is seen before and after the NAT ([`Engine::new_flow`],
+//! [`Engine::learn`]), or conntrack is asked when a packet of an older flow passes ([`Engine::signalling`]).
+//! The mapping dies with its conntrack entry.
+
+use std::time::{Duration, Instant};
+
+use super::super::binding::{BindingKey, Latch};
+use super::super::command::{CommandId, FlowKey, Op, PinnedFlow};
+use super::super::endpoint::{Inside, Outside};
+use super::super::event::Event;
+use super::super::flow::{Direction, Flow, Mapping, PublicSide, flow_key};
+use super::super::guard;
+use super::super::io::{PacketId, PacketIn, QueuePoint, Tuples};
+use super::super::learning::Learner;
+use super::super::verdict::Reason;
+use super::Engine;
+use super::commands::Inflight;
+use super::message::Arrival;
+use crate::packet::{Datagram, Refusal};
+use crate::sip::Malformed;
+
+/// A flow is forgotten after this long without a packet; conntrack will have said so before.
+const IDLE: Duration = Duration::from_secs(2 * 3600);
+/// How long "conntrack does not know it" is believed.
+const MISSING: Duration = Duration::from_secs(1);
+/// Within this time of learning, a second mapping of the same flow is a clash and not a new flow: the loser's
+/// conntrack entry dies after one second.
+const CLASH: Duration = Duration::from_secs(2);
+/// conntrack's own lifetime rule for a new flow holds for two seconds; then ours is set.
+const SETTLED: Duration = Duration::from_millis(2500);
+const PAYLOAD_DOMAIN: u8 = b'p';
+/// Flows that may be latched to one binding: a far end that moves more often has to wait for conntrack.
+const LATCHED: usize = 8;
+
+impl Engine {
+    pub(super) fn handle_packet(&mut self, now: Instant, packet: &PacketIn<'_>) {
+        let datagram = match Datagram::parse(packet.bytes) {
+            Ok(datagram) => datagram,
+            Err(Refusal::NotUdp) => return self.accept(packet.id, None, Reason::NotUdp),
+            Err(_) => return self.accept(packet.id, None, Reason::BrokenPacket),
+        };
+        match packet.point {
+            QueuePoint::Latch => self.latch(packet, &datagram),
+            QueuePoint::Learn => self.learn(now, packet, &datagram),
+            QueuePoint::NewFlow | QueuePoint::Signalling => match self.classify(datagram.payload()) {
+                Err(reason) => self.accept(packet.id, None, reason),
+                Ok(()) if packet.point == QueuePoint::NewFlow => self.new_flow(now, packet, &datagram),
+                Ok(()) => self.signalling(now, packet, &datagram),
+            },
+        }
+    }
+
+    /// Parses the payload into the scratch, or says why it is no SIP message.
+    fn classify(&mut self, payload: &[u8]) -> Result<(), Reason> {
+        match guard::is_sip(payload) {
+            guard::Datagram::KeepAlive => return Err(Reason::KeepAlive),
+            guard::Datagram::Stun => return Err(Reason::Stun),
+            guard::Datagram::Sip => {}
+        }
+        self.scratch.message.parse(payload).map_err(|malformed| match malformed {
+            Malformed::NotSip => Reason::NotSip,
+            Malformed::Endless | Malformed::TooManyHeaders => Reason::Unparsable,
+        })
+    }
+
+    /// First packet, before the NAT: it gets a token and goes on.
+    fn new_flow(&mut self, now: Instant, packet: &PacketIn<'_>, datagram: &Datagram<'_>) {
+        let learner = Learner {
+            source: datagram.source(),
+            destination: datagram.destination(),
+            payload: self.keyer.digest(PAYLOAD_DOMAIN, datagram.payload()),
+            identity: datagram.identity(),
+            indev: packet.indev,
+            outdev: packet.outdev,
+        };
+        match self.learning.send(now, learner) {
+            Some(token) => self.accept(packet.id, Some(token), Reason::Learning),
+            None => self.accept(packet.id, None, Reason::TableFull),
+        }
+    }
+
+    /// The same packet after the NAT: its source is the mapping.
+    fn learn(&mut self, now: Instant, packet: &PacketIn<'_>, datagram: &Datagram<'_>) {
+        let token = datagram.identity();
+        let digest = self.keyer.digest(PAYLOAD_DOMAIN, datagram.payload());
+        let Some(learner) = self.learning.recognise(token, datagram.destination(), digest) else {
+            return self.accept(packet.id, None, Reason::NotOurs);
+        };
+        let identity = Some(learner.identity);
+        if let Err(reason) = self.classify(datagram.payload()) {
+            self.learning.arrived(token);
+            return self.accept(packet.id, identity, reason);
+        }
+        let arrival = Arrival { packet: packet.id, identity, token: Some(token) };
+        if datagram.source() == learner.source {
+            // No source NAT: the flow is routed, or it begins outside and is forwarded in. Which of the two, conntrack
+            // will know when the answer passes; what the far end says until then is noted.
+            let key = flow_key(learner.source, learner.destination, Direction::Inbound);
+            let flow = Flow::new(Mapping::Unknown, learner.outdev, learner.indev, now);
+            if self.flows.get(&key).is_none() && self.flows.insert(key, flow, now + IDLE).is_err() {
+                self.learning.arrived(token);
+                return self.accept(packet.id, identity, Reason::TableFull);
+            }
+            return self.process(now, arrival, datagram.payload(), key, Direction::Inbound);
+        }
+        let key = flow_key(learner.source, learner.destination, Direction::Outbound);
+        let public = Outside(datagram.source());
+        if let Some(known) = self.flows.get(&key)
+            && known.public().is_some_and(|side| side.endpoint != public)
+            && now.saturating_duration_since(known.since) < CLASH
+        {
+            self.learning.arrived(token);
+            return self.drop_packet(packet.id, Reason::NatClash);
+        }
+        if !self.map_flow(now, key, Some(public)) {
+            self.learning.arrived(token);
+            return self.accept(packet.id, identity, Reason::TableFull);
+        }
+        self.note_interfaces(&key, learner.indev, learner.outdev);
+        self.process(now, arrival, datagram.payload(), key, Direction::Outbound);
+    }
+
+    /// A packet of a confirmed flow.
+    fn signalling(&mut self, now: Instant, packet: &PacketIn<'_>, datagram: &Datagram<'_>) {
+        let (source, destination) = (datagram.source(), datagram.destination());
+        for direction in [Direction::Outbound, Direction::Inbound] {
+            let key = flow_key(source, destination, direction);
+            let Some(flow) = self.flows.get(&key) else { continue };
+            match flow.mapping {
+                Mapping::Public(_) => {
+                    let (lan, uplink) = match direction {
+                        Direction::Outbound => (packet.indev, packet.outdev),
+                        Direction::Inbound => (packet.outdev, packet.indev),
+                    };
+                    self.note_interfaces(&key, lan, uplink);
+                    let arrival = Arrival { packet: packet.id, identity: None, token: None };
+                    return self.process(now, arrival, datagram.payload(), key, direction);
+                }
+                Mapping::NotNated => return self.accept(packet.id, None, Reason::NotNated),
+                Mapping::Missing if self.flows.deadline(&key).is_some_and(|until| now < until) => {
+                    return self.accept(packet.id, None, Reason::UnknownFlow);
+                }
+                Mapping::Asked(id) => return self.park(packet.id, None, &[id]),
+                Mapping::Unknown | Mapping::Missing => break,
+            }
+        }
+        let key = flow_key(source, destination, Direction::Outbound);
+        let id = self.command(Op::Lookup { source, destination }, Inflight::Lookup { asked: key });
+        let asked = Mapping::Asked(id);
+        match self.flows.get_mut(&key) {
+            Some(flow) => flow.mapping = asked,
+            None => {
+                let flow = Flow::new(asked, packet.indev, packet.outdev, now);
+                // Without room the answer still arrives: the packet is handled again, and finds no room again.
+                let _ = self.flows.insert(key, flow, now + IDLE);
+            }
+        }
+        self.park(packet.id, None, &[id]);
+    }
+
+    /// What conntrack said about a flow.
+    pub(super) fn looked_up(&mut self, now: Instant, asked: FlowKey, found: Option<Tuples>) {
+        let Some(tuples) = found else {
+            if let Some(flow) = self.flows.get_mut(&asked) {
+                flow.mapping = Mapping::Missing;
+                self.flows.set_deadline(&asked, now + MISSING);
+            }
+            return;
+        };
+        let (key, public) = orient(&tuples);
+        let turned = key != asked;
+        let interfaces = self.flows.get(&asked).map(|flow| (flow.lan, flow.uplink));
+        if turned {
+            self.flows.remove(&asked);
+        }
+        self.map_flow(now, key, public);
+        if let Some((lan, uplink)) = interfaces {
+            let (lan, uplink) = if turned { (uplink, lan) } else { (lan, uplink) };
+            self.note_interfaces(&key, lan, uplink);
+        }
+    }
+
+    /// Notes a flow's mapping; `None`: the NAT leaves it alone. `false`: there is no room.
+    fn map_flow(&mut self, now: Instant, key: FlowKey, public: Option<Outside>) -> bool {
+        let known = self.flows.get(&key);
+        if known.is_some_and(|flow| public.is_some() && flow.public().map(|side| side.endpoint) == public) {
+            self.flows.set_deadline(&key, now + IDLE);
+            return true;
+        }
+        let mapping = match public {
+            Some(public) => Mapping::Public(Box::new(PublicSide::new(public))),
+            None => Mapping::NotNated,
+        };
+        match self.flows.get_mut(&key) {
+            Some(flow) => {
+                flow.mapping = mapping;
+                flow.since = now;
+            }
+            None => {
+                if self.flows.insert(key, Flow::new(mapping, 0, 0, now), now + IDLE).is_err() {
+                    return false;
+                }
+            }
+        }
+        self.flows.set_deadline(&key, now + IDLE);
+        if public.is_some() && self.settling.len() < self.policy.limits.flows {
+            self.settling.push_back((now + SETTLED, key));
+        }
+        self.event(Event::FlowLearned { inside: key.inside, far: key.far, public });
+        true
+    }
+
+    fn note_interfaces(&mut self, key: &FlowKey, lan: u32, uplink: u32) {
+        if let Some(flow) = self.flows.get_mut(key) {
+            flow.lan = if lan == 0 { flow.lan } else { lan };
+            flow.uplink = if uplink == 0 { flow.uplink } else { uplink };
+        }
+    }
+
+    /// A conntrack entry is gone. A clash's hidden entry has the same original tuple but another mapping: that one
+    /// means nothing.
+    pub(super) fn handle_destroyed(&mut self, now: Instant, tuples: &Tuples) {
+        let (key, public) = orient(tuples);
+        let Some(flow) = self.flows.get_mut(&key) else { return };
+        match &flow.mapping {
+            Mapping::Public(side) if Some(side.endpoint) == public => {}
+            Mapping::NotNated if public.is_none() => {}
+            _ => return,
+        }
+        flow.mapping = Mapping::Unknown;
+        flow.answered = false;
+        flow.since = now;
+    }
+
+    /// First media packet from a negotiated address: its actual source is pinned, the packet itself is dropped.
+    fn latch(&mut self, packet: &PacketIn<'_>, datagram: &Datagram<'_>) {
+        let (far, public) = (datagram.source(), Outside(datagram.destination()));
+        let Some((key, binding)) = self.bindings.by_public(public) else {
+            return self.accept(packet.id, None, Reason::NotNegotiated);
+        };
+        let key = *key;
+        let admitted = binding.peers.iter().any(|peer| peer.far.is_none_or(|ip| ip == far.ip()));
+        if !admitted {
+            return self.drop_packet(packet.id, Reason::NotNegotiated);
+        }
+        let flow = PinnedFlow { inside: key.inside, far, public, hairpin: None };
+        let known = binding.latched.iter().position(|(latched, _)| *latched == flow);
+        match known.and_then(|at| binding.latched.get(at)) {
+            Some((_, Latch::Pinning(id))) => {
+                let id = *id;
+                return self.park(packet.id, None, &[id]);
+            }
+            Some((_, Latch::Pinned)) => {
+                self.set_latch(&key, &flow, Latch::Settled);
+                self.event(Event::Latched { far, public });
+                return self.drop_packet(packet.id, Reason::Latched);
+            }
+            Some((_, Latch::Settled)) => {}
+            None if binding.latched.len() >= LATCHED => {
+                return self.drop_packet(packet.id, Reason::Quota);
+            }
+            None => {}
+        }
+        let signalling = binding.signalling;
+        let id = self.command(Op::Pin { flow, signalling }, Inflight::Latch { binding: key, flow });
+        match known {
+            Some(_) => self.set_latch(&key, &flow, Latch::Pinning(id)),
+            None => {
+                if let Some(binding) = self.bindings.get_mut(&key) {
+                    binding.latched.push((flow, Latch::Pinning(id)));
+                }
+            }
+        }
+        self.park(packet.id, None, &[id]);
+    }
+
+    pub(super) fn set_latch(&mut self, key: &BindingKey, flow: &PinnedFlow, state: Latch) {
+        let Some(binding) = self.bindings.get_mut(key) else { return };
+        if let Some(entry) = binding.latched.iter_mut().find(|(latched, _)| latched == flow) {
+            entry.1 = state;
+        }
+    }
+
+    /// Lets a packet wait for commands.
+    pub(super) fn park(&mut self, packet: PacketId, identity: Option<u32>, needs: &[CommandId]) {
+        if self.parking.is_full() {
+            self.accept(packet, identity, Reason::TableFull);
+        } else {
+            self.parking.park(packet, needs);
+        }
+    }
+}
+
+/// Which end of a conntrack entry the NAT hides, and what stands for it; `None`: the NAT leaves the entry alone.
+///
+/// FORWARD sees the original direction as original source to reply source, and the reply direction the other way
+/// round. Source NAT hides the original source behind the reply destination; destination NAT hides the reply source
+/// behind the original destination.
+fn orient(tuples: &Tuples) -> (FlowKey, Option<Outside>) {
+    let from_inside = FlowKey { inside: Inside(tuples.orig_source), far: tuples.reply_source };
+    if tuples.reply_destination != tuples.orig_source {
+        (from_inside, Some(Outside(tuples.reply_destination)))
+    } else if tuples.orig_destination != tuples.reply_source {
+        let from_outside = FlowKey { inside: Inside(tuples.reply_source), far: tuples.orig_source };
+        (from_outside, Some(Outside(tuples.orig_destination)))
+    } else {
+        (from_inside, None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tuples(all: [&str; 4]) -> Tuples {
+        let [orig_source, orig_destination, reply_source, reply_destination] =
+            all.map(|it| it.parse().unwrap());
+        Tuples { orig_source, orig_destination, reply_source, reply_destination }
+    }
+
+    #[test]
+    fn source_nat_hides_the_originator_and_destination_nat_the_answerer() {
+        let phone = FlowKey {
+            inside: Inside("192.168.1.10:5060".parse().unwrap()),
+            far: "22.33.44.20:5060".parse().unwrap(),
+        };
+        let snat = ["192.168.1.10:5060", "22.33.44.20:5060", "22.33.44.20:5060", "22.33.44.55:17375"];
+        assert_eq!(orient(&tuples(snat)), (phone, Some(Outside("22.33.44.55:17375".parse().unwrap()))));
+        let forward = ["22.33.44.20:5060", "22.33.44.55:5060", "192.168.1.10:5060", "22.33.44.20:5060"];
+        assert_eq!(orient(&tuples(forward)), (phone, Some(Outside("22.33.44.55:5060".parse().unwrap()))));
+        let routed = ["192.168.1.10:5060", "22.33.44.20:5060", "22.33.44.20:5060", "192.168.1.10:5060"];
+        assert_eq!(orient(&tuples(routed)), (phone, None));
+    }
+}

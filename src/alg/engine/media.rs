@@ -1,0 +1,529 @@
+//! Media: what a description needs in the kernel before it may go on.
+//!
+//! The phone's streams need bindings; when the far end's are known too, each pair of endpoints needs a pinned flow and
+//! the far address needs to be admitted. Both sides of a dialog are kept with its leg; whatever changes is compared
+//! with what is there, so that a repeated description asks for nothing.
+
+use std::net::{IpAddr, SocketAddr};
+
+use arrayvec::ArrayVec;
+
+use super::super::binding::{Admitted, Binding, BindingKey, BindingKeys, NoBinding, State};
+use super::super::call::{Call, CallNames, Leg, MAX_LEGS, Pin, Remote, Stream, Target};
+use super::super::command::{CommandId, Op, Peer, Pinhole, Pinholes, PinnedFlow};
+use super::super::endpoint::{Inside, Outside};
+use super::super::envelope::Method;
+use super::super::event::Event;
+use super::super::guard;
+use super::super::key::Key;
+use super::super::policy::MediaSource;
+use super::super::rewrite::sdp::{LocalStream, MAX_PORTS, RemoteStream};
+use super::super::transaction::Tags;
+use super::super::verdict::Reason;
+use super::commands::Inflight;
+use super::message::Context;
+use super::{Engine, Scratch};
+
+/// Ports that one stream may have: RTP and RTCP for each of its RTP ports.
+type Endpoints = ArrayVec<Inside, { 2 * MAX_PORTS as usize }>;
+
+impl Engine {
+    /// The phone's description: opens what is not open, notes the streams, pins what can be pinned.
+    pub(super) fn offer_local(
+        &mut self,
+        context: &Context<'_>,
+        scratch: &mut Scratch,
+        first: bool,
+    ) -> Result<(), Reason> {
+        for stream in &scratch.local {
+            for endpoint in endpoints(stream).ok_or(Reason::Refused)? {
+                if !guard::may_open(&self.policy, endpoint.0) {
+                    self.refuse("S9", context.flow, "media on a port that is reserved for a service");
+                    return Err(Reason::Refused);
+                }
+            }
+        }
+        let index = self.leg(context)?;
+        let mut streams = Vec::new();
+        for stream in &scratch.local {
+            let opened = self.open_stream(context, stream, &mut scratch.needs);
+            let stream = match opened {
+                Ok(stream) => stream,
+                Err(reason) => {
+                    self.give_up(context, &streams);
+                    return Err(reason);
+                }
+            };
+            streams.push(stream);
+        }
+        if first {
+            self.set_local(context, index, &streams);
+            let held = !scratch.description.media.is_empty() && streams.is_empty();
+            self.set_held(context.call, index, held || is_on_hold(&scratch.description));
+        } else {
+            self.add_local(context, index, &streams);
+        }
+        if scratch.needs.is_empty() {
+            self.pin_leg(context.call, index, &mut scratch.needs);
+        }
+        Ok(())
+    }
+
+    /// The far end's description: noted with the leg; in an answer to something that the phone asked (S5) it is acted
+    /// upon at once, otherwise when the phone answers.
+    pub(super) fn note_remote(&mut self, context: &Context<'_>, scratch: &mut Scratch) -> Result<(), Reason> {
+        let is_response = context.envelope.status.is_some();
+        if is_response && self.transactions.get(&context.transaction).is_none() {
+            return Ok(());
+        }
+        let index = self.leg(context)?;
+        let lan = self.flows.get(&context.flow).map_or(0, |flow| flow.lan);
+        let public =
+            self.flows.get(&context.flow).and_then(|flow| flow.public()).map(|it| it.endpoint.0.ip());
+        let held = scratch.remote.iter().all(|stream| stream.rtp.is_none());
+        let held = held || is_on_hold(&scratch.description);
+        let Some(leg) = self.calls.get_mut(&context.call).and_then(|call| call.legs.get_mut(index)) else {
+            return Ok(());
+        };
+        leg.held = held;
+        leg.remote.resize(scratch.remote.len(), Remote::default());
+        for (remote, RemoteStream { rtp, rtcp }) in leg.remote.iter_mut().zip(&scratch.remote) {
+            let target =
+                |endpoint: SocketAddr| match self.bindings.target(Outside(endpoint), lan, &self.policy) {
+                    Some((target, _)) => Some(target),
+                    // Never to the router itself (S8).
+                    None if Some(endpoint.ip()) == public => None,
+                    None => Some(Target::Far(endpoint)),
+                };
+            // A stream that is on hold keeps its last target: its media resumes without a new description.
+            if let Some(rtp) = rtp {
+                *remote = Remote { rtp: target(*rtp), rtcp: rtcp.and_then(target) };
+            }
+        }
+        if is_response {
+            self.pin_leg(context.call, index, &mut scratch.needs);
+        }
+        Ok(())
+    }
+
+    /// The index of the leg that the message belongs to; made if there is none.
+    pub(super) fn leg(&mut self, context: &Context<'_>) -> Result<usize, Reason> {
+        let deadline = context.now + self.policy.half_open;
+        if self.calls.get(&context.call).is_none() {
+            let text = |span: crate::span::Span| String::from_utf8_lossy(span.of(context.bytes)).into();
+            let envelope = &context.envelope;
+            let names = CallNames {
+                from: text(envelope.from),
+                to: text(envelope.to),
+                call_id: text(envelope.call_id),
+            };
+            let call = Call {
+                flow: context.flow,
+                legs: Vec::with_capacity(1),
+                invited: false,
+                names: Box::new(names),
+                answered: None,
+                media: None,
+                far: ArrayVec::new(),
+                ended: "no answer",
+            };
+            self.calls.insert(context.call, call, deadline).map_err(|_| Reason::TableFull)?;
+        }
+        let call = self.calls.get_mut(&context.call).ok_or(Reason::TableFull)?;
+        call.invited |= context.envelope.method == Method::Invite;
+        if let Some(index) = call.position(context.tags) {
+            return Ok(index);
+        }
+        if call.legs.len() >= MAX_LEGS {
+            return Err(Reason::TableFull);
+        }
+        // The dialog has just got its second tag: it begins with what the half-known one had (a fork does so too, once
+        // for each branch).
+        let halves =
+            [Tags { local: context.tags.local, remote: 0 }, Tags { local: 0, remote: context.tags.remote }];
+        let half = halves.into_iter().find_map(|tags| call.position(tags)).and_then(|at| call.legs.get(at));
+        let leg = match half {
+            Some(half) => Leg {
+                tags: context.tags,
+                retired: Vec::new(),
+                pins: Vec::new(),
+                admitted: Vec::new(),
+                ..half.clone()
+            },
+            None => Leg::new(context.tags, context.transaction, deadline),
+        };
+        for key in leg.bindings() {
+            if let Some(binding) = self.bindings.get_mut(&key) {
+                binding.owners += 1;
+            }
+        }
+        call.legs.push(leg);
+        Ok(call.legs.len() - 1)
+    }
+
+    /// Bindings for all ports of a stream; the commands that open them go into `needs`.
+    fn open_stream(
+        &mut self,
+        context: &Context<'_>,
+        stream: &LocalStream,
+        needs: &mut Vec<CommandId>,
+    ) -> Result<Stream, Reason> {
+        let flow = self.flows.get(&context.flow).ok_or(Reason::UnknownFlow)?;
+        let public = flow.public().ok_or(Reason::NotNated)?.endpoint.0.ip();
+        let (lan, uplink) = (flow.lan, flow.uplink);
+        let wanted = endpoints(stream).ok_or(Reason::Refused)?;
+        let key = |inside: Inside| BindingKey { inside, uplink };
+        let missing: Endpoints =
+            wanted.iter().copied().filter(|inside| self.bindings.get(&key(*inside)).is_none()).collect();
+        if let Some(first) = missing.first() {
+            if self.parking.is_full() {
+                return Err(Reason::TableFull);
+            }
+            let host = context.flow.inside.0.ip();
+            // RTP and RTCP get neighbours also where the phone's own are not: `a=rtcp` says which is which.
+            let count = u16::try_from(missing.len()).map_err(|_| Reason::Refused)?;
+            self.bindings.admit_host(host, missing.len(), context.now, &self.policy).map_err(reason_of)?;
+            let taken = self.bindings.take_ports(public, first.0.port(), count, context.now, &self.policy);
+            let base = match taken {
+                Ok(base) => base,
+                Err(no) => {
+                    self.bindings.return_quota(host, missing.len());
+                    return Err(reason_of(no));
+                }
+            };
+            for (pair, offset) in missing.chunks(2).zip((0..).step_by(2)) {
+                let keys: BindingKeys = pair.iter().map(|inside| key(*inside)).collect();
+                let pinholes: Pinholes = keys
+                    .iter()
+                    .zip(base + offset..=u16::MAX)
+                    .map(|(key, port)| Pinhole {
+                        inside: key.inside,
+                        public: Outside(SocketAddr::new(public, port)),
+                        uplink,
+                    })
+                    .collect();
+                let lifetime = 2 * self.policy.half_open;
+                let open = Op::Open { pinholes: pinholes.clone(), lifetime };
+                let id =
+                    self.command(open, Inflight::Open { keys: keys.clone(), call: context.call, tries: 0 });
+                for (key, pinhole) in keys.into_iter().zip(pinholes) {
+                    let binding = Binding {
+                        pinhole,
+                        lan,
+                        signalling: context.flow,
+                        owners: 0,
+                        state: State::Opening(id),
+                        peers: Vec::new(),
+                        latched: Vec::new(),
+                    };
+                    self.bindings.insert(key, binding, context.now + self.policy.half_open);
+                    let call_id = String::from_utf8_lossy(context.envelope.call_id.of(context.bytes)).into();
+                    self.event(Event::Opened { pinhole, call_id });
+                }
+            }
+        }
+        for inside in &wanted {
+            if let Some(State::Opening(id)) = self.bindings.get(&key(*inside)).map(|binding| binding.state) {
+                needs.push(id);
+            }
+        }
+        let rtp = wanted.first().copied().map(key).ok_or(Reason::Refused)?;
+        let rtcp = stream.rtcp.and_then(|_| wanted.get(1).copied().map(key));
+        Ok(Stream { media: stream.media, rtp, rtcp })
+    }
+
+    /// Notes the phone's streams. Those that are no longer named keep their bindings until the dialog ends.
+    fn set_local(&mut self, context: &Context<'_>, index: usize, streams: &[Stream]) {
+        let Some(call) = self.calls.get_mut(&context.call) else { return };
+        call.media = call.media.or(streams.first().map(|stream| stream.rtp));
+        let Some(leg) = call.legs.get_mut(index) else { return };
+        if leg.local == streams || streams.is_empty() {
+            // Port 0 or hold: what was open stays, to be there when the call resumes.
+            return;
+        }
+        for key in streams.iter().flat_map(Stream::keys) {
+            if let Some(binding) = self.bindings.get_mut(&key) {
+                binding.owners += 1;
+            }
+        }
+        let mut gone = Vec::new();
+        for key in leg.local.iter().flat_map(Stream::keys) {
+            let still_named = streams.iter().flat_map(Stream::keys).any(|it| it == key);
+            if still_named || leg.retired.contains(&key) {
+                gone.push(key);
+            } else {
+                leg.retired.push(key);
+            }
+        }
+        leg.local = streams.to_vec();
+        for key in gone {
+            // It has a newer owner, so this closes nothing.
+            if let Some(binding) = self.bindings.get_mut(&key) {
+                binding.owners -= 1;
+            }
+        }
+    }
+
+    /// Notes streams of a further description of the same message.
+    fn add_local(&mut self, context: &Context<'_>, index: usize, streams: &[Stream]) {
+        let Some(leg) = self.calls.get_mut(&context.call).and_then(|call| call.legs.get_mut(index)) else {
+            return;
+        };
+        for key in streams.iter().flat_map(Stream::keys) {
+            let known = leg.bindings().any(|it| it == key);
+            if let Some(binding) = self.bindings.get_mut(&key).filter(|_| !known) {
+                binding.owners += 1;
+                leg.retired.push(key);
+            }
+        }
+    }
+
+    fn set_held(&mut self, call: Key, index: usize, held: bool) {
+        if let Some(leg) = self.calls.get_mut(&call).and_then(|call| call.legs.get_mut(index)) {
+            leg.held = held;
+        }
+    }
+
+    /// Brings pinned flows and admitted peers of a leg in line with its two sides. New ones go into `needs`.
+    pub(super) fn pin_leg(&mut self, call_key: Key, index: usize, needs: &mut Vec<CommandId>) {
+        let Some(call) = self.calls.get(&call_key) else { return };
+        let Some(leg) = call.legs.get(index) else { return };
+        let signalling = call.flow;
+        let mut flows: Vec<PinnedFlow> = Vec::new();
+        let mut peers: Vec<(BindingKey, Option<IpAddr>)> = Vec::new();
+        for stream in &leg.local {
+            let Some(remote) = leg.remote.get(usize::from(stream.media)) else { continue };
+            for (key, target) in [(Some(stream.rtp), remote.rtp), (stream.rtcp, remote.rtcp)] {
+                let (Some(key), Some(target)) = (key, target) else { continue };
+                let Some(binding) = self.bindings.get(&key) else { continue };
+                if let Some((flow, far)) = pinned(binding, target)
+                    && !flows.contains(&flow)
+                {
+                    flows.push(flow);
+                    let far = far.filter(|_| self.policy.media_source == MediaSource::Negotiated);
+                    peers.push((key, far));
+                }
+            }
+        }
+        // What is not wanted any more: only when the far end named something else, never because it fell silent.
+        let old_pins = leg.pins.clone();
+        let old_peers = leg.admitted.clone();
+        if flows.is_empty() {
+            needs.extend(old_pins.iter().filter_map(|pin| pin.pinning));
+            return;
+        }
+        for pin in old_pins.iter().filter(|pin| !flows.contains(&pin.flow)) {
+            self.unpin(call_key, index, &pin.flow);
+        }
+        for (key, far) in old_peers.iter().filter(|peer| !peers.contains(peer)) {
+            self.dismiss(key, *far);
+        }
+        for (key, far) in &peers {
+            let known = old_peers.contains(&(*key, *far));
+            if let Some(id) = self.admit(key, *far, known) {
+                needs.push(id);
+            }
+        }
+        let mut pins = Vec::with_capacity(flows.len());
+        for flow in flows {
+            let known = old_pins.iter().find(|pin| pin.flow == flow);
+            let pinning = match known {
+                Some(pin) => pin.pinning,
+                None => {
+                    let pin =
+                        Inflight::Pin { call: call_key, tags: leg_tags(&self.calls, call_key, index), flow };
+                    Some(self.command(Op::Pin { flow, signalling }, pin))
+                }
+            };
+            needs.extend(pinning);
+            pins.push(Pin { flow, pinning });
+        }
+        if let Some(leg) = self.calls.get_mut(&call_key).and_then(|call| call.legs.get_mut(index)) {
+            leg.pins = pins;
+            leg.admitted = peers;
+        }
+    }
+
+    /// Admits `far` to a binding, or counts one more that wants it. The answer is the command to wait for.
+    fn admit(&mut self, key: &BindingKey, far: Option<IpAddr>, known: bool) -> Option<CommandId> {
+        let binding = self.bindings.get_mut(key)?;
+        if let Some(entry) = binding.peers.iter_mut().find(|entry| entry.far == far) {
+            entry.wanted += u16::from(!known);
+            return entry.admitting;
+        }
+        let peer = Peer { public: binding.pinhole.public, far };
+        let lifetime = 2 * self.policy.half_open;
+        let op = Op::Admit { peers: vec![peer], lifetime };
+        let id = self.command(op, Inflight::Admit { binding: *key, far });
+        let binding = self.bindings.get_mut(key)?;
+        binding.peers.push(Admitted { far, wanted: 1, admitting: Some(id) });
+        Some(id)
+    }
+
+    /// One less wants `far` admitted; the last one closes.
+    fn dismiss(&mut self, key: &BindingKey, far: Option<IpAddr>) {
+        let Some(binding) = self.bindings.get_mut(key) else { return };
+        let Some(at) = binding.peers.iter().position(|entry| entry.far == far) else { return };
+        let Some(entry) = binding.peers.get_mut(at) else { return };
+        entry.wanted = entry.wanted.saturating_sub(1);
+        if entry.wanted > 0 {
+            return;
+        }
+        binding.peers.swap_remove(at);
+        let peers = vec![Peer { public: binding.pinhole.public, far }];
+        self.background(Op::Dismiss { peers }, "dismiss");
+    }
+
+    fn unpin(&mut self, call_key: Key, index: usize, flow: &PinnedFlow) {
+        let elsewhere = self.calls.get(&call_key).is_some_and(|call| call.pinned_elsewhere(index, flow));
+        if !elsewhere {
+            self.background(Op::Unpin { flow: *flow }, "unpin");
+        }
+    }
+
+    /// The message passes untouched: what was made for it so far goes at once.
+    fn give_up(&mut self, context: &Context<'_>, streams: &[Stream]) {
+        for key in streams.iter().flat_map(Stream::keys) {
+            if self.bindings.get(&key).is_some_and(|binding| binding.owners == 0) {
+                self.close(context.now, &[key]);
+            }
+        }
+        let Some(call) = self.calls.get(&context.call) else { return };
+        if let Some(index) = call.position(context.tags)
+            && call.legs.get(index).is_some_and(|leg| leg.local.is_empty() && leg.remote.is_empty())
+        {
+            self.end_leg(context.now, context.call, index, "refused");
+        }
+    }
+
+    /// Takes a leg out of its call and gives everything back that it owned. The last leg ends the call.
+    pub(super) fn end_leg(
+        &mut self,
+        now: std::time::Instant,
+        call_key: Key,
+        index: usize,
+        why: &'static str,
+    ) {
+        let Some(call) = self.calls.get_mut(&call_key) else { return };
+        if index >= call.legs.len() {
+            return;
+        }
+        let leg = call.legs.swap_remove(index);
+        let elsewhere =
+            |pin: &&Pin| !call.legs.iter().any(|leg| leg.pins.iter().any(|it| it.flow == pin.flow));
+        let pins: Vec<PinnedFlow> = leg.pins.iter().filter(elsewhere).map(|pin| pin.flow).collect();
+        let over = call.legs.is_empty();
+        if let Some(deadline) = call.deadline() {
+            self.calls.set_deadline(&call_key, deadline);
+        }
+        for (key, far) in &leg.admitted {
+            if self.bindings.get(key).is_some_and(|binding| binding.owners > leg.owns(key)) {
+                self.dismiss(key, *far);
+            }
+        }
+        let mut closing = Vec::new();
+        for key in leg.bindings() {
+            if let Some(binding) = self.bindings.get_mut(&key) {
+                binding.owners = binding.owners.saturating_sub(1);
+                if binding.owners == 0 && !closing.contains(&key) {
+                    closing.push(key);
+                }
+            }
+        }
+        // The maps go first: once they are gone, late media of the phone cannot make a new entry by them.
+        for keys in closing.chunks(2) {
+            self.close(now, keys);
+        }
+        for flow in pins {
+            self.background(Op::Unpin { flow }, "unpin");
+        }
+        if over {
+            self.end_call(now, call_key, why);
+        }
+    }
+
+    /// Closes bindings, at most two.
+    pub(super) fn close(&mut self, now: std::time::Instant, keys: &[BindingKey]) {
+        let quarantine = self.policy.quarantine;
+        let (mut pinholes, mut peers, mut latched) = (Pinholes::new(), Vec::new(), Vec::new());
+        for key in keys {
+            let Some(binding) = self.bindings.remove(key, now, quarantine) else { continue };
+            peers.extend(binding.peers());
+            latched.extend(binding.latched.iter().map(|(flow, _)| *flow));
+            if pinholes.try_push(binding.pinhole).is_ok() {
+                self.event(Event::Closed { pinhole: binding.pinhole });
+            }
+        }
+        if !pinholes.is_empty() {
+            self.background(Op::Close { pinholes, peers, quarantine }, "close");
+        }
+        for flow in latched {
+            self.background(Op::Unpin { flow }, "unpin");
+        }
+    }
+}
+
+impl Stream {
+    fn keys(&self) -> impl Iterator<Item = BindingKey> + use<> {
+        [Some(self.rtp), self.rtcp].into_iter().flatten()
+    }
+}
+
+impl Leg {
+    fn owns(&self, key: &BindingKey) -> u16 {
+        u16::try_from(self.bindings().filter(|it| it == key).count()).unwrap_or(u16::MAX)
+    }
+}
+
+fn leg_tags(calls: &super::super::call::Calls, call: Key, index: usize) -> Tags {
+    calls.get(&call).and_then(|call| call.legs.get(index)).map(|leg| leg.tags).unwrap_or_default()
+}
+
+/// The inside endpoints of a stream, RTP and RTCP in turn. `None`: the port numbers run out, or there are too many.
+fn endpoints(stream: &LocalStream) -> Option<Endpoints> {
+    let mut all = Endpoints::new();
+    let at = |port| Inside(SocketAddr::new(stream.ip, port));
+    match (stream.count, stream.rtcp) {
+        (1, None) => all.push(at(stream.port)),
+        (1, Some(rtcp)) => {
+            all.push(at(stream.port));
+            all.push(Inside(rtcp));
+        }
+        (2..=MAX_PORTS, _) => {
+            for port in 0..stream.count.checked_mul(2)? {
+                all.push(at(stream.port.checked_add(port)?));
+            }
+        }
+        _ => return None,
+    }
+    Some(all)
+}
+
+/// The flow between a binding and a target, and the address to admit for it; nothing for direct media.
+fn pinned(binding: &Binding, target: Target) -> Option<(PinnedFlow, Option<IpAddr>)> {
+    let Pinhole { inside, public, .. } = binding.pinhole;
+    match target {
+        Target::Direct => None,
+        Target::Far(far) => {
+            let flow = PinnedFlow { inside, far, public, hairpin: None };
+            Some((flow, Some(far.ip())))
+        }
+        Target::Hairpin { public: far, inside: other } => {
+            let flow = PinnedFlow { inside, far, public, hairpin: Some(other) };
+            Some((flow, Some(other.0.ip())))
+        }
+    }
+}
+
+fn is_on_hold(description: &crate::sdp::Description) -> bool {
+    use crate::sdp::Direction::{Inactive, SendOnly};
+    let mut live = description.media.iter().filter(|media| media.number != 0).peekable();
+    live.peek().is_some() && live.all(|media| matches!(media.direction, Inactive | SendOnly))
+}
+
+fn reason_of(no: NoBinding) -> Reason {
+    match no {
+        NoBinding::Quota => Reason::Quota,
+        NoBinding::PoolEmpty => Reason::PoolEmpty,
+    }
+}

@@ -1,0 +1,261 @@
+//! One SIP message, from its structure to its verdict.
+//!
+//! The order matters: first what may stop everything (allow-list, S4), then what the message needs in the kernel, and
+//! only when all of that is there the edits, and the traces that the message leaves in the tables. A message that has
+//! to wait has left none but the things that it waits for.
+
+use std::mem;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use super::super::call::Target;
+use super::super::command::FlowKey;
+use super::super::endpoint::Outside;
+use super::super::envelope::Envelope;
+use super::super::event::Event;
+use super::super::flow::{Direction, Flow, Mapping};
+use super::super::guard;
+use super::super::io::PacketId;
+use super::super::key::Key;
+use super::super::names::FormId;
+use super::super::rewrite::headers::{self, Sides};
+use super::super::rewrite::{self, Conflict, sdp};
+use super::super::transaction::{self, Tags};
+use super::super::verdict::Reason;
+use super::{Engine, Scratch};
+use crate::sip::body::{self, Body};
+use crate::span::Span;
+
+const TAG_DOMAIN: u8 = b'g';
+const CALL_DOMAIN: u8 = b'c';
+
+/// How a message came to be handled.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival {
+    pub(super) packet: PacketId,
+    /// The identity to give back to the packet.
+    pub(super) identity: Option<u32>,
+    /// The token by which it was recognised, to be freed with the verdict.
+    pub(super) token: Option<u32>,
+}
+
+/// A message with everything by which the tables know it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Context<'a> {
+    pub(super) now: Instant,
+    pub(super) bytes: &'a [u8],
+    pub(super) flow: FlowKey,
+    pub(super) direction: Direction,
+    pub(super) envelope: Envelope,
+    pub(super) transaction: Key,
+    pub(super) call: Key,
+    pub(super) tags: Tags,
+}
+
+enum Outcome {
+    Accept(Reason),
+    Rewrite,
+    /// Wait for what is in `scratch.needs`.
+    Park,
+}
+
+impl Engine {
+    /// Handles the message in the scratch, which is the payload of a packet of a known flow.
+    pub(super) fn process(
+        &mut self,
+        now: Instant,
+        arrival: Arrival,
+        payload: &[u8],
+        flow: FlowKey,
+        direction: Direction,
+    ) {
+        let mut scratch = mem::take(&mut self.scratch);
+        scratch.edits.clear();
+        scratch.needs.clear();
+        let outcome = self.translate(now, &mut scratch, payload, flow, direction);
+        self.scratch = scratch;
+        match outcome {
+            Outcome::Park => {
+                let needs = mem::take(&mut self.scratch.needs);
+                self.park(arrival.packet, arrival.identity, &needs);
+                self.scratch.needs = needs;
+                return;
+            }
+            Outcome::Accept(reason) => self.accept(arrival.packet, arrival.identity, reason),
+            Outcome::Rewrite => self.rewrite(arrival.packet, arrival.identity),
+        }
+        if let Some(token) = arrival.token {
+            self.learning.arrived(token);
+        }
+    }
+
+    fn translate(
+        &mut self,
+        now: Instant,
+        scratch: &mut Scratch,
+        bytes: &[u8],
+        flow: FlowKey,
+        direction: Direction,
+    ) -> Outcome {
+        if !guard::is_allowed_server(&self.policy, flow.far.ip()) {
+            return Outcome::Accept(Reason::PeerNotAllowed);
+        }
+        let envelope = match Envelope::read(bytes, &scratch.message) {
+            Ok(envelope) => envelope,
+            Err(_) => {
+                self.refuse("S4", flow, "a SIP message without what every SIP message must have");
+                return Outcome::Accept(Reason::Suspicious);
+            }
+        };
+        let context = self.context(now, bytes, flow, direction, envelope);
+        let body = body::descriptions(bytes, &scratch.message, &mut scratch.parts);
+        if body == Body::Sdp {
+            if let Err(reason) = self.prepare_media(&context, scratch) {
+                return Outcome::Accept(reason);
+            }
+            if !scratch.needs.is_empty() {
+                return Outcome::Park;
+            }
+        }
+        let form = match self.edit(&context, scratch, body) {
+            Ok(form) => form,
+            Err(Conflict(_)) => {
+                scratch.edits.clear();
+                return Outcome::Accept(Reason::EditFailed);
+            }
+        };
+        self.track(&context, scratch, form);
+        match (scratch.edits.is_empty(), body) {
+            (false, _) => Outcome::Rewrite,
+            (true, Body::Protected) => Outcome::Accept(Reason::Protected),
+            (true, Body::Sdp | Body::Opaque) => Outcome::Accept(Reason::Unchanged),
+        }
+    }
+
+    fn context<'a>(
+        &self,
+        now: Instant,
+        bytes: &'a [u8],
+        flow: FlowKey,
+        direction: Direction,
+        envelope: Envelope,
+    ) -> Context<'a> {
+        // Who sent the request, and so whose tag is the one in From.
+        let request = match (envelope.status, direction) {
+            (None, direction) => direction,
+            (Some(_), Direction::Outbound) => Direction::Inbound,
+            (Some(_), Direction::Inbound) => Direction::Outbound,
+        };
+        let digest = |tag: Span| self.keyer.digest(TAG_DOMAIN, tag.of(bytes));
+        let (from, to) = (digest(envelope.from_tag), envelope.to_tag.map_or(0, digest));
+        let tags = match request {
+            Direction::Outbound => Tags { local: from, remote: to },
+            Direction::Inbound => Tags { local: to, remote: from },
+        };
+        let host = transaction::endpoint_bytes(SocketAddr::new(flow.inside.0.ip(), 0));
+        Context {
+            now,
+            bytes,
+            flow,
+            direction,
+            envelope,
+            transaction: transaction::key(self.keyer, bytes, &envelope, &flow, request),
+            call: self.keyer.key(CALL_DOMAIN, &[&host, envelope.call_id.of(bytes)]),
+            tags,
+        }
+    }
+
+    /// Makes sure that everything which the message's descriptions announce is, or will be, in the kernel.
+    fn prepare_media(&mut self, context: &Context<'_>, scratch: &mut Scratch) -> Result<(), Reason> {
+        let bytes = context.bytes;
+        for index in 0..scratch.parts.len() {
+            let Some(part) = scratch.parts.get(index) else { break };
+            if scratch.description.parse(bytes, *part).is_err() {
+                return Err(Reason::Unparsable);
+            }
+            // More than one description in a message belong to one session (RFC 3261 section 7.4); later ones only
+            // get their ports.
+            let first = index == 0;
+            match context.direction {
+                Direction::Outbound if self.is_mapped(&context.flow) => {
+                    let (policy, sender) = (&self.policy, context.flow.inside.0.ip());
+                    let may = |ip: IpAddr| guard::may_speak_for(policy, sender, ip);
+                    scratch.local.clear();
+                    scratch.local.extend(sdp::local_streams(bytes, &scratch.description, may));
+                    self.offer_local(context, scratch, first)?;
+                }
+                Direction::Inbound if first => {
+                    sdp::remote_streams(bytes, &scratch.description, &mut scratch.remote);
+                    self.note_remote(context, scratch)?;
+                }
+                Direction::Outbound | Direction::Inbound => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn is_mapped(&self, flow: &FlowKey) -> bool {
+        self.flows.get(flow).is_some_and(|flow| flow.public().is_some())
+    }
+
+    /// Makes the edits. The answer is how the phone wrote its Via, if that was replaced.
+    fn edit(
+        &mut self,
+        context: &Context<'_>,
+        scratch: &mut Scratch,
+        body: Body,
+    ) -> Result<Option<FormId>, Conflict> {
+        let (bytes, message) = (context.bytes, &scratch.message);
+        let via_form = self.transactions.get(&context.transaction).and_then(|it| it.via_form);
+        let Some(Flow { mapping: Mapping::Public(public), names, lan, uplink, .. }) =
+            self.flows.get_mut(&context.flow)
+        else {
+            return Ok(None);
+        };
+        let sides = Sides { inside: context.flow.inside, public, keyer: self.keyer };
+        let mut form = None;
+        match context.direction {
+            Direction::Outbound => {
+                form = headers::outbound(bytes, message, sides, names, &mut scratch.edits)?
+            }
+            Direction::Inbound => {
+                headers::inbound(bytes, message, sides, names, via_form, &mut scratch.edits)?;
+            }
+        }
+        if body != Body::Sdp {
+            return Ok(form);
+        }
+        let (lan, uplink) = (*lan, *uplink);
+        for part in &scratch.parts {
+            if scratch.parts.len() > 1 && scratch.description.parse(bytes, *part).is_err() {
+                continue;
+            }
+            let description = &scratch.description;
+            match context.direction {
+                Direction::Outbound => {
+                    let may = |ip| guard::may_speak_for(&self.policy, context.flow.inside.0.ip(), ip);
+                    let public_of = |inside| self.bindings.public_of(inside, uplink);
+                    sdp::outbound(bytes, description, public, may, public_of, &mut scratch.edits)?;
+                }
+                Direction::Inbound => {
+                    let direct = |endpoint| match self.bindings.target(Outside(endpoint), lan, &self.policy) {
+                        Some((Target::Direct, inside)) => Some(inside.0),
+                        Some(_) | None => None,
+                    };
+                    let own = |endpoint| {
+                        let (key, _) = self.bindings.by_public(Outside(endpoint))?;
+                        (key.inside.0.ip() == context.flow.inside.0.ip()).then_some(key.inside.0)
+                    };
+                    sdp::inbound(description, direct, own, &mut scratch.edits)?;
+                }
+            }
+        }
+        let field = body::content_length(bytes, message);
+        rewrite::content_length(field, message.body(), &mut scratch.edits)?;
+        Ok(form)
+    }
+
+    pub(super) fn refuse(&mut self, rule: &'static str, flow: FlowKey, why: &'static str) {
+        self.event(Event::Refused { rule, inside: flow.inside.0, why });
+    }
+}

@@ -1,0 +1,188 @@
+//! The state machine.
+//!
+//! This file holds the state and the contract; the work is done beside it:
+//!
+//! | module | what |
+//! |---|---|
+//! | [`flows`] | which flow a packet belongs to: learning, looking up, losing it |
+//! | [`message`] | one SIP message from parsing to its verdict |
+//! | [`media`] | bindings and pinned flows for what a description says |
+//! | [`dialog`] | transactions, calls and registrations: what begins and ends |
+//! | [`commands`] | issuing commands, and what follows from their outcome |
+//! | [`timers`] | deadlines |
+
+mod commands;
+mod dialog;
+mod flows;
+mod media;
+mod message;
+mod timers;
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashMap;
+
+use super::binding::Bindings;
+use super::call::Calls;
+use super::command::{Command, CommandId, FlowKey};
+use super::event::Event;
+use super::flow::Flow;
+use super::io::{Input, Output, PacketId};
+use super::key::{KeyHasher, Keyer};
+use super::learning::Learning;
+use super::parking::Parking;
+use super::policy::Policy;
+use super::registration::Registrations;
+use super::rewrite::Edits;
+use super::rewrite::sdp::{LocalStream, RemoteStream};
+use super::stats::{Sizes, Stats};
+use super::transaction::Transactions;
+use super::verdict::{Action, Reason, Verdict};
+use crate::expiring::ExpiringMap;
+use crate::sdp::Description;
+use crate::sip::Message;
+use crate::span::Span;
+use commands::Inflight;
+
+/// The engine. See [`crate::alg`] for its contract.
+#[derive(Debug)]
+pub struct Engine {
+    policy: Policy,
+    keyer: Keyer,
+    flows: ExpiringMap<FlowKey, Flow, FixedState>,
+    learning: Learning,
+    transactions: Transactions,
+    calls: Calls,
+    registrations: Registrations,
+    bindings: Bindings,
+    parking: Parking,
+    inflight: HashMap<CommandId, Inflight, FixedState>,
+    /// Flows whose lifetime has to be set once the kernel's first two seconds are over, by that time.
+    settling: VecDeque<(Instant, FlowKey)>,
+    outputs: VecDeque<Queued>,
+    scratch: Scratch,
+    last_command: u64,
+    last_identity: u16,
+    stats: Stats,
+}
+
+/// An output that waits to be polled. A rewrite's edits are in the scratch: there is at most one for an input.
+#[derive(Debug)]
+enum Queued {
+    Command(Command),
+    Accept { packet: PacketId, identity: Option<u32>, reason: Reason },
+    Rewrite { packet: PacketId, identity: Option<u32>, spare_identity: u16 },
+    Drop { packet: PacketId, reason: Reason },
+    Again(PacketId),
+    Event(Event),
+}
+
+/// Memory that is used again for every message.
+#[derive(Debug, Default)]
+struct Scratch {
+    message: Message,
+    parts: Vec<Span>,
+    description: Description,
+    edits: Edits,
+    local: Vec<LocalStream>,
+    remote: Vec<RemoteStream>,
+    needs: Vec<CommandId>,
+}
+
+impl Engine {
+    /// An engine with these settings and empty tables.
+    pub fn new(policy: Policy) -> Self {
+        let hasher = FixedState::with_seed(policy.seed[0] ^ policy.seed[1].rotate_left(32));
+        let limits = policy.limits;
+        Self {
+            keyer: Keyer::new(policy.seed),
+            flows: ExpiringMap::new(limits.flows, hasher.clone()),
+            learning: Learning::new(hasher.clone()),
+            transactions: ExpiringMap::new(limits.transactions, KeyHasher::default()),
+            calls: ExpiringMap::new(limits.calls, KeyHasher::default()),
+            registrations: ExpiringMap::new(limits.registrations, KeyHasher::default()),
+            bindings: Bindings::new(&policy, hasher.clone()),
+            parking: Parking::new(limits.parked, hasher.clone()),
+            inflight: HashMap::with_hasher(hasher),
+            settling: VecDeque::new(),
+            outputs: VecDeque::new(),
+            scratch: Scratch::default(),
+            last_command: 0,
+            last_identity: 0,
+            stats: Stats::default(),
+            policy,
+        }
+    }
+
+    /// Takes one input. Drain [`Engine::poll_output`] before the next one.
+    pub fn handle(&mut self, now: Instant, input: Input<'_>) {
+        self.expire(now);
+        match input {
+            Input::Packet(packet) => self.handle_packet(now, &packet),
+            Input::CommandDone { id, outcome } => self.handle_done(now, id, outcome),
+            Input::FlowDestroyed(tuples) => self.handle_destroyed(now, &tuples),
+            Input::Timeout => {}
+        }
+    }
+
+    /// The next thing to do, first in, first out.
+    pub fn poll_output(&mut self) -> Option<Output<'_>> {
+        Some(match self.outputs.pop_front()? {
+            Queued::Command(command) => Output::Command(command),
+            Queued::Again(packet) => Output::Again(packet),
+            Queued::Event(event) => Output::Event(event),
+            Queued::Accept { packet, identity, reason } => {
+                Output::Verdict(Verdict { packet, action: Action::Accept { identity }, reason })
+            }
+            Queued::Drop { packet, reason } => {
+                Output::Verdict(Verdict { packet, action: Action::Drop, reason })
+            }
+            Queued::Rewrite { packet, identity, spare_identity } => {
+                let edits = &self.scratch.edits;
+                let action = Action::Rewrite { edits, identity, spare_identity };
+                Output::Verdict(Verdict { packet, action, reason: Reason::Rewritten })
+            }
+        })
+    }
+
+    /// What has been counted.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// How full the tables are.
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            flows: self.flows.len(),
+            transactions: self.transactions.len(),
+            calls: self.calls.len(),
+            registrations: self.registrations.len(),
+            bindings: self.bindings.len(),
+            ports: self.bindings.ports_used(),
+            parked: self.parking.len(),
+        }
+    }
+
+    fn accept(&mut self, packet: PacketId, identity: Option<u32>, reason: Reason) {
+        self.stats.count(reason);
+        self.outputs.push_back(Queued::Accept { packet, identity, reason });
+    }
+
+    fn drop_packet(&mut self, packet: PacketId, reason: Reason) {
+        self.stats.count(reason);
+        self.outputs.push_back(Queued::Drop { packet, reason });
+    }
+
+    fn rewrite(&mut self, packet: PacketId, identity: Option<u32>) {
+        self.stats.count(Reason::Rewritten);
+        self.last_identity = self.last_identity.wrapping_add(1).max(1);
+        let spare_identity = self.last_identity;
+        self.outputs.push_back(Queued::Rewrite { packet, identity, spare_identity });
+    }
+
+    fn event(&mut self, event: Event) {
+        self.outputs.push_back(Queued::Event(event));
+    }
+}

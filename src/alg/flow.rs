@@ -1,0 +1,130 @@
+//! Signalling flows and what the NAT made of them.
+//!
+//! A flow is one pair of endpoints that speak SIP, seen from the inside of the NAT, with its mapping: learned on its
+//! first packet, or looked up in conntrack. Everything that is known of a phone by its flow is here too: the texts by
+//! which it calls itself and how long its registration lives. A flow decides nothing; see `engine`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use arrayvec::ArrayString;
+use std::fmt::Write as _;
+
+use super::command::{CommandId, FlowKey};
+use super::endpoint::{Inside, Outside};
+use super::names::Names;
+
+/// What is known of a flow's NAT mapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Mapping {
+    /// Nothing yet. Entered by: the first packet of a flow whose source the NAT left as it was (so the flow may begin
+    /// outside), or the end of its conntrack entry.
+    Unknown,
+    /// conntrack has been asked. Entered from `Unknown`, or by a packet of a flow that nobody knows.
+    Asked(CommandId),
+    /// conntrack has no such entry. Entered from `Asked`; kept for a moment so that a flood is not a flood of questions.
+    Missing,
+    /// The NAT leaves it alone. Entered from `Asked`.
+    NotNated,
+    /// This is the public endpoint. Entered from `Asked`, and by learning.
+    Public(Box<PublicSide>),
+}
+
+/// A public endpoint, with its texts ready to be written into messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicSide {
+    /// The endpoint.
+    pub endpoint: Outside,
+    /// The host as a URI has it: IPv6 in brackets.
+    pub host: ArrayString<41>,
+    /// `host:port`.
+    pub host_port: ArrayString<47>,
+    /// The address as SDP has it: no brackets.
+    pub address: ArrayString<39>,
+}
+
+impl PublicSide {
+    /// The texts of `endpoint`.
+    pub fn new(endpoint: Outside) -> Self {
+        let (ip, port) = (endpoint.0.ip(), endpoint.0.port());
+        let (mut host, mut host_port, mut address) =
+            (ArrayString::new(), ArrayString::new(), ArrayString::new());
+        // No text of an address is longer than these: 39 digits and colons of IPv6, brackets, a colon and five digits.
+        let written = match ip {
+            IpAddr::V4(ip) => write!(host, "{ip}"),
+            IpAddr::V6(ip) => write!(host, "[{ip}]"),
+        };
+        debug_assert!(written.is_ok(), "an address is at most 41 bytes");
+        let _ = write!(host_port, "{host}:{port}");
+        let _ = write!(address, "{ip}");
+        Self { endpoint, host, host_port, address }
+    }
+}
+
+/// One flow.
+#[derive(Clone, Debug)]
+pub struct Flow {
+    /// The mapping.
+    pub mapping: Mapping,
+    /// When the mapping was learned, or the flow first seen.
+    pub since: Instant,
+    /// Index of the interface towards the phone; 0 when not known.
+    pub lan: u32,
+    /// Index of the interface towards the outside; 0 when not known.
+    pub uplink: u32,
+    /// How the phone calls itself.
+    pub names: Names,
+    /// Whether the far end ever answered.
+    pub answered: bool,
+    /// Until when the phone must be reachable: the longest registration on this flow.
+    pub lease: Option<Instant>,
+    /// When the conntrack entry's lifetime was last set by us.
+    pub sustained: Instant,
+}
+
+impl Flow {
+    /// A flow of which only its interfaces are known.
+    pub fn new(mapping: Mapping, lan: u32, uplink: u32, now: Instant) -> Self {
+        let names = Names::default();
+        Self { mapping, since: now, lan, uplink, names, answered: false, lease: None, sustained: now }
+    }
+
+    /// The public side, if there is a NAT and it is known.
+    pub fn public(&self) -> Option<&PublicSide> {
+        match &self.mapping {
+            Mapping::Public(side) => Some(side),
+            Mapping::Unknown | Mapping::Asked(_) | Mapping::Missing | Mapping::NotNated => None,
+        }
+    }
+}
+
+/// Which way a packet goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From inside to outside.
+    Outbound,
+    /// From outside to inside.
+    Inbound,
+}
+
+/// The key of a flow whose packet goes from `source` to `destination` in `direction`, as FORWARD sees it.
+pub fn flow_key(source: SocketAddr, destination: SocketAddr, direction: Direction) -> FlowKey {
+    match direction {
+        Direction::Outbound => FlowKey { inside: Inside(source), far: destination },
+        Direction::Inbound => FlowKey { inside: Inside(destination), far: source },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_addresses_fit_their_texts() {
+        let longest = "[aaaa:bbbb:cccc:dddd:eeee:ffff:1111:2222]:65535";
+        let side = PublicSide::new(Outside(longest.parse().unwrap()));
+        assert_eq!(side.host_port.as_str(), longest);
+        assert_eq!(side.host.as_str(), &longest[..41]);
+        assert_eq!(side.address.as_str(), &longest[1..40]);
+    }
+}

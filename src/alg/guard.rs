@@ -1,0 +1,99 @@
+//! The security rules that a message must pass before anything is opened for it.
+//!
+//! Rules S1, S2 and S7 are about TCP and live there; S3 (whole, reassembled datagrams) is [`crate::packet`]'s refusal of
+//! fragments and [`is_sip`] here; S4 is [`super::envelope`]; S5 is [`super::transaction`]; S10 is that only
+//! messages from inside ever open anything; S11 is [`super::binding`]'s quotas; S13 is the engine's: what fails here
+//! passes untouched. The rest stands here, one function each.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::policy::Policy;
+
+/// What a datagram on the SIP port is, by its first bytes (S3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Datagram {
+    /// Perhaps SIP.
+    Sip,
+    /// CRLFs, NULs or nothing: RFC 5626 section 3.5.1 and older habits.
+    KeepAlive,
+    /// STUN (RFC 8489 section 5).
+    Stun,
+}
+
+/// Tells keep-alives and STUN from what may be SIP.
+pub fn is_sip(payload: &[u8]) -> Datagram {
+    const COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
+    if payload.len() <= 8 && payload.iter().all(|byte| matches!(byte, b'\r' | b'\n' | 0 | b' ')) {
+        Datagram::KeepAlive
+    } else if payload.first().is_some_and(|byte| *byte < 4) && payload.get(4..8) == Some(&COOKIE) {
+        Datagram::Stun
+    } else {
+        Datagram::Sip
+    }
+}
+
+/// S6: whether messages to and from this server are touched at all.
+pub fn is_allowed_server(policy: &Policy, far: IpAddr) -> bool {
+    policy.servers.is_empty() || policy.servers.iter().any(|block| block.contains(far))
+}
+
+/// S8: whether a message from `sender` may speak for `ip`: its own address, or one that the administrator listed.
+pub fn may_speak_for(policy: &Policy, sender: IpAddr, ip: IpAddr) -> bool {
+    ip == sender || policy.inside_hosts.iter().any(|block| block.contains(ip))
+}
+
+/// S9: whether an inside endpoint may get a pinhole.
+pub fn may_open(policy: &Policy, endpoint: SocketAddr) -> bool {
+    let port = endpoint.port();
+    port >= 1024
+        && !policy.denied_ports.iter().any(|range| range.contains(&port))
+        && is_unicast(endpoint.ip())
+}
+
+/// Never to multicast, broadcast, loopback or nowhere.
+pub fn is_unicast(ip: IpAddr) -> bool {
+    !(ip.is_unspecified() || ip.is_multicast() || ip.is_loopback())
+        && !matches!(ip, IpAddr::V4(ip) if ip.is_broadcast())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keep_alives_and_stun_are_told_from_sip() {
+        for text in [&b""[..], b"\r\n", b"\r\n\r\n", b"\0\0\0\0", b" "] {
+            assert_eq!(is_sip(text), Datagram::KeepAlive, "{text:?}");
+        }
+        assert_eq!(is_sip(b"\0\x01\0\0\x21\x12\xa4\x42abcdefghijkl"), Datagram::Stun);
+        assert_eq!(is_sip(b"\r\n\r\nOPTIONS sip:a SIP/2.0"), Datagram::Sip);
+    }
+
+    #[test]
+    fn services_multicast_and_low_ports_stay_closed() {
+        let policy = Policy::default();
+        let may = |it: &str| may_open(&policy, it.parse().unwrap());
+        assert!(may("192.168.1.10:40000") && may("192.168.1.10:1024"));
+        for it in [
+            "192.168.1.10:1023",
+            "192.168.1.10:3306",
+            "192.168.1.10:5060",
+            "239.1.1.1:40000",
+            "0.0.0.0:40000",
+        ] {
+            assert!(!may(it), "{it}");
+        }
+    }
+
+    #[test]
+    fn a_message_speaks_for_its_sender_and_for_listed_hosts_only() {
+        let mut policy = Policy::default();
+        let [a, b]: [IpAddr; 2] = ["192.168.1.10", "192.168.1.11"].map(|it| it.parse().unwrap());
+        assert!(may_speak_for(&policy, a, a) && !may_speak_for(&policy, a, b));
+        policy.inside_hosts.push(crate::alg::Prefix { address: b, bits: 32 });
+        assert!(may_speak_for(&policy, a, b));
+        assert!(is_allowed_server(&policy, b));
+        policy.servers.push(crate::alg::Prefix { address: b, bits: 24 });
+        assert!(is_allowed_server(&policy, a) && !is_allowed_server(&policy, "10.0.0.1".parse().unwrap()));
+    }
+}

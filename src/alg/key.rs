@@ -1,0 +1,85 @@
+//! Keys for tables whose natural keys are text that a stranger chose.
+//!
+//! A [`Key`] is a 128-bit keyed hash (SipHash-1-3) of that text. The seed is secret and new at every start, so
+//! nobody can aim at another call's key; equal keys are taken for equal texts, which is wrong once in 2^64 pairs.
+//! So tables hold 16 bytes instead of a Call-ID, and a look-up allocates nothing.
+
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+
+use siphasher::sip128::{Hasher128, SipHasher13};
+
+/// A hashed key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key(u128);
+
+/// Makes keys.
+#[derive(Clone, Copy, Debug)]
+pub struct Keyer {
+    seed: [u64; 2],
+}
+
+impl Keyer {
+    /// A maker of keys that only fit each other.
+    pub const fn new(seed: [u64; 2]) -> Self {
+        Self { seed }
+    }
+
+    /// The key of some texts in this order; `domain` keeps tables apart.
+    pub fn key(self, domain: u8, parts: &[&[u8]]) -> Key {
+        let mut hasher = SipHasher13::new_with_keys(self.seed[0], self.seed[1]);
+        hasher.write_u8(domain);
+        for part in parts {
+            hasher.write_usize(part.len());
+            hasher.write(part);
+        }
+        Key(hasher.finish128().as_u128())
+    }
+
+    /// A 64-bit digest of one text; never 0, so that 0 can stand for "none".
+    pub fn digest(self, domain: u8, text: &[u8]) -> u64 {
+        (self.key(domain, &[text]).0 as u64).max(1)
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0 as u64);
+    }
+}
+
+/// Hashes a [`Key`] by taking it as it is: it is a hash already.
+pub type KeyHasher = BuildHasherDefault<Identity>;
+
+/// See [`KeyHasher`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Identity(u64);
+
+impl Hasher for Identity {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        self.0 = value;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_do_not_run_into_each_other_and_seeds_matter() {
+        let keyer = Keyer::new([1, 2]);
+        assert_eq!(keyer.key(0, &[b"ab", b"c"]), keyer.key(0, &[b"ab", b"c"]));
+        assert_ne!(keyer.key(0, &[b"ab", b"c"]), keyer.key(0, &[b"a", b"bc"]));
+        assert_ne!(keyer.key(0, &[b"ab"]), keyer.key(1, &[b"ab"]));
+        assert_ne!(keyer.key(0, &[b"ab"]), Keyer::new([1, 3]).key(0, &[b"ab"]));
+    }
+}

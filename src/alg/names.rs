@@ -1,0 +1,108 @@
+//! What a phone calls itself, and how to give that back to the letter.
+//!
+//! Outbound, the host and port of an inside URI are replaced; inbound, the phone must get back exactly the text that
+//! it wrote: `192.168.1.10` without a port is not `192.168.1.10:5060`. A flow has very few such texts (*forms*), so
+//! they are kept once each, and the user parts of Contacts point to them. Via sent-by forms are remembered by
+//! their transaction. Nothing here knows the public side.
+
+use arrayvec::{ArrayString, ArrayVec};
+
+/// Texts longer than this are not kept; they are restored in the canonical form.
+const FORM_BYTES: usize = 47;
+const FORMS: usize = 8;
+/// More users than this on one flow push out older ones.
+const USERS: usize = 512;
+
+/// Index of a form of one flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FormId(u8);
+
+/// The forms of one flow.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    forms: ArrayVec<ArrayString<FORM_BYTES>, FORMS>,
+    /// Digest of a Contact's user part and its form, by digest.
+    users: Vec<(u64, FormId)>,
+}
+
+impl Names {
+    /// Remembers the text `host[:port]` of an inside URI or sent-by.
+    pub fn remember(&mut self, text: &[u8]) -> Option<FormId> {
+        let text = std::str::from_utf8(text).ok()?;
+        let known = self.forms.iter().position(|form| form.as_str() == text);
+        let index = match known {
+            Some(index) => index,
+            None => {
+                self.forms.try_push(ArrayString::from(text).ok()?).ok()?;
+                self.forms.len() - 1
+            }
+        };
+        Some(FormId(u8::try_from(index).ok()?))
+    }
+
+    /// Remembers that the Contact with this user part (digest) was written in this form.
+    pub fn remember_user(&mut self, user: u64, form: FormId) {
+        match self.users.binary_search_by_key(&user, |(digest, _)| *digest) {
+            Ok(at) => {
+                if let Some(entry) = self.users.get_mut(at) {
+                    entry.1 = form;
+                }
+            }
+            Err(at) if self.users.len() < USERS => self.users.insert(at, (user, form)),
+            // The neighbour goes: digests are random, so this is a random choice without a generator.
+            Err(at) => {
+                let at = at.min(USERS - 1);
+                self.users.remove(at);
+                let at = self.users.partition_point(|(digest, _)| *digest < user);
+                self.users.insert(at, (user, form));
+            }
+        }
+    }
+
+    /// The form in which the Contact of this user was written.
+    pub fn of_user(&self, user: u64) -> Option<FormId> {
+        let at = self.users.binary_search_by_key(&user, |(digest, _)| *digest).ok()?;
+        self.users.get(at).map(|(_, form)| *form)
+    }
+
+    /// The text of a form.
+    pub fn text(&self, form: FormId) -> Option<&str> {
+        self.forms.get(usize::from(form.0)).map(ArrayString::as_str)
+    }
+
+    /// The first form that the flow ever used.
+    pub fn first(&self) -> Option<FormId> {
+        (!self.forms.is_empty()).then_some(FormId(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_is_kept_once_and_given_back_to_the_letter() {
+        let mut names = Names::default();
+        let plain = names.remember(b"192.168.1.10").unwrap();
+        let port = names.remember(b"192.168.1.10 : 5060").unwrap();
+        assert_eq!(names.remember(b"192.168.1.10"), Some(plain));
+        names.remember_user(7, port);
+        assert_eq!(names.of_user(7).and_then(|f| names.text(f)), Some("192.168.1.10 : 5060"));
+        assert_eq!(names.of_user(8), None);
+        assert_eq!(names.first(), Some(plain));
+    }
+
+    #[test]
+    fn forms_and_users_are_bounded() {
+        let mut names = Names::default();
+        let kept = (0..100).filter(|n| names.remember(format!("10.0.0.{n}").as_bytes()).is_some()).count();
+        assert_eq!(kept, FORMS);
+        assert_eq!(names.remember(&[b'1'; 48]), None);
+        for user in 1..2000u64 {
+            names.remember_user(user.wrapping_mul(0x9e37_79b9_7f4a_7c15), FormId(0));
+        }
+        assert_eq!(names.users.len(), USERS);
+        assert!(names.users.is_sorted());
+        assert_eq!(names.of_user(1999u64.wrapping_mul(0x9e37_79b9_7f4a_7c15)), Some(FormId(0)));
+    }
+}

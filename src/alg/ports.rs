@@ -1,0 +1,181 @@
+//! The pool of public ports.
+//!
+//! Ports are handed out in slots of an even port and the odd one above it, so that RTP keeps its parity and RTCP is
+//! the next port (RFC 4787 section 4.2.2, REQ-4; RFC 3550 section 11). The slot that has been free for the longest
+//! time goes first, and a released port stays out for a quarantine. One pool belongs to one public address. It does
+//! not know who holds a port, and does not ask the system whether a socket has it (see
+//! [`Op::Open`](super::command::Op::Open)).
+
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+use std::time::{Duration, Instant};
+
+/// How many free slots are looked at for a run of adjacent ones.
+const SEARCH: usize = 256;
+
+const EVEN: u8 = 1;
+const ODD: u8 = 2;
+const QUARANTINED: u8 = 4;
+
+/// The ports of one public address.
+#[derive(Clone, Debug)]
+pub struct PortPool {
+    base: u16,
+    /// For each slot: which of its two ports are taken, and whether it rests.
+    slots: Vec<u8>,
+    /// Free slots, longest free first. A slot that is not free any more (taken as part of a run) is skipped.
+    free: VecDeque<u16>,
+    resting: VecDeque<(Instant, u16)>,
+}
+
+impl PortPool {
+    /// A pool of the whole slots in `range`.
+    pub fn new(range: &RangeInclusive<u16>) -> Self {
+        let base = range.start().saturating_add(range.start() % 2);
+        let last = u32::from(*range.end()) + 1;
+        let count = last.saturating_sub(u32::from(base)) / 2;
+        let count = u16::try_from(count).unwrap_or(u16::MAX);
+        Self {
+            base,
+            slots: vec![0; usize::from(count)],
+            free: (0..count).collect(),
+            resting: VecDeque::new(),
+        }
+    }
+
+    /// Takes `count` adjacent ports, the first of them of the parity of `like`. `None`: no such run is free.
+    pub fn take(&mut self, like: u16, count: u16) -> Option<u16> {
+        let odd = like % 2;
+        let slots = (odd + count.max(1)).div_ceil(2);
+        let at = self.free.iter().take(SEARCH).position(|&slot| self.is_free_run(slot, slots))?;
+        let slot = *self.free.get(at)?;
+        self.free.remove(at);
+        let first = self.base + 2 * slot + odd;
+        for port in first..=first + (count.max(1) - 1) {
+            self.set(port, true);
+        }
+        // Slots of the run beyond the first stay in `free` and are skipped there by `is_free_run`; drop those in front.
+        while self.free.front().is_some_and(|&front| !self.is_free_run(front, 1)) {
+            self.free.pop_front();
+        }
+        Some(first)
+    }
+
+    /// Gives a port back. It rests until `now + quarantine`, together with the other port of its slot.
+    pub fn release(&mut self, port: u16, now: Instant, quarantine: Duration) {
+        self.set(port, false);
+        let Some(slot) = self.slot_of(port) else { return };
+        if let Some(state) = self.slots.get_mut(usize::from(slot))
+            && *state == 0
+        {
+            *state = QUARANTINED;
+            self.resting.push_back((now + quarantine, slot));
+        }
+    }
+
+    /// Ends the rest of slots whose quarantine is over.
+    pub fn wake(&mut self, now: Instant) {
+        while let Some(&(until, slot)) = self.resting.front()
+            && until <= now
+        {
+            self.resting.pop_front();
+            if let Some(state) = self.slots.get_mut(usize::from(slot)) {
+                *state = 0;
+                self.free.push_back(slot);
+            }
+        }
+        // A slot that was taken as part of a run may stand in `free` twice after its release.
+        if self.free.len() > self.slots.len() {
+            let mut seen = vec![false; self.slots.len()];
+            self.free.retain(|&slot| match seen.get_mut(usize::from(slot)) {
+                Some(seen) => !std::mem::replace(seen, true),
+                None => false,
+            });
+        }
+    }
+
+    /// When [`PortPool::wake`] is worth a call.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.resting.front().map(|(until, _)| *until)
+    }
+
+    /// Number of ports that are taken or rest.
+    pub fn used(&self) -> usize {
+        self.slots.iter().filter(|state| **state != 0).count() * 2
+    }
+
+    fn is_free_run(&self, first: u16, slots: u16) -> bool {
+        (first..first.saturating_add(slots)).all(|slot| self.slots.get(usize::from(slot)) == Some(&0))
+    }
+
+    fn slot_of(&self, port: u16) -> Option<u16> {
+        Some(port.checked_sub(self.base)? / 2)
+    }
+
+    fn set(&mut self, port: u16, taken: bool) {
+        let bit = if port % 2 == 0 { EVEN } else { ODD };
+        let slot = self.slot_of(port).map(usize::from);
+        if let Some(state) = slot.and_then(|slot| self.slots.get_mut(slot)) {
+            if taken { *state |= bit } else { *state &= !bit }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUARANTINE: Duration = Duration::from_secs(64);
+
+    #[test]
+    fn pairs_keep_parity_and_the_longest_free_goes_first() {
+        let now = Instant::now();
+        let mut pool = PortPool::new(&(20001..=20010));
+        assert_eq!(pool.take(40000, 2), Some(20002));
+        assert_eq!(pool.take(40000, 2), Some(20004));
+        pool.release(20002, now, QUARANTINE);
+        assert_eq!(pool.used(), 4);
+        pool.release(20003, now, QUARANTINE);
+        assert_eq!(pool.take(40000, 2), Some(20006));
+        assert_eq!(pool.take(40000, 2), Some(20008));
+        assert_eq!(pool.take(40000, 2), None);
+        pool.wake(now + QUARANTINE - Duration::from_secs(1));
+        assert_eq!(pool.take(40000, 2), None);
+        pool.wake(now + QUARANTINE);
+        assert_eq!(pool.take(40000, 2), Some(20002));
+    }
+
+    #[test]
+    fn an_odd_port_gets_an_odd_one_with_the_next_above_it() {
+        let mut pool = PortPool::new(&(20000..=20007));
+        assert_eq!(pool.take(40001, 2), Some(20001));
+        assert_eq!(pool.take(40000, 2), Some(20004));
+        assert_eq!(pool.take(40001, 2), None);
+        assert_eq!(pool.take(40001, 1), Some(20007));
+    }
+
+    #[test]
+    fn runs_are_adjacent_and_come_back_whole() {
+        let now = Instant::now();
+        let mut pool = PortPool::new(&(20000..=20011));
+        for _ in 0..50 {
+            assert!(pool.take(0, 4).is_some());
+            assert!(pool.take(0, 6).is_some());
+            for port in 20000..20012 {
+                pool.release(port, now, Duration::ZERO);
+            }
+            pool.wake(now);
+            assert_eq!(pool.used(), 0);
+            assert!(pool.free.len() <= pool.slots.len());
+        }
+    }
+
+    #[test]
+    fn foreign_ports_and_an_empty_range_are_harmless() {
+        let mut pool = PortPool::new(&(65535..=65535));
+        assert_eq!(pool.take(0, 2), None);
+        pool.release(80, Instant::now(), QUARANTINE);
+        assert_eq!(pool.used(), 0);
+        assert_eq!(PortPool::new(&(65534..=65535)).take(0, 2), Some(65534));
+    }
+}

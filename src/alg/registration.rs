@@ -1,0 +1,96 @@
+//! Registrations: until when a phone must be reachable.
+//!
+//! Nothing is opened for a registration: incoming requests use the flow on which the phone registered (S7), so all
+//! that a registration asks for is that this flow lives as long as the registrar granted. The lifetime is read from the
+//! 2xx: of our own Contacts the longest `expires`, else the Expires header (RFC 3261 section 10.3).
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::expiring::ExpiringMap;
+use crate::sip::name_addr::{self, NameAddr};
+use crate::sip::uri::Uri;
+use crate::sip::{HeaderName, Message, host, list, params};
+use crate::span::Span;
+
+use super::command::FlowKey;
+use super::endpoint::Outside;
+use super::key::{Key, KeyHasher};
+
+/// What a registrar grants when it names no time (RFC 3261 section 10.2.1.1 has one hour as the usual value).
+const UNNAMED: Duration = Duration::from_secs(3600);
+/// No registration is believed to live longer than a week.
+const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Registrars give a little grace before they forget a Contact; so do we.
+pub const GRACE: Duration = Duration::from_secs(32);
+
+/// One address of record of one phone.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    /// Address of record, for the log.
+    pub who: Box<str>,
+    /// The flow on which it was made.
+    pub flow: FlowKey,
+    /// The public endpoint that the registrar knows.
+    pub public: Outside,
+    /// Until when it was granted.
+    pub until: Instant,
+}
+
+/// All registrations.
+pub type Registrations = ExpiringMap<Key, Registration, KeyHasher>;
+
+/// What a message says of the lifetime of the Contacts at `endpoint`: zero when they are removed, or not there at all.
+/// `requested` is what the REGISTER asked for, for answers that do not repeat it.
+pub fn granted(
+    bytes: &[u8],
+    message: &Message,
+    endpoint: SocketAddr,
+    requested: Option<Duration>,
+) -> Duration {
+    let header = expires_header(bytes, message);
+    let values = message.all(HeaderName::Contact).flat_map(|contact| list::values(bytes, contact.value));
+    values
+        .filter_map(|value| match name_addr::parse(bytes, value)? {
+            NameAddr::Address { uri, params } if is_at(bytes, uri, endpoint) => {
+                let own =
+                    params::find(bytes, params, "expires").and_then(|param| seconds(bytes, param.value?));
+                Some(own.or(header).or(requested).unwrap_or(UNNAMED))
+            }
+            NameAddr::Address { .. } | NameAddr::Star => None,
+        })
+        .max()
+        .unwrap_or_default()
+        .min(LONGEST)
+}
+
+/// What a REGISTER asks for as a whole: the longest of its Contacts, or its Expires header. `None`: it does not say.
+pub fn requested(bytes: &[u8], message: &Message) -> Option<Duration> {
+    let values = message.all(HeaderName::Contact).flat_map(|contact| list::values(bytes, contact.value));
+    let own = values.filter_map(|value| match name_addr::parse(bytes, value)? {
+        NameAddr::Address { params, .. } => seconds(bytes, params::find(bytes, params, "expires")?.value?),
+        NameAddr::Star => Some(Duration::ZERO),
+    });
+    own.max().or_else(|| expires_header(bytes, message))
+}
+
+fn expires_header(bytes: &[u8], message: &Message) -> Option<Duration> {
+    seconds(bytes, message.first(HeaderName::Expires)?.value)
+}
+
+fn is_at(bytes: &[u8], uri: Span, endpoint: SocketAddr) -> bool {
+    let Some(uri) = Uri::parse(bytes, uri) else { return false };
+    let default = if uri.secure { 5061 } else { 5060 };
+    let port = if uri.port.is_some() { uri.port_number(bytes) } else { Some(default) };
+    host::address(uri.host.of(bytes)) == Some(endpoint.ip()) && port == Some(endpoint.port())
+}
+
+/// delta-seconds; more digits than fit are a long time (RFC 3261 section 20.19).
+fn seconds(bytes: &[u8], span: Span) -> Option<Duration> {
+    let digits = span.of(bytes);
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let text = std::str::from_utf8(digits).ok()?;
+    Some(Duration::from_secs(text.parse::<u32>().unwrap_or(u32::MAX).into()))
+}

@@ -1,0 +1,235 @@
+//! Addresses in session descriptions.
+//!
+//! First a description is read for what it asks ([`local_streams`], [`remote_streams`]); when everything that it
+//! needs is open, it is edited ([`outbound`], [`inbound`]). Every `c=` is mapped on its own, for the media that it
+//! holds for (RFC 8866 section 5.7). `0.0.0.0`, `::`, names, foreign addresses, and the port 0 of a stream that is off
+//! are left alone; so is all that does not run over UDP.
+
+use std::net::{IpAddr, SocketAddr};
+
+use arrayvec::ArrayVec;
+
+use super::{Conflict, Decimal, Edits, Rule};
+use crate::alg::flow::PublicSide;
+use crate::sdp::{Address, Description, Media};
+use crate::span::Span;
+
+/// Most ports of one `m=` line (`port/count` counts RTP ports; each has its RTCP).
+pub const MAX_PORTS: u16 = 16;
+
+/// What one `m=` line of the phone asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalStream {
+    /// Index of the `m=` line.
+    pub media: u16,
+    /// The phone's address for it.
+    pub ip: IpAddr,
+    /// The (first) RTP port, or the only port.
+    pub port: u16,
+    /// Number of RTP ports.
+    pub count: u16,
+    /// The RTCP port, if there is RTCP. With several RTP ports each has its RTCP on the next port.
+    pub rtcp: Option<SocketAddr>,
+}
+
+/// Where the far end wants the media of one `m=` line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RemoteStream {
+    /// RTP, or the only port; `None`: on hold, off, a name, or not UDP.
+    pub rtp: Option<SocketAddr>,
+    /// RTCP, unless it is multiplexed (RFC 5761) or there is none.
+    pub rtcp: Option<SocketAddr>,
+}
+
+/// The streams of a description for which public endpoints are needed. `is_inside` tells the addresses that the
+/// message may speak for.
+pub fn local_streams<'a>(
+    bytes: &'a [u8],
+    description: &'a Description,
+    is_inside: impl Fn(IpAddr) -> bool + 'a,
+) -> impl Iterator<Item = LocalStream> + 'a {
+    description.media.iter().enumerate().filter_map(move |(index, media)| {
+        let ip = address_of(description, media).filter(|ip| is_inside(*ip))?;
+        if media.number == 0 || !is_udp(bytes, media) {
+            return None;
+        }
+        let rtcp = has_rtcp(bytes, media).then(|| explicit_rtcp(media, ip));
+        let rtcp = rtcp.and_then(|explicit| {
+            explicit.or_else(|| Some(SocketAddr::new(ip, media.number.checked_add(1)?)))
+        });
+        let media_index = u16::try_from(index).ok()?;
+        Some(LocalStream { media: media_index, ip, port: media.number, count: media.count.max(1), rtcp })
+    })
+}
+
+/// The endpoints that the far end's description names, one entry for each `m=` line.
+pub fn remote_streams(bytes: &[u8], description: &Description, into: &mut Vec<RemoteStream>) {
+    into.clear();
+    into.extend(description.media.iter().map(|media| {
+        let ip = address_of(description, media).filter(is_unicast);
+        let (Some(ip), true, true) = (ip, media.number != 0, is_udp(bytes, media)) else {
+            return RemoteStream::default();
+        };
+        let rtcp = if !has_rtcp(bytes, media) || media.rtcp_mux {
+            None
+        } else {
+            explicit_rtcp(media, ip)
+                .or_else(|| Some(SocketAddr::new(ip, media.number.checked_add(1)?)))
+                .filter(|endpoint| is_unicast(&endpoint.ip()))
+        };
+        RemoteStream { rtp: Some(SocketAddr::new(ip, media.number)), rtcp }
+    }));
+}
+
+/// Maps a description that leaves. `public_of` answers with the public endpoint of an inside one.
+///
+/// # Errors
+/// [`Conflict`] if two places overlap, which a sound parser rules out.
+pub fn outbound(
+    bytes: &[u8],
+    description: &Description,
+    public: &PublicSide,
+    is_inside: impl Fn(IpAddr) -> bool,
+    public_of: impl Fn(SocketAddr) -> Option<SocketAddr>,
+    edits: &mut Edits,
+) -> Result<(), Conflict> {
+    let address = public.address.as_bytes();
+    let inside = |it: &Address| it.ip.is_some_and(&is_inside);
+    if let Some(origin) = description.origin.as_ref().filter(|it| inside(it)) {
+        edits.replace(origin.span, address, Rule::SdpOrigin)?;
+    }
+    for connection in description.connections.iter().filter(|it| inside(it)) {
+        edits.replace(connection.span, address, Rule::SdpConnection)?;
+    }
+    for media in &description.media {
+        let ip = address_of(description, media);
+        let to_public = |port| public_of(SocketAddr::new(ip?, port)).map(|it| it.port());
+        if media.number != 0 && is_udp(bytes, media) {
+            replace_port(media.port, media.number, to_public(media.number), Rule::SdpMediaPort, edits)?;
+        }
+        let Some(rtcp) = &media.rtcp else { continue };
+        let rtcp_ip = rtcp.address.map_or(ip, |it| it.ip);
+        let mapped = rtcp_ip.and_then(|ip| public_of(SocketAddr::new(ip, rtcp.number)));
+        replace_port(rtcp.port, rtcp.number, mapped.map(|it| it.port()), Rule::SdpRtcp, edits)?;
+        if let Some(written) = rtcp.address.as_ref().filter(|it| inside(it)) {
+            edits.replace(written.span, address, Rule::SdpRtcp)?;
+        }
+    }
+    for candidate in description.candidates.iter().filter(|it| it.host && it.udp && inside(&it.address)) {
+        let Some(ip) = candidate.address.ip else { continue };
+        // A host candidate for which nothing was opened stays: its checks fail, as they would without us.
+        let Some(mapped) = public_of(SocketAddr::new(ip, candidate.number)) else { continue };
+        edits.replace(candidate.address.span, address, Rule::SdpCandidate)?;
+        replace_port(candidate.port, candidate.number, Some(mapped.port()), Rule::SdpCandidate, edits)?;
+    }
+    Ok(())
+}
+
+/// Restores a description that comes in: where it names a public endpoint of ours, the phone behind it is close by
+/// and is named by its inside endpoint. `inside_of` answers only for endpoints that this phone can reach directly;
+/// `own_of` answers for the phone's own public endpoints.
+///
+/// # Errors
+/// [`Conflict`] if two places overlap, which a sound parser rules out.
+pub fn inbound(
+    description: &Description,
+    inside_of: impl Fn(SocketAddr) -> Option<SocketAddr>,
+    own_of: impl Fn(SocketAddr) -> Option<SocketAddr>,
+    edits: &mut Edits,
+) -> Result<(), Conflict> {
+    let target = |media: &Media| {
+        let ip = address_of(description, media)?;
+        inside_of(SocketAddr::new(ip, media.number))
+    };
+    // A c= line is restored if all the media that are on under it lie behind the same inside address.
+    let mut restored: ArrayVec<Span, 32> = ArrayVec::new();
+    for connection in &description.connections {
+        let mut targets = description
+            .media
+            .iter()
+            .filter(|media| media.number != 0)
+            .filter(|media| description.connections_of(media).contains(connection))
+            .map(|media| target(media).map(|it| it.ip()));
+        let Some(Some(ip)) = targets.next() else { continue };
+        if targets.all(|other| other == Some(ip)) && restored.try_push(connection.span).is_ok() {
+            replace_address(connection.span, ip, Rule::SdpConnection, edits)?;
+        }
+    }
+    for media in &description.media {
+        let under = description.connections_of(media);
+        if media.number == 0 || !under.iter().all(|it| restored.contains(&it.span)) || under.is_empty() {
+            continue;
+        }
+        let port = target(media).map(|it| it.port());
+        replace_port(media.port, media.number, port, Rule::SdpMediaPort, edits)?;
+        let Some(rtcp) = &media.rtcp else { continue };
+        let ip = rtcp.address.map_or(address_of(description, media), |it| it.ip);
+        let Some(inside) = ip.and_then(|ip| inside_of(SocketAddr::new(ip, rtcp.number))) else { continue };
+        replace_port(rtcp.port, rtcp.number, Some(inside.port()), Rule::SdpRtcp, edits)?;
+        if let Some(written) = rtcp.address {
+            replace_address(written.span, inside.ip(), Rule::SdpRtcp, edits)?;
+        }
+    }
+    for candidate in description.candidates.iter().filter(|it| it.host && it.udp) {
+        let Some(ip) = candidate.address.ip else { continue };
+        let Some(inside) = inside_of(SocketAddr::new(ip, candidate.number)) else { continue };
+        replace_address(candidate.address.span, inside.ip(), Rule::SdpCandidate, edits)?;
+        replace_port(candidate.port, candidate.number, Some(inside.port()), Rule::SdpCandidate, edits)?;
+    }
+    for remote in &description.remote_candidates {
+        let Some(ip) = remote.address.ip else { continue };
+        let Some(inside) = own_of(SocketAddr::new(ip, remote.number)) else { continue };
+        replace_address(remote.address.span, inside.ip(), Rule::SdpRemoteCandidate, edits)?;
+        replace_port(remote.port, remote.number, Some(inside.port()), Rule::SdpRemoteCandidate, edits)?;
+    }
+    Ok(())
+}
+
+fn replace_port(
+    span: Span,
+    old: u16,
+    new: Option<u16>,
+    rule: Rule,
+    edits: &mut Edits,
+) -> Result<(), Conflict> {
+    match new {
+        Some(new) if new != old => Ok(edits.replace(span, Decimal::new(new.into()).bytes(), rule)?),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn replace_address(span: Span, ip: IpAddr, rule: Rule, edits: &mut Edits) -> Result<(), Conflict> {
+    let text = PublicSide::new(crate::alg::endpoint::Outside(SocketAddr::new(ip, 0)));
+    Ok(edits.replace(span, text.address.as_bytes(), rule)?)
+}
+
+/// The address that holds for `media`: its first `c=`.
+fn address_of(description: &Description, media: &Media) -> Option<IpAddr> {
+    description.connections_of(media).first().and_then(|connection| connection.ip)
+}
+
+fn explicit_rtcp(media: &Media, ip: IpAddr) -> Option<SocketAddr> {
+    let rtcp = media.rtcp.as_ref()?;
+    let ip = match rtcp.address {
+        Some(address) => address.ip?,
+        None => ip,
+    };
+    Some(SocketAddr::new(ip, rtcp.number))
+}
+
+fn is_unicast(ip: &IpAddr) -> bool {
+    !(ip.is_unspecified() || ip.is_multicast() || ip.is_loopback())
+        && !matches!(ip, IpAddr::V4(ip) if ip.is_broadcast())
+}
+
+/// `RTP/…`, `UDP/…`, `udptl`, `udp`: everything over UDP that SDP knows (RFC 8866 section 5.14, RFC 5764, RFC 7345).
+fn is_udp(bytes: &[u8], media: &Media) -> bool {
+    let proto = media.proto.of(bytes);
+    let starts = |prefix: &[u8]| proto.get(..prefix.len()).is_some_and(|it| it.eq_ignore_ascii_case(prefix));
+    starts(b"RTP/") || starts(b"UDP")
+}
+
+/// Everything with RTP in its name has RTCP.
+fn has_rtcp(bytes: &[u8], media: &Media) -> bool {
+    media.proto.of(bytes).windows(4).any(|part| part.eq_ignore_ascii_case(b"RTP/"))
+}

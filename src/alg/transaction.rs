@@ -1,0 +1,92 @@
+//! Transactions: which request a response answers (RFC 3261 section 17).
+//!
+//! The key holds everything that a true answer must repeat: branch, method, Call-ID, From tag, and the flow. So an
+//! answer that matches is the two-way proof of rule S5. A transaction is remembered for what its answer will need;
+//! nothing is retransmitted or timed here as an endpoint would.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use crate::expiring::ExpiringMap;
+
+use super::command::FlowKey;
+use super::envelope::{Envelope, Method};
+use super::flow::Direction;
+use super::key::{Key, KeyHasher, Keyer};
+use super::names::FormId;
+
+/// Timer B and F: a request that nobody answered is over (RFC 3261 section 17.1).
+pub const UNANSWERED: Duration = Duration::from_secs(32);
+/// Timer C with a margin: how long a callee may ring between two provisional answers (RFC 3261 section 16.6).
+pub const RINGING: Duration = Duration::from_secs(300);
+
+const DOMAIN: u8 = b't';
+
+/// What is remembered of a request.
+#[derive(Clone, Debug)]
+pub struct Transaction {
+    /// Which way the request went.
+    pub direction: Direction,
+    /// Its method.
+    pub method: Method,
+    /// The call it belongs to, if its method can belong to one.
+    pub call: Key,
+    /// The tags of the dialog: the phone's and the far end's; 0: none yet.
+    pub tags: Tags,
+    /// How the phone wrote its Via sent-by.
+    pub via_form: Option<FormId>,
+    /// Any response was seen.
+    pub answered: bool,
+    /// A final response was seen.
+    pub finished: bool,
+    /// REGISTER only: what was asked for.
+    pub lifetime: Option<Duration>,
+}
+
+/// The tags of a dialog as digests; 0 stands for a tag that is not there yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Tags {
+    /// The phone's tag.
+    pub local: u64,
+    /// The far end's tag.
+    pub remote: u64,
+}
+
+/// All transactions in progress.
+pub type Transactions = ExpiringMap<Key, Transaction, KeyHasher>;
+
+/// The key of the transaction that the message belongs to; `direction` is that of the *request*.
+pub fn key(keyer: Keyer, bytes: &[u8], envelope: &Envelope, flow: &FlowKey, direction: Direction) -> Key {
+    // An ACK to a final failure has the INVITE's branch; nobody asks for a transaction of an ACK.
+    keyer.key(
+        DOMAIN,
+        &[
+            &[direction as u8],
+            envelope.branch.of(bytes),
+            envelope.method_span.of(bytes),
+            envelope.call_id.of(bytes),
+            envelope.from_tag.of(bytes),
+            &endpoint_bytes(flow.inside.0),
+            &endpoint_bytes(flow.far),
+        ],
+    )
+}
+
+/// When a transaction may be forgotten, from what has been seen of it.
+pub fn deadline(transaction: &Transaction, now: Instant) -> Instant {
+    let rings = transaction.method == Method::Invite && transaction.answered && !transaction.finished;
+    now + if rings { RINGING } else { UNANSWERED }
+}
+
+/// An endpoint as bytes, for keys.
+pub fn endpoint_bytes(endpoint: SocketAddr) -> [u8; 18] {
+    let mut bytes = [0; 18];
+    let (address, port) = bytes.split_at_mut(16);
+    let ip = match endpoint.ip() {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    };
+    address.copy_from_slice(&ip.octets());
+    port.copy_from_slice(&endpoint.port().to_be_bytes());
+    bytes
+}

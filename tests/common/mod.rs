@@ -1,0 +1,461 @@
+//! A bench for the engine: a simulated kernel, a NAT and a clock that only moves when told.
+//!
+//! Messages go in as the phone or the server sends them and come out as the other side gets them. The kernel is a list
+//! of what has been opened, so a test can say what must be there, and [`Bench::assert_all_closed`] what must not.
+
+#![allow(dead_code, unreachable_pub)] // each test file uses its own part
+
+pub mod messages;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use sipalg::alg::{
+    Action, Command, Engine, Event, Failure, FlowKey, Input, Inside, Op, Outcome, Output, Outside, PacketId,
+    PacketIn, Peer, Pinhole, PinnedFlow, Policy, QueuePoint, Reason, Reply, Tuples,
+};
+use sipalg::packet::{Datagram, Identity};
+
+/// Interface index of the LAN.
+pub const LAN: u32 = 2;
+/// Interface index of the uplink.
+pub const WAN: u32 = 3;
+
+/// What became of a packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// The payload that went on; `None`: dropped.
+    pub payload: Option<Vec<u8>>,
+    /// Why.
+    pub reason: Reason,
+    /// The rules of its edits, by position.
+    pub rules: Vec<&'static str>,
+}
+
+impl Passed {
+    /// The payload as text.
+    #[track_caller]
+    pub fn text(&self) -> String {
+        String::from_utf8(self.payload.clone().expect("the packet was dropped")).expect("not text")
+    }
+}
+
+/// What the simulated kernel has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kernel {
+    pub pinholes: BTreeMap<SocketAddr, Inside>,
+    pub peers: BTreeSet<Peer>,
+    pub pins: Vec<PinnedFlow>,
+    pub sustained: Vec<(FlowKey, Duration)>,
+}
+
+pub struct Bench {
+    pub engine: Engine,
+    pub now: Instant,
+    pub kernel: Kernel,
+    pub events: Vec<Event>,
+    pub commands: Vec<Op>,
+    /// Failures to give to the next commands of a kind (see [`kind`]).
+    pub failures: VecDeque<(&'static str, Failure)>,
+    /// Whether commands are answered at once. If not, they pile up in `waiting`.
+    pub answers: bool,
+    pub waiting: VecDeque<Command>,
+    /// The NAT: inside and far end to public.
+    nat: BTreeMap<(SocketAddr, SocketAddr), SocketAddr>,
+    /// Flows that conntrack has.
+    tracked: BTreeSet<(SocketAddr, SocketAddr)>,
+    public: IpAddr,
+    next_port: u16,
+    next_packet: u64,
+}
+
+/// The kind of a command, for [`Bench::failures`].
+pub fn kind(op: &Op) -> &'static str {
+    match op {
+        Op::Open { .. } => "open",
+        Op::Renew { .. } => "renew",
+        Op::Close { .. } => "close",
+        Op::Admit { .. } => "admit",
+        Op::Dismiss { .. } => "dismiss",
+        Op::Pin { .. } => "pin",
+        Op::Unpin { .. } => "unpin",
+        Op::Lookup { .. } => "lookup",
+        Op::Sustain { .. } => "sustain",
+    }
+}
+
+pub fn at(text: &str) -> SocketAddr {
+    text.parse().unwrap_or_else(|_| panic!("{text} is no endpoint"))
+}
+
+impl Default for Bench {
+    fn default() -> Self {
+        Self::new(Policy::default())
+    }
+}
+
+impl Bench {
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            engine: Engine::new(policy),
+            now: Instant::now(),
+            kernel: Kernel::default(),
+            events: Vec::new(),
+            commands: Vec::new(),
+            failures: VecDeque::new(),
+            answers: true,
+            waiting: VecDeque::new(),
+            nat: BTreeMap::new(),
+            tracked: BTreeSet::new(),
+            public: "22.33.44.55".parse().unwrap(),
+            next_port: 17375,
+            next_packet: 0,
+        }
+    }
+
+    /// The NAT will give this flow that public endpoint; without it, ports are given from 17375 on.
+    pub fn nat(&mut self, inside: &str, far: &str, public: &str) -> &mut Self {
+        self.nat.insert((at(inside), at(far)), at(public));
+        self
+    }
+
+    /// The public endpoint of a flow.
+    pub fn public(&self, inside: &str, far: &str) -> SocketAddr {
+        self.nat[&(at(inside), at(far))]
+    }
+
+    /// The flow was there before the engine.
+    pub fn track(&mut self, inside: &str, far: &str) -> &mut Self {
+        self.map(at(inside), at(far));
+        self.tracked.insert((at(inside), at(far)));
+        self
+    }
+
+    fn map(&mut self, inside: SocketAddr, far: SocketAddr) -> SocketAddr {
+        let (public, port) = (self.public, self.next_port);
+        *self.nat.entry((inside, far)).or_insert_with(|| {
+            self.next_port += 1;
+            SocketAddr::new(public, port)
+        })
+    }
+
+    /// A phone sends; the answer is what goes out.
+    pub fn out(&mut self, inside: &str, far: &str, payload: impl AsRef<[u8]>) -> Passed {
+        let (inside, far) = (at(inside), at(far));
+        let public = self.map(inside, far);
+        if !self.tracked.insert((inside, far)) {
+            let packet = packet(inside, far, payload.as_ref());
+            return self.pass(QueuePoint::Signalling, LAN, WAN, &packet).0;
+        }
+        let first = packet(inside, far, payload.as_ref());
+        let (passed, bytes) = self.pass(QueuePoint::NewFlow, LAN, WAN, &first);
+        if passed.reason != Reason::Learning {
+            return passed;
+        }
+        // What source NAT does to the packet on its way to POSTROUTING.
+        let marked = Datagram::parse(&bytes).expect("the engine only set the identity");
+        let natted = with_source(&marked, public, payload.as_ref());
+        let (passed, bytes) = self.pass(QueuePoint::Learn, 0, WAN, &natted);
+        if passed.reason != Reason::NatClash {
+            let identity = Datagram::parse(&bytes).expect("it went on").identity();
+            assert_eq!(identity, IDENTITY, "the sender's identification comes back");
+        }
+        passed
+    }
+
+    /// A server sends to a phone by a flow that the phone opened; the answer is what the phone gets.
+    pub fn inn(&mut self, far: &str, inside: &str, payload: impl AsRef<[u8]>) -> Passed {
+        let packet = packet(at(far), at(inside), payload.as_ref());
+        self.pass(QueuePoint::Signalling, WAN, LAN, &packet).0
+    }
+
+    /// Media arrives at a public endpoint from a source that conntrack does not know.
+    pub fn latch(&mut self, far: &str, public: SocketAddr) -> Passed {
+        let packet = packet(at(far), public, b"\x80\0rtp");
+        self.pass(QueuePoint::Latch, WAN, 0, &packet).0
+    }
+
+    /// Any packet at any point; the answer is its fate, and its bytes as they went on.
+    pub fn pass(&mut self, point: QueuePoint, indev: u32, outdev: u32, bytes: &[u8]) -> (Passed, Vec<u8>) {
+        self.next_packet += 1;
+        let id = PacketId(self.next_packet);
+        let mut verdict = None;
+        let mut agains = 0;
+        loop {
+            self.engine.handle(self.now, Input::Packet(PacketIn { id, point, indev, outdev, bytes }));
+            let mut again = self.drain(id, bytes, &mut verdict);
+            while verdict.is_none() && !again {
+                let Some(command) = self.waiting.pop_front() else {
+                    panic!("packet {id:?} has neither a verdict nor anything to wait for")
+                };
+                again = self.answer(&command, id, bytes, &mut verdict);
+            }
+            if let Some(verdict) = verdict {
+                while let Some(command) = self.waiting.pop_front() {
+                    self.answer(&command, id, bytes, &mut None);
+                }
+                return verdict;
+            }
+            agains += 1;
+            assert!(agains < 8, "packet {id:?} is asked for again and again");
+        }
+    }
+
+    fn answer(
+        &mut self,
+        command: &Command,
+        packet: PacketId,
+        bytes: &[u8],
+        verdict: &mut Option<(Passed, Vec<u8>)>,
+    ) -> bool {
+        let outcome = self.execute(&command.op);
+        self.engine.handle(self.now, Input::CommandDone { id: command.id, outcome });
+        self.drain(packet, bytes, verdict)
+    }
+
+    /// Takes all outputs; `true` if the packet is asked for again.
+    fn drain(&mut self, packet: PacketId, bytes: &[u8], verdict: &mut Option<(Passed, Vec<u8>)>) -> bool {
+        let mut again = false;
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Command(command) => {
+                    self.commands.push(command.op.clone());
+                    self.waiting.push_back(command);
+                }
+                Output::Again(id) => {
+                    assert_eq!(id, packet);
+                    again = true;
+                }
+                Output::Event(event) => self.events.push(event),
+                Output::Verdict(it) => {
+                    assert_eq!(it.packet, packet, "a verdict for a packet that is not there");
+                    assert!(verdict.is_none(), "a second verdict");
+                    *verdict = Some(applied(bytes, &it.action, it.reason));
+                }
+            }
+        }
+        again
+    }
+
+    fn execute(&mut self, op: &Op) -> Outcome {
+        if let Some((what, failure)) = self.failures.front()
+            && *what == kind(op)
+        {
+            let failure = *failure;
+            self.failures.pop_front();
+            return Err(failure);
+        }
+        let kernel = &mut self.kernel;
+        match op {
+            Op::Open { pinholes, .. } => {
+                for Pinhole { inside, public, .. } in pinholes {
+                    let old = kernel.pinholes.insert(public.0, *inside);
+                    assert_eq!(old, None, "{public} is given to two");
+                }
+            }
+            Op::Close { pinholes, peers, .. } => {
+                for pinhole in pinholes {
+                    let gone = kernel.pinholes.remove(&pinhole.public.0);
+                    assert_eq!(gone, Some(pinhole.inside), "{} was not open", pinhole.public);
+                }
+                for peer in peers {
+                    assert!(kernel.peers.remove(peer), "{peer:?} was not admitted");
+                }
+            }
+            Op::Admit { peers, .. } => {
+                for peer in peers {
+                    assert!(kernel.pinholes.contains_key(&peer.public.0), "{peer:?} is admitted to nothing");
+                    assert!(kernel.peers.insert(*peer), "{peer:?} is admitted twice");
+                }
+            }
+            Op::Dismiss { peers } => {
+                for peer in peers {
+                    assert!(kernel.peers.remove(peer), "{peer:?} was not admitted");
+                }
+            }
+            Op::Pin { flow, .. } => {
+                assert!(kernel.pinholes.contains_key(&flow.public.0), "{flow:?} is pinned to nothing");
+                kernel.pins.push(*flow);
+            }
+            Op::Unpin { flow } => {
+                let Some(index) = kernel.pins.iter().position(|pin| pin == flow) else {
+                    return Err(Failure::NotFound);
+                };
+                kernel.pins.remove(index);
+            }
+            Op::Renew { pinholes, peers, .. } => {
+                assert!(pinholes.iter().all(|it| kernel.pinholes.contains_key(&it.public.0)));
+                assert!(peers.iter().all(|it| kernel.peers.contains(it)));
+            }
+            Op::Sustain { flow, lifetime } => kernel.sustained.push((*flow, *lifetime)),
+            Op::Lookup { source, destination } => {
+                let found = self.lookup(*source, *destination).or_else(|| self.pinned(*source, *destination));
+                return Ok(Reply::Found(found));
+            }
+        }
+        Ok(Reply::Done)
+    }
+
+    fn lookup(&self, source: SocketAddr, destination: SocketAddr) -> Option<Tuples> {
+        [(source, destination), (destination, source)].into_iter().find_map(|(inside, far)| {
+            self.tracked.contains(&(inside, far)).then(|| Tuples {
+                orig_source: inside,
+                orig_destination: far,
+                reply_source: far,
+                reply_destination: self.nat[&(inside, far)],
+            })
+        })
+    }
+
+    fn pinned(&self, source: SocketAddr, destination: SocketAddr) -> Option<Tuples> {
+        let pin = self.kernel.pins.iter().find(|pin| pin.inside.0 == source && pin.far == destination)?;
+        Some(Tuples {
+            orig_source: source,
+            orig_destination: destination,
+            reply_source: destination,
+            reply_destination: pin.public.0,
+        })
+    }
+
+    /// Time passes; what falls due happens when it is due.
+    pub fn advance(&mut self, by: Duration) {
+        let end = self.now + by;
+        while let Some(due) = self.engine.poll_timeout().filter(|due| *due <= end) {
+            self.now = self.now.max(due);
+            self.tick();
+        }
+        self.now = end;
+        self.tick();
+    }
+
+    fn tick(&mut self) {
+        self.engine.handle(self.now, Input::Timeout);
+        let nobody = PacketId(0);
+        loop {
+            assert!(!self.drain(nobody, &[], &mut None));
+            let Some(command) = self.waiting.pop_front() else { break };
+            let outcome = self.execute(&command.op);
+            self.engine.handle(self.now, Input::CommandDone { id: command.id, outcome });
+        }
+    }
+
+    /// conntrack forgets a flow.
+    pub fn destroy(&mut self, inside: &str, far: &str) {
+        let (inside, far) = (at(inside), at(far));
+        let reply_destination = self.nat.remove(&(inside, far)).expect("the flow was never there");
+        self.tracked.remove(&(inside, far));
+        let tuples =
+            Tuples { orig_source: inside, orig_destination: far, reply_source: far, reply_destination };
+        self.engine.handle(self.now, Input::FlowDestroyed(tuples));
+        self.drain(PacketId(0), &[], &mut None);
+    }
+
+    /// The public endpoint of an inside media endpoint.
+    #[track_caller]
+    pub fn binding(&self, inside: &str) -> SocketAddr {
+        let inside = Inside(at(inside));
+        let mut all = self.kernel.pinholes.iter().filter(|(_, it)| **it == inside);
+        let (public, _) = all.next().unwrap_or_else(|| panic!("{inside} has no binding: {:?}", self.kernel));
+        assert_eq!(all.next(), None, "{inside} has two bindings");
+        *public
+    }
+
+    /// The pinned flow `inside` → `far` stands.
+    #[track_caller]
+    pub fn assert_pinned(&self, inside: &str, far: &str) {
+        let (inside, far) = (Inside(at(inside)), at(far));
+        let pin = self.kernel.pins.iter().find(|pin| pin.inside == inside && pin.far == far);
+        let pin = pin.unwrap_or_else(|| panic!("{inside} → {far} is not pinned: {:?}", self.kernel.pins));
+        assert_eq!(self.kernel.pinholes.get(&pin.public.0), Some(&inside));
+    }
+
+    /// Nothing is open, now.
+    #[track_caller]
+    pub fn assert_all_closed(&self) {
+        assert_eq!(self.kernel.pinholes, BTreeMap::new());
+        assert_eq!(self.kernel.peers, BTreeSet::new());
+        assert_eq!(self.kernel.pins, []);
+        let sizes = self.engine.sizes();
+        assert_eq!((sizes.calls, sizes.bindings, sizes.parked), (0, 0, 0), "{sizes:?}");
+    }
+
+    /// How often a reason was given.
+    pub fn count(&self, reason: Reason) -> u64 {
+        self.engine.stats().verdicts(reason)
+    }
+}
+
+/// The identification of every packet that [`packet`] makes.
+pub const IDENTITY: u32 = 0x5a5a;
+
+/// A UDP packet.
+pub fn packet(source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Vec<u8> {
+    use etherparse::{IpHeaders, IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, PacketBuilder};
+    let builder = match (source.ip(), destination.ip()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            let mut header =
+                Ipv4Header::new(0, 64, IpNumber::UDP, from.octets(), to.octets()).expect("small");
+            header.identification = IDENTITY as u16;
+            header.dont_fragment = true;
+            PacketBuilder::ip(IpHeaders::Ipv4(header, Default::default()))
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            let header = Ipv6Header {
+                flow_label: Ipv6FlowLabel::try_new(IDENTITY).expect("20 bits"),
+                hop_limit: 64,
+                next_header: IpNumber::UDP,
+                source: from.octets(),
+                destination: to.octets(),
+                ..Default::default()
+            };
+            PacketBuilder::ip(IpHeaders::Ipv6(header, Default::default()))
+        }
+        _ => panic!("{source} and {destination} are of two families"),
+    };
+    let builder = builder.udp(source.port(), destination.port());
+    let mut bytes = Vec::with_capacity(builder.size(payload.len()));
+    builder.write(&mut bytes, payload).expect("fits");
+    bytes
+}
+
+fn with_source(datagram: &Datagram<'_>, source: SocketAddr, payload: &[u8]) -> Vec<u8> {
+    let fresh = packet(source, datagram.destination(), payload);
+    let identity = Identity { set: Some(datagram.identity()), spare: 1 };
+    let mut bytes = Vec::new();
+    let copy = |old: &[u8], out: &mut Vec<u8>| out.extend_from_slice(old);
+    let fresh = Datagram::parse(&fresh).expect("just made");
+    fresh.rebuild(copy, identity, 65535, &mut bytes).expect("same size");
+    bytes
+}
+
+fn applied(bytes: &[u8], action: &Action<'_>, reason: Reason) -> (Passed, Vec<u8>) {
+    let passed = |payload, rules| Passed { payload, reason, rules };
+    let Ok(datagram) = Datagram::parse(bytes) else {
+        assert_eq!(action, &Action::Accept { identity: None }, "what is not understood passes");
+        return (passed(None, Vec::new()), bytes.to_vec());
+    };
+    let mut out = Vec::new();
+    match action {
+        Action::Drop => (passed(None, Vec::new()), Vec::new()),
+        Action::Accept { identity } => {
+            let identity = Identity { set: *identity, spare: 1 };
+            let copy = |old: &[u8], out: &mut Vec<u8>| out.extend_from_slice(old);
+            datagram.rebuild(copy, identity, 1500, &mut out).expect("same size");
+            (passed(Some(datagram.payload().to_vec()), Vec::new()), out)
+        }
+        Action::Rewrite { edits, identity, spare_identity } => {
+            let identity = Identity { set: *identity, spare: *spare_identity };
+            datagram.rebuild(|old, out| edits.apply(old, out), identity, 1500, &mut out).expect("fits");
+            let payload = Datagram::parse(&out).expect("valid").payload().to_vec();
+            let rules = edits.iter().map(|edit| edit.rule.name()).collect();
+            assert_ne!(payload, datagram.payload(), "a rewrite that changes nothing");
+            (passed(Some(payload), rules), out)
+        }
+    }
+}
+
+/// The endpoint of a flow key, for short.
+pub fn outside(text: &str) -> Outside {
+    Outside(at(text))
+}
