@@ -60,7 +60,7 @@ pub mod config;
 pub mod daemon;
 pub mod edit;
 pub mod expiring;
-//pub mod kernel;
+pub mod kernel;
 //pub mod lab;
 pub mod netlink;
 pub mod packet;
