@@ -1,12 +1,13 @@
 //! A NAT router that exists only for the explanation.
 //!
-//! It gives inside endpoints public ones as Linux's masquerade does, the same port if that is free, and answers for
-//! conntrack. It opens nothing: what the engine asks for is written down.
+//! It gives inside endpoints public ones as Linux's masquerade does, the same port if that is free, and tells the
+//! [`Recorder`] about each flow, which answers for conntrack. Nothing is opened: what the engine asks for is recorded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use crate::alg::{Command, Executor, Op, Outcome, Prefix, Reply, Tuples};
+use crate::alg::{Command, Executor, Inside, Outcome, Outside, Prefix};
+use crate::kernel::fake::Recorder;
 
 /// The router.
 #[derive(Debug)]
@@ -15,13 +16,21 @@ pub(super) struct Nat {
     inside: Vec<Prefix>,
     mappings: BTreeMap<SocketAddr, SocketAddr>,
     taken: BTreeSet<SocketAddr>,
-    log: Vec<(Command, Outcome)>,
+    recorder: Recorder,
+    outcomes: Vec<Outcome>,
 }
 
 impl Nat {
     /// A router that hides the addresses of `inside` behind `public`.
     pub(super) fn new(public: IpAddr, inside: Vec<Prefix>) -> Self {
-        Self { public, inside, mappings: BTreeMap::new(), taken: BTreeSet::new(), log: Vec::new() }
+        Self {
+            public,
+            inside,
+            mappings: BTreeMap::new(),
+            taken: BTreeSet::new(),
+            recorder: Recorder::new(),
+            outcomes: Vec::new(),
+        }
     }
 
     /// Maps `inside` to `outside`, and nothing else than that by choice.
@@ -53,43 +62,32 @@ impl Nat {
         outside
     }
 
-    /// What was asked for since the last call.
-    pub(super) fn take_log(&mut self) -> Vec<(Command, Outcome)> {
-        std::mem::take(&mut self.log)
+    /// A flow has its conntrack entry from now on. A flow whose beginning nobody saw was begun inside.
+    pub(super) fn track(&mut self, source: SocketAddr, destination: SocketAddr) {
+        let inbound = self.outside(source) == source && self.outside(destination) != destination;
+        let (inner, far) = if inbound { (destination, source) } else { (source, destination) };
+        let outer = self.outside(inner);
+        self.recorder.set_mapping(Inside(inner), far, (outer != inner).then_some(Outside(outer)));
     }
 
-    /// conntrack's entry for a packet as seen at FORWARD. A flow whose beginning nobody saw was begun inside.
-    fn entry(&mut self, source: SocketAddr, destination: SocketAddr) -> Tuples {
-        let (inner, far) = if self.outside(source) == source && self.outside(destination) != destination {
-            (destination, source)
-        } else {
-            (source, destination)
-        };
-        Tuples {
-            orig_source: inner,
-            orig_destination: far,
-            reply_source: far,
-            reply_destination: self.outside(inner),
-        }
+    /// What was asked for since the last call, and what came of it.
+    pub(super) fn take_log(&mut self) -> Vec<(Command, Outcome)> {
+        self.recorder.take_commands().into_iter().zip(self.outcomes.drain(..)).collect()
     }
 }
 
 impl Executor for Nat {
     fn execute(&mut self, commands: &[Command], outcomes: &mut Vec<Outcome>) {
-        for command in commands {
-            let outcome = match command.op {
-                Op::Lookup { source, destination } => Ok(Reply::Found(Some(self.entry(source, destination)))),
-                _ => Ok(Reply::Done),
-            };
-            outcomes.push(outcome);
-            self.log.push((command.clone(), outcome));
-        }
+        let before = outcomes.len();
+        self.recorder.execute(commands, outcomes);
+        self.outcomes.extend(outcomes.iter().skip(before).copied());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::alg::{CommandId, Op, Reply, Tuples};
 
     fn at(text: &str) -> SocketAddr {
         text.parse().unwrap()
@@ -115,9 +113,25 @@ mod tests {
     #[test]
     fn both_directions_of_a_flow_have_one_entry() {
         let mut nat = nat();
-        let entry = nat.entry(at("192.168.1.10:5060"), at("198.51.100.1:5060"));
-        assert_eq!(entry.orig_source, at("192.168.1.10:5060"));
-        assert_eq!(entry.reply_destination, at("203.0.113.1:5060"));
-        assert_eq!(nat.entry(at("198.51.100.1:5060"), at("192.168.1.10:5060")), entry);
+        let (phone, server) = (at("192.168.1.10:5060"), at("198.51.100.1:5060"));
+        nat.track(server, phone);
+        let ask = |source, destination| Command { id: CommandId(1), op: Op::Lookup { source, destination } };
+        let mut outcomes = Vec::new();
+        nat.execute(
+            &[ask(phone, server), ask(server, phone), ask(phone, at("198.51.100.2:5060"))],
+            &mut outcomes,
+        );
+        let entry = Tuples {
+            orig_source: phone,
+            orig_destination: server,
+            reply_source: server,
+            reply_destination: at("203.0.113.1:5060"),
+        };
+        assert_eq!(
+            outcomes,
+            [Ok(Reply::Found(Some(entry))), Ok(Reply::Found(Some(entry))), Ok(Reply::Found(None))]
+        );
+        assert_eq!(nat.take_log().len(), 3);
+        assert_eq!(nat.take_log().len(), 0);
     }
 }

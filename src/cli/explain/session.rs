@@ -150,6 +150,9 @@ impl Session {
             Direction::Through
         };
         let first = self.flows.insert(flow(source, destination)) && direction != Direction::In;
+        if !first {
+            self.nat.track(source, destination);
+        }
 
         let mut events = Vec::new();
         let decision = if first {

@@ -18,7 +18,6 @@ pub(super) struct Text<'w> {
     out: &'w mut dyn Write,
     colour: bool,
     reasons: BTreeMap<Reason, usize>,
-    fates: [usize; 3],
     open: BTreeMap<(crate::alg::Outside, crate::alg::Inside), Pinhole>,
 }
 
@@ -31,7 +30,7 @@ const PLAIN: &str = "\x1b[0m";
 impl<'w> Text<'w> {
     /// Writes to `out`, with colours if `colour`.
     pub(super) fn new(out: &'w mut dyn Write, colour: bool) -> Self {
-        Self { out, colour, reasons: BTreeMap::new(), fates: [0; 3], open: BTreeMap::new() }
+        Self { out, colour, reasons: BTreeMap::new(), open: BTreeMap::new() }
     }
 
     /// One message.
@@ -59,7 +58,6 @@ impl<'w> Text<'w> {
         }
         writeln!(self.out)?;
         *self.reasons.entry(*reason).or_default() += 1;
-        self.fates[*fate as usize] += 1;
         Ok(())
     }
 

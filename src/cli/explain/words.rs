@@ -31,6 +31,7 @@ pub(super) fn reason(reason: Reason) -> String {
             "media from a port of its own choice: its flow is pinned, this packet repeats itself"
         }
         Reason::NotNegotiated => "media that nobody negotiated",
+        Reason::Refused => "it asks for a pinhole that the rules forbid (S8, S9), so it opens nothing",
         Reason::EditFailed => "two changes claim the same bytes: a mistake of sipalg, please report it",
     };
     format!("{}: {why}", reason.name())
