@@ -81,13 +81,6 @@ impl<'w> Text<'w> {
     pub(super) fn summary(&mut self, others: usize) -> io::Result<()> {
         let messages: usize = self.reasons.values().sum();
         let mut line = format!("{messages} messages");
-        for (fate, count) in
-            [Fate::Rewrite, Fate::Accept, Fate::Drop].map(|fate| (fate, self.fates[fate as usize]))
-        {
-            if count > 0 {
-                let _ = write!(line, ", {count} {}", past(fate));
-            }
-        }
         if others > 0 {
             let _ = write!(line, "; {others} other packets");
         }
