@@ -2,6 +2,7 @@
 pub mod alg;
 pub mod edit;
 pub mod expiring;
+pub mod lab;
 pub mod netlink;
 pub mod packet;
 pub mod sdp;
