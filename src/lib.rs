@@ -61,7 +61,7 @@ pub mod daemon;
 pub mod edit;
 pub mod expiring;
 pub mod kernel;
-//pub mod lab;
+pub mod lab;
 pub mod netlink;
 pub mod packet;
 pub mod queue;
