@@ -1,67 +1,204 @@
-//! Both queues of the kernel's, with real packets: three network namespaces in a row, a rule that queues in the middle.
+//! Both queues of the kernel's and the loop that reads them, with real packets: three network namespaces in a row, a rule that queues in the middle.
 //!
 //! Needs root, `ip` and `iptables`, and fails without them. The namespaces have no names: they are gone with the
 //! process, however it ends.
 #![allow(missing_docs, clippy::unwrap_used)] // a failed step is a failed test
 #![allow(unsafe_code)] // unshare(2), setns(2), setresuid(2)
 
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::process::Command;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sipalg::alg::{PacketId, PacketIn, QueuePoint};
+use sipalg::alg::{
+    self, Action, Edits, Event, Executor, Input, Outcome, Output, PacketId, PacketIn, QueuePoint, Reason,
+    Rule, Sizes, Stats, Verdict,
+};
+use sipalg::daemon::gate::Mishaps;
+use sipalg::daemon::worker::{Core, NoEvents, Parts, Snapshot, Surroundings, Worker};
 use sipalg::packet::{Datagram, Identity, Refusal};
+use sipalg::queue::Backend::{self, Netlink, Nfq};
+use sipalg::queue::Overload::{Drop, Pass};
+use sipalg::queue::mtu::Mtus;
 use sipalg::queue::netlink::NetlinkQueue;
-use sipalg::queue::nfq::NfqQueue;
 use sipalg::queue::{self, Counters, OpenError, Options, PacketQueue};
+use sipalg::span::Span;
 
 /// No test waits for the right thing longer than this.
 const LIMIT: Duration = Duration::from_secs(60);
 const MTU: usize = 1500;
 const SERVER: &str = "10.77.2.2";
 
-type Open = fn(&Options) -> Result<Box<dyn PacketQueue>, OpenError>;
-
-const NETLINK: Open = |options| Ok(Box::new(NetlinkQueue::open(options)?));
-const NFQ: Open = |options| Ok(Box::new(NfqQueue::open(options)?));
-
 #[test]
 fn netlink_passes_replaces_and_drops() {
-    passes_replaces_and_drops(NETLINK);
+    passes_replaces_and_drops(Netlink);
 }
 
 #[test]
 fn nfq_passes_replaces_and_drops() {
-    passes_replaces_and_drops(NFQ);
+    passes_replaces_and_drops(Nfq);
 }
 
 #[test]
 fn netlink_survives_packets_that_vanish() {
-    survives_packets_that_vanish(NETLINK);
+    survives_packets_that_vanish(Netlink);
 }
 
 #[test]
 fn nfq_survives_packets_that_vanish() {
-    survives_packets_that_vanish(NFQ);
+    survives_packets_that_vanish(Nfq);
+}
+
+#[test]
+fn a_full_queue_drops_or_passes_as_it_was_told() {
+    for (backend, overload) in [(Netlink, Drop), (Netlink, Pass), (Nfq, Drop), (Nfq, Pass)] {
+        let network = Network::new();
+        let (phone, [server, ..]) = (network.phone(), network.servers());
+        let (mut queue, status) = network.router.enter(|| {
+            let options = Options { max_length: 4, overload, ..Options::default() };
+            let queue = queue::open(backend, &options).unwrap();
+            network.queue_ports([]);
+            for number in 0..10 {
+                phone.send_to(&[b'0' + number], (SERVER, PORTS[0])).unwrap();
+            }
+            let full = || queue::proc::queue(PORTS[0]).filter(|queue| queue.waiting == 4);
+            (queue, eventually(full))
+        });
+        let digits = |count| (0..count).map(|_| text_of(&receive(&server)).to_owned()).collect::<String>();
+        match overload {
+            Pass => assert_eq!(digits(6), "456789"),
+            Drop => assert_eq!(status.queue_full, 6),
+        }
+        accept_all(&mut *queue);
+        assert_eq!(digits(4), "0123");
+    }
+}
+
+#[test]
+fn the_data_path_rewrites_and_at_its_end_lets_everything_go() {
+    let network = Network::new();
+    let (phone, server) = (network.phone(), network.servers());
+    let (stop, stopping) = std::io::pipe().unwrap();
+    thread::scope(|scope| {
+        let (ready, is_ready) = mpsc::channel();
+        let router = scope.spawn(|| {
+            network.router.enter_here();
+            let parts = Parts {
+                core: Greeter { verdict: None, edits: Edits::new(), stats: Stats::default() },
+                queue: NetlinkQueue::open(&Options::default()).unwrap(),
+                executor: Nothing,
+                events: NoEvents::new().unwrap(),
+                surroundings: Links(Mtus::open().unwrap()),
+            };
+            let mut worker = Worker::new(parts, Instant::now());
+            let snapshot = worker.snapshot();
+            ready.send(Arc::clone(&snapshot)).unwrap();
+            drop(ready);
+            worker.run(stop);
+            Snapshot::clone(&snapshot.lock().unwrap())
+        });
+        let snapshot = is_ready.recv_timeout(LIMIT).unwrap();
+        network.queue_ports([]);
+        let to = SocketAddr::new(SERVER.parse().unwrap(), PORTS[0]);
+        for length in [5, 1000, 1472] {
+            let text = "x".repeat(length - 5);
+            phone.send_to(format!("alice{text}").as_bytes(), to).unwrap();
+            assert_eq!(text_of(&receive(&server[0])), format!("longer than alice{text}"));
+        }
+        phone.send_to(b"hold 1", to).unwrap();
+        phone.send_to(b"hold 2", to).unwrap();
+        eventually(|| (snapshot.lock().unwrap().held == 2).then_some(()));
+        drop(stopping);
+        assert_eq!(text_of(&receive(&server[0])), "hold 1");
+        assert_eq!(text_of(&receive(&server[0])), "hold 2");
+        let last = router.join().unwrap();
+        assert_eq!(last.queue, Counters { received: 5, verdicts: 5, refused: 0 });
+        assert_eq!((last.held, last.mishaps), (0, Mishaps::default()));
+    });
+}
+
+/// Stands in for the engine: "alice" grows, "hold" waits.
+struct Greeter {
+    verdict: Option<PacketId>,
+    edits: Edits,
+    stats: Stats,
+}
+
+impl Core for Greeter {
+    fn handle(&mut self, _: Instant, input: Input<'_>) {
+        if let Input::Packet(packet) = input
+            && Datagram::parse(packet.bytes).unwrap().payload().starts_with(b"alice")
+        {
+            self.verdict = Some(packet.id);
+            self.edits.clear();
+            self.edits.replace(Span::new(0, 0), b"longer than ", Rule::Via).unwrap();
+        }
+    }
+
+    fn poll_output(&mut self) -> Option<Output<'_>> {
+        let packet = self.verdict.take()?;
+        let action = Action::Rewrite { edits: &self.edits, identity: None, spare_identity: 0x5150 };
+        Some(Output::Verdict(Verdict { packet, action, reason: Reason::Rewritten }))
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+
+    fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    fn sizes(&self) -> Sizes {
+        Sizes::default()
+    }
+}
+
+struct Nothing;
+
+impl Executor for Nothing {
+    fn execute(&mut self, _: &[alg::Command], _: &mut Vec<Outcome>) {
+        panic!("no command was given");
+    }
+}
+
+struct Links(Mtus);
+
+impl Surroundings<Nothing> for Links {
+    fn mtu(&mut self, interface: u32, now: Instant) -> usize {
+        self.0.of(interface, now)
+    }
+
+    fn event(&mut self, _: Instant, event: &Event) {
+        panic!("{event:?}");
+    }
+
+    fn warning(&mut self, _: Instant, what: &'static str, detail: &dyn Display) {
+        panic!("{what}: {detail}");
+    }
+
+    fn ruleset_changed(&mut self, _: &mut Nothing) {}
+
+    fn events_lost(&mut self, _: &mut Nothing) {}
 }
 
 #[test]
 fn a_second_reader_gets_a_clear_error() {
     let network = Network::new();
     network.router.enter(|| {
-        for first in [NETLINK, NFQ] {
-            let held = eventually(|| first(&Options::default()).ok());
-            for second in [NETLINK, NFQ] {
-                let error = second(&Options::default()).err().unwrap();
+        for first in [Netlink, Nfq] {
+            let held = eventually(|| queue::open(first, &Options::default()).ok());
+            for second in [Netlink, Nfq] {
+                let error = queue::open(second, &Options::default()).err().unwrap();
                 assert!(matches!(error, OpenError::Taken { queue: 5060, reader: Some(_) }), "{error}");
                 assert!(error.to_string().contains("stop that program"), "{error}");
                 // Overlapping with the last of the four.
                 let overlapping = Options { first: 5057, ..Options::default() };
-                eventually(|| match second(&overlapping).err().unwrap() {
+                eventually(|| match queue::open(second, &overlapping).err().unwrap() {
                     OpenError::Taken { queue: 5060, .. } => Some(()),
                     _ => None,
                 });
@@ -78,8 +215,8 @@ fn without_rights_the_error_says_so() {
         // The bare system call changes this thread only.
         // SAFETY: no pointers.
         assert_eq!(unsafe { libc::syscall(libc::SYS_setresuid, 65_534, 65_534, 65_534) }, 0);
-        for open in [NETLINK, NFQ] {
-            let error = open(&Options::default()).err().unwrap();
+        for backend in [Netlink, Nfq] {
+            let error = queue::open(backend, &Options::default()).err().unwrap();
             assert!(matches!(error, OpenError::NotPermitted), "{error}");
         }
     });
@@ -131,26 +268,26 @@ fn eventually<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
 const PORTS: [u16; 4] = [5060, 5061, 5062, 5063];
 
 /// What the router does with a packet is the first word of its payload.
-fn passes_replaces_and_drops(open: Open) {
+fn passes_replaces_and_drops(backend: Backend) {
     let network = Network::new();
     let (phone, server) = (network.phone(), network.servers());
     thread::scope(|scope| {
-        let router = Router::start(scope, &network, open);
+        let router = Router::start(scope, &network, backend);
         let port = |index: usize| SocketAddr::new(SERVER.parse().unwrap(), PORTS[index]);
 
         // Each port is queued at its own point; the router answers with the name of the point.
         for (index, point) in QueuePoint::ALL.into_iter().enumerate() {
             phone.send_to(b"point?", port(index)).unwrap();
-            assert_eq!(text(&receive(&server[index])), format!("{point:?}"));
+            assert_eq!(text_of(&receive(&server[index])), format!("{point:?}"));
         }
 
         phone.send_to(b"pass me", port(0)).unwrap();
         phone.send_to(b"drop me", port(0)).unwrap();
         phone.send_to(b"grow me", port(0)).unwrap();
         phone.send_to(b"pass", port(0)).unwrap();
-        assert_eq!(text(&receive(&server[0])), "pass me");
+        assert_eq!(text_of(&receive(&server[0])), "pass me");
         assert_eq!(receive(&server[0]), grown(b"grow me"));
-        assert_eq!(text(&receive(&server[0])), "pass");
+        assert_eq!(text_of(&receive(&server[0])), "pass");
 
         // Odd and even lengths; from 1308 bytes on a grown packet is longer than the MTU, with DF set by the sender.
         for length in [6, 7, 100, 1273, 1274, 1307, 1308, 1471, 1472] {
@@ -172,7 +309,7 @@ fn passes_replaces_and_drops(open: Open) {
             phone.send_to(format!("grow {number}").as_bytes(), port(0)).unwrap();
             if number % 30 == 29 {
                 for number in number - 29..=number {
-                    assert_eq!(text(&receive(&server[0])), format!("pass {number}"));
+                    assert_eq!(text_of(&receive(&server[0])), format!("pass {number}"));
                     assert_eq!(receive(&server[0]), grown(format!("grow {number}").as_bytes()));
                 }
             }
@@ -185,11 +322,11 @@ fn passes_replaces_and_drops(open: Open) {
 }
 
 /// A held packet is lost when its interface goes down; its verdict fails, and the queue goes on.
-fn survives_packets_that_vanish(open: Open) {
+fn survives_packets_that_vanish(backend: Backend) {
     let network = Network::new();
     let (phone, server) = (network.phone(), network.servers());
     thread::scope(|scope| {
-        let router = Router::start(scope, &network, open);
+        let router = Router::start(scope, &network, backend);
         let to = SocketAddr::new(SERVER.parse().unwrap(), PORTS[0]);
         phone.send_to(b"hold", to).unwrap();
         router.until(|state| state.held == 1);
@@ -203,7 +340,7 @@ fn survives_packets_that_vanish(open: Open) {
             phone.send_to(b"pass", to).unwrap(); // the link may need a moment
             let mut buffer = [0; 100];
             match server[0].recv(&mut buffer) {
-                Ok(length) => break text(&buffer[..length]).to_owned(),
+                Ok(length) => break text_of(&buffer[..length]).to_owned(),
                 Err(_) => assert!(Instant::now() < deadline, "nothing passes any more"),
             }
         };
@@ -216,7 +353,7 @@ fn grown(payload: &[u8]) -> Vec<u8> {
     [payload, &[b'+'; 165]].concat()
 }
 
-fn text(payload: &[u8]) -> &str {
+fn text_of(payload: &[u8]) -> &str {
     std::str::from_utf8(payload).unwrap()
 }
 
@@ -256,13 +393,17 @@ struct Router<'scope> {
 }
 
 impl<'scope> Router<'scope> {
-    fn start<'env>(scope: &'scope thread::Scope<'scope, 'env>, network: &'env Network, open: Open) -> Self {
+    fn start<'env>(
+        scope: &'scope thread::Scope<'scope, 'env>,
+        network: &'env Network,
+        backend: Backend,
+    ) -> Self {
         let (ready, is_ready) = mpsc::channel();
         let (orders, take_orders) = mpsc::channel();
         let (report, states) = mpsc::channel();
         let thread = scope.spawn(move || {
             network.router.enter_here();
-            let mut queue = open(&Options::default()).unwrap();
+            let mut queue = queue::open(backend, &Options::default()).unwrap();
             ready.send(()).unwrap();
             let mut held = Vec::new();
             let mut out = Vec::new();

@@ -13,6 +13,7 @@ use std::os::fd::BorrowedFd;
 
 use crate::alg::{PacketId, PacketIn, QueuePoint};
 
+pub mod mtu;
 pub mod netlink;
 pub mod nfq;
 mod poll;
@@ -100,6 +101,27 @@ impl<Q: PacketQueue + ?Sized> PacketQueue for Box<Q> {
     fn counters(&self) -> Counters {
         (**self).counters()
     }
+}
+
+/// Which of the kernel's queues to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// [`netlink`]
+    #[default]
+    Netlink,
+    /// [`nfq`]
+    Nfq,
+}
+
+/// Opens a queue of the kernel's.
+///
+/// # Errors
+/// [`OpenError`], with a remedy for each.
+pub fn open(backend: Backend, options: &Options) -> Result<Box<dyn PacketQueue + Send>, OpenError> {
+    Ok(match backend {
+        Backend::Netlink => Box::new(netlink::NetlinkQueue::open(options)?),
+        Backend::Nfq => Box::new(nfq::NfqQueue::open(options)?),
+    })
 }
 
 /// A packet is longer than [`MAX_PACKET`].
