@@ -1,5 +1,6 @@
 //! The lab tried on routers of which the outcome is known, and its leave-taking. Needs root, `ip`, `nft` and
 //! `tcpdump`, as the lab does.
+#![allow(clippy::unwrap_used)] // also in helpers, which are no tests to clippy
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -263,10 +264,17 @@ fn assert_nothing_left() {
     let pid = std::process::id();
     assert_eq!(namespaces_of(pid), Vec::<String>::new());
     assert_eq!(scratch_of(pid), Vec::<PathBuf>::new());
-    for thread in fs::read_dir("/proc/self/task").unwrap() {
-        let children = fs::read_to_string(thread.unwrap().path().join("children")).unwrap_or_default();
-        assert_eq!(children, "", "child processes");
-    }
+    let children: Vec<_> = fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok())
+        .filter(|stat| parent(stat) == Some(pid))
+        .collect();
+    assert_eq!(children, Vec::<String>::new());
+}
+
+/// Out of `pid (name) state parent …`.
+fn parent(stat: &str) -> Option<u32> {
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
 fn namespaces_of(pid: u32) -> Vec<String> {
