@@ -15,6 +15,7 @@ mod instance;
 mod line;
 mod media;
 mod message;
+mod naming;
 mod netns;
 mod network;
 mod notebook;

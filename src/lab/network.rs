@@ -12,10 +12,9 @@
 use std::fmt::Write;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::netns::{self, Namespace};
-use super::{LabError, Translation, ruleset, tool};
+use super::netns::Namespace;
+use super::{LabError, Translation, naming, ruleset, tool};
 
 /// Last octets of the phones' addresses; also their numbers in SIP.
 pub(super) const PHONES: std::ops::RangeInclusive<u8> = 10..=19;
@@ -29,8 +28,6 @@ pub(super) const PROXY: Ipv4Addr = Ipv4Addr::new(22, 33, 44, 21);
 pub(super) const MEDIA: Ipv4Addr = Ipv4Addr::new(22, 33, 44, 22);
 /// The port of all phones and servers.
 pub(super) const SIP: u16 = 5060;
-
-const PREFIX: &str = "sipalg-lab-";
 
 /// A phone's own address.
 pub(super) fn phone_address(phone: u8) -> Ipv4Addr {
@@ -149,9 +146,7 @@ struct Names {
 
 impl Names {
     fn make() -> Result<Self, LabError> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let stem = format!("{PREFIX}{}-{count}-", std::process::id());
+        let stem = format!("{}-", naming::unique());
         let machines = ["router", "switch", "provider"].map(str::to_owned).into_iter();
         let all: Vec<_> = machines
             .chain(PHONES.map(|phone| format!("phone{phone}")))
@@ -182,30 +177,12 @@ fn remove(names: &[String]) {
     let _ = tool::run(None, "ip", &["-force", "-batch", "-"], &batch);
 }
 
-/// Removes what a lab that was killed (SIGKILL, power) left behind: namespaces whose maker is gone.
+/// Removes the namespaces that a killed run left behind.
 fn sweep() {
     let Ok(entries) = fs::read_dir("/var/run/netns") else { return };
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    let orphans: Vec<String> =
-        names.filter(|name| maker(name).is_some_and(|pid| !netns::is_alive(pid))).collect();
+    let orphans: Vec<String> = names.filter(|name| naming::is_orphan(name)).collect();
     if !orphans.is_empty() {
         remove(&orphans);
-    }
-}
-
-fn maker(name: &str) -> Option<u32> {
-    name.strip_prefix(PREFIX)?.split('-').next()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_namespaces_of_a_lab_have_a_maker() {
-        assert_eq!(maker("sipalg-lab-4711-0-router"), Some(4711));
-        assert_eq!(maker("sipalg-lab-x-router"), None);
-        assert_eq!(maker("sipalg-test-4711-router"), None);
-        assert!(netns::is_alive(std::process::id()));
     }
 }

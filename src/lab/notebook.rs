@@ -14,7 +14,9 @@ pub(super) struct Page {
     pub(super) registered: Option<SocketAddr>,
     /// The RTP endpoint that its SDP named outside.
     pub(super) media: Option<SocketAddr>,
-    /// What was not as it should be, each once.
+    /// The steps that failed.
+    pub(super) troubles: Vec<String>,
+    /// What was wrong in messages, each once.
     pub(super) faults: Vec<String>,
 }
 
@@ -33,6 +35,11 @@ impl Notebook {
         if faults.len() < MOST_FAULTS && !faults.contains(&fault) {
             faults.push(fault);
         }
+    }
+
+    /// Notes that a party could not go on.
+    pub(super) fn trouble(&self, phone: u8, trouble: String) {
+        self.pages().entry(phone).or_default().troubles.push(trouble);
     }
 
     pub(super) fn registered(&self, phone: u8, as_: SocketAddr) {

@@ -72,7 +72,7 @@ impl<'l> Phone<'l> {
             aor: format!("<sip:{number}@{DOMAIN}>"),
             contact,
             sent_by,
-            rport: make % 2 == 0,
+            rport: matches!(make, 0 | 2),
             name: format!("phone{number}"),
             count: 0.into(),
             phone: Some(number),

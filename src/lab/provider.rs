@@ -78,9 +78,10 @@ impl<'n> Provider<'n> {
     }
 
     fn inspect_headers(&self, heard: &Heard, faults: &mut Vec<String>) {
-        let named = |place: &str, text: &str, endpoint: Option<SocketAddr>| {
-            (endpoint != Some(heard.source))
-                .then(|| format!("{place} says {text}, the packet came from {}", heard.source))
+        let named = |place: &str, text: &str, endpoint: Option<SocketAddr>| match endpoint {
+            Some(endpoint) if endpoint == heard.source => None,
+            Some(endpoint) => Some(format!("{place} says {endpoint}, the packet came from {}", heard.source)),
+            None => Some(format!("{place} names no address: {text}")),
         };
         if heard.status() == 0
             && let Some(via) = heard.vias().first()

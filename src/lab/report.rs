@@ -184,11 +184,13 @@ impl PhoneReport {
             Kind::Out { .. } | Kind::In { .. } => None,
         };
         let direct = peer.is_some() && own.far_media == peer;
-        let mut faults = page.faults;
+        // What a person would notice comes first, what explains it last.
+        let mut faults = page.troubles;
         faults.extend(missing(own, other));
         if peer.is_some() && own.answered && !direct && defaults {
             faults.push(format!("media was not sent to {with} directly"));
         }
+        faults.extend(page.faults);
         Some(Self {
             address: phone_address(phone).to_string(),
             registered_as: page.registered,
@@ -214,6 +216,9 @@ impl PhoneReport {
 /// What a call lacked, in words; what the parties said themselves stands on the phone's page already.
 fn missing(own: &Outcome, other: &Outcome) -> Vec<String> {
     let mut faults = Vec::new();
+    if !(own.rang && own.answered && own.ended && other.answered && other.ended) {
+        faults.push("the call was not completed".to_owned());
+    }
     if own.answered {
         for (side, outcome) in [("the phone", own), ("the other side", other)] {
             if !outcome.talk.is_complete() {
@@ -224,10 +229,6 @@ fn missing(own: &Outcome, other: &Outcome) -> Vec<String> {
             }
             faults.extend(outcome.talk.faults.iter().map(|fault| format!("{side}: {fault}")));
         }
-    }
-    // A step that fails says why; this is for a party that stopped without a word.
-    if !(own.rang && own.answered && own.ended && other.answered && other.ended) {
-        faults.push("the call was not completed".to_owned());
     }
     faults
 }

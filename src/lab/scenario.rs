@@ -144,7 +144,7 @@ impl Stage<'_> {
             None => Ok(()),
         });
         if let Err(trouble) = told {
-            self.notebook.fault(phone.number, trouble.to_string());
+            self.notebook.trouble(phone.number, trouble.to_string());
         }
         outcome
     }
@@ -160,7 +160,7 @@ impl Stage<'_> {
             None => outsider.call(plan, phone, self.provider, ticket, &mut outcome),
         };
         if let Err(trouble) = told {
-            self.notebook.fault(phone, format!("the far end: {trouble}"));
+            self.notebook.trouble(phone, format!("the far end: {trouble}"));
         }
         outcome
     }

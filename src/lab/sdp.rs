@@ -43,7 +43,7 @@ pub(super) fn read(body: &str) -> Option<Offer> {
     let lines = || body.lines();
     let origin = lines().find_map(|line| line.strip_prefix("o="))?.rsplit(' ').next()?.parse().ok()?;
     let address: Ipv4Addr =
-        lines().filter_map(|line| line.strip_prefix("c=IN IP4 ")).last()?.trim().parse().ok()?;
+        lines().filter_map(|line| line.strip_prefix("c=IN IP4 ")).next_back()?.trim().parse().ok()?;
     let port: u16 =
         lines().find_map(|line| line.strip_prefix("m=audio "))?.split(' ').next()?.parse().ok()?;
     let rtp = SocketAddr::from((address, port));
