@@ -4,7 +4,15 @@
 //! monitoring script may rely on them.
 
 use std::fmt;
+use std::io;
 use std::process::ExitCode;
+
+use crate::config;
+use crate::daemon;
+use crate::kernel::KernelError;
+use crate::kernel::probe::Finding;
+use crate::lab::LabError;
+use crate::queue::OpenError;
 
 /// How the program ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +47,15 @@ impl Exit {
         Self::OtherAlg,
         Self::Ruleset,
     ];
+
+    /// What a finding of the probe means for the exit code, if it is a problem.
+    pub fn of_finding(finding: &Finding) -> Self {
+        match finding.name {
+            "rights" => Self::Rights,
+            "sip-helper" => Self::OtherAlg,
+            _ => Self::Kernel,
+        }
+    }
 
     /// The number that the shell sees.
     pub fn code(self) -> u8 {
@@ -86,16 +103,95 @@ impl fmt::Display for Problem {
     }
 }
 
-impl From<crate::config::Error> for Problem {
-    fn from(error: crate::config::Error) -> Self {
+impl From<config::Error> for Problem {
+    fn from(error: config::Error) -> Self {
         Self::new(Exit::Usage, error)
     }
 }
 
-/// Output that can't be written. A closed pipe (`sipalg explain … | head`) is handled in [`main`](super::main).
-impl From<std::io::Error> for Problem {
-    fn from(error: std::io::Error) -> Self {
-        let exit = if error.kind() == std::io::ErrorKind::BrokenPipe { Exit::Good } else { Exit::Failed };
+impl From<KernelError> for Problem {
+    fn from(error: KernelError) -> Self {
+        let exit = match &error {
+            KernelError::NotPermitted(_) => Exit::Rights,
+            KernelError::NftMissing(_) | KernelError::Unsupported(_) => Exit::Kernel,
+            KernelError::Refused(_) => Exit::Ruleset,
+            KernelError::System { .. } => Exit::Failed,
+        };
+        let remedy = error.remedy();
+        Self::new(exit, error).remedy(remedy)
+    }
+}
+
+/// The message has the remedy already.
+impl From<OpenError> for Problem {
+    fn from(error: OpenError) -> Self {
+        let exit = match &error {
+            OpenError::NotPermitted => Exit::Rights,
+            OpenError::Taken { .. } => Exit::QueueTaken,
+            OpenError::NotSupported => Exit::Kernel,
+            OpenError::Numbers { .. } => Exit::Usage,
+            OpenError::Failed { .. } => Exit::Failed,
+        };
+        let problem = Self::new(exit, &error);
+        match error {
+            OpenError::Taken { .. } => problem.remedy("The key is queue.base. Is another sipalg running?"),
+            _ => problem,
+        }
+    }
+}
+
+impl From<daemon::Error> for Problem {
+    fn from(error: daemon::Error) -> Self {
+        match error {
+            daemon::Error::NotReady { findings } => {
+                let exit = findings.first().map_or(Exit::Failed, Exit::of_finding);
+                let told = |finding: &Finding| {
+                    let remedy = if finding.remedy.is_empty() {
+                        String::new()
+                    } else {
+                        format!("\n        {}", finding.remedy)
+                    };
+                    format!("{}{remedy}", finding.text)
+                };
+                Self::new(exit, findings.iter().map(told).collect::<Vec<_>>().join("\nsipalg: "))
+            }
+            daemon::Error::Kernel(error) | daemon::Error::Ruleset(error) => error.into(),
+            daemon::Error::Queue(error) => error.into(),
+            error @ daemon::Error::Journald(_) => Self::new(Exit::Usage, error)
+                .remedy("Without journald, log.target must be \"stderr\" or \"auto\"."),
+            error @ (daemon::Error::System { .. } | daemon::Error::Died) => Self::new(Exit::Failed, error),
+        }
+    }
+}
+
+impl From<LabError> for Problem {
+    fn from(error: LabError) -> Self {
+        let exit = match &error {
+            LabError::NotRoot => Exit::Rights,
+            LabError::MissingTool { .. } => Exit::Kernel,
+            LabError::Tool { .. }
+            | LabError::Io { .. }
+            | LabError::NotReady { .. }
+            | LabError::Interrupted => Exit::Failed,
+        };
+        Self::new(exit, error)
+    }
+}
+
+/// What start-up code hands up with a context.
+impl From<anyhow::Error> for Problem {
+    fn from(error: anyhow::Error) -> Self {
+        match error.downcast::<LabError>() {
+            Ok(error) => error.into(),
+            Err(error) => Self::new(Exit::Failed, format_args!("{error:#}")),
+        }
+    }
+}
+
+/// Output that can't be written. Nobody is told when a reader has gone away, as in `sipalg explain … | head`.
+impl From<io::Error> for Problem {
+    fn from(error: io::Error) -> Self {
+        let exit = if error.kind() == io::ErrorKind::BrokenPipe { Exit::Good } else { Exit::Failed };
         Self::new(exit, format_args!("can't write the output: {error}"))
     }
 }

@@ -4,8 +4,12 @@
 //! words on standard error and a code for the shell. Nothing here decides anything about packets: `run` and `explain`
 //! drive the same engine.
 
+pub mod check;
 mod exit;
 pub mod explain;
+pub mod lab;
+pub mod run;
+pub mod unload;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -29,7 +33,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Args),
+    Unload(unload::Args),
+    Check(check::Args),
     Explain(explain::Args),
+    Lab(lab::LabArgs),
 }
 
 /// Reads the arguments, does what they ask, and says how it went.
@@ -37,15 +45,18 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let mut out = io::stdout().lock();
     let result = match &cli.command {
-        Command::Explain(args) => explain::run(args, &mut out),
+        Command::Run(args) => run::run(args).map(ExitCode::from),
+        Command::Unload(args) => unload::run(args, &mut out).map(ExitCode::from),
+        Command::Check(args) => check::run(args, &mut out).map(ExitCode::from),
+        Command::Explain(args) => explain::run(args, &mut out).map(ExitCode::from),
+        Command::Lab(args) => lab::run(args).map_err(Problem::from),
     };
-    match result.and_then(|exit| out.flush().map(|()| exit).map_err(Problem::from)) {
-        Ok(exit) => exit.into(),
-        Err(problem) => {
-            if problem.exit != Exit::Good {
-                let _ = writeln!(io::stderr(), "{problem}");
-            }
-            problem.exit.into()
+    let result = result.and_then(|code| Ok(out.flush().map(|()| code)?));
+    result.unwrap_or_else(|problem| {
+        if problem.exit != Exit::Good {
+            // If not even this can be written, the exit code is all that is left.
+            let _ = writeln!(io::stderr(), "{problem}");
         }
-    }
+        problem.exit.into()
+    })
 }

@@ -25,6 +25,8 @@ pub(super) struct Message<'a> {
     edits: Vec<Edit>,
     commands: Vec<Value>,
     events: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<Before>,
 }
 
 #[derive(Debug, Serialize)]
@@ -36,16 +38,16 @@ struct Edit {
     rule: &'static str,
 }
 
-/// What happened between two messages, because its time had come.
-#[derive(Debug, Serialize)]
-pub(super) struct Meanwhile {
+/// What happened before a message, because its time had come.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Before {
     commands: Vec<Value>,
     events: Vec<String>,
 }
 
 impl<'a> Message<'a> {
-    /// The message called `name`.
-    pub(super) fn new(name: &'a str, passage: &Passage) -> Self {
+    /// The message called `name`, and what happened before it.
+    pub(super) fn new(name: &'a str, passage: &Passage, before: Before) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Self {
             message: name,
@@ -68,15 +70,16 @@ impl<'a> Message<'a> {
                 .collect(),
             commands: passage.commands.iter().map(command).collect(),
             events: events(&passage.events),
+            before: (!before.commands.is_empty() || !before.events.is_empty()).then_some(before),
         }
     }
 }
 
-impl Meanwhile {
-    /// `None` if nothing happened.
-    pub(super) fn new(commands: &[(Command, Outcome)], happened: &[Event]) -> Option<Self> {
-        let it = Self { commands: commands.iter().map(command).collect(), events: events(happened) };
-        (!it.commands.is_empty() || !it.events.is_empty()).then_some(it)
+impl Before {
+    /// Adds what has happened since.
+    pub(super) fn add(&mut self, commands: &[(Command, Outcome)], happened: &[Event]) {
+        self.commands.extend(commands.iter().map(command));
+        self.events.extend(events(happened));
     }
 }
 

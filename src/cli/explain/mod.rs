@@ -16,6 +16,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, IsTerminal, Read, Write};
+use std::mem;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -261,20 +262,24 @@ struct Show<'w> {
 
 enum Form<'w> {
     Text(text::Text<'w>),
-    Json(&'w mut dyn Write),
+    Json(&'w mut dyn Write, json::Before),
 }
 
 impl<'w> Show<'w> {
     fn new(json: bool, out: &'w mut dyn Write) -> Self {
         let colour = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        let form = if json { Form::Json(out) } else { Form::Text(text::Text::new(out, colour)) };
+        let form = if json {
+            Form::Json(out, json::Before::default())
+        } else {
+            Form::Text(text::Text::new(out, colour))
+        };
         Self { form, others: 0 }
     }
 
     fn message(&mut self, name: &str, passage: &Passage) -> Result<(), Problem> {
         match &mut self.form {
             Form::Text(text) => text.message(name, passage)?,
-            Form::Json(out) => json_line(out, &json::Message::new(name, passage))?,
+            Form::Json(out, before) => json_line(out, &json::Message::new(name, passage, mem::take(before)))?,
         }
         Ok(())
     }
@@ -282,11 +287,7 @@ impl<'w> Show<'w> {
     fn meanwhile(&mut self, commands: &[(Command, Outcome)], events: &[Event]) -> Result<(), Problem> {
         match &mut self.form {
             Form::Text(text) => text.meanwhile(commands, events)?,
-            Form::Json(out) => {
-                if let Some(it) = json::Meanwhile::new(commands, events) {
-                    json_line(out, &it)?;
-                }
-            }
+            Form::Json(_, before) => before.add(commands, events),
         }
         Ok(())
     }
@@ -294,7 +295,7 @@ impl<'w> Show<'w> {
     fn end(&mut self) -> Result<(), Problem> {
         match &mut self.form {
             Form::Text(text) => text.summary(self.others)?,
-            Form::Json(_) => {}
+            Form::Json(..) => {}
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
+use super::session::Direction;
 use crate::alg::{Command, Executor, Inside, Outcome, Outside, Prefix};
 use crate::kernel::fake::Recorder;
 
@@ -39,18 +40,44 @@ impl Nat {
         self.taken.insert(outside);
     }
 
-    /// Whether an address is one of those that the router hides.
-    pub(super) fn hides(&self, address: IpAddr) -> bool {
-        self.inside.iter().any(|block| block.contains(address))
+    /// Which way a packet goes. Between two hidden endpoints, or two others, it does not pass the NAT.
+    pub(super) fn direction(&self, source: SocketAddr, destination: SocketAddr) -> Direction {
+        match (self.hides(source), self.hides(destination)) {
+            (true, false) => Direction::Out,
+            (false, true) => Direction::In,
+            (true, true) | (false, false) => Direction::Through,
+        }
     }
 
-    /// The public endpoint of `inside`; an endpoint that is not hidden, or of the other family, stays what it is.
-    pub(super) fn outside(&mut self, inside: SocketAddr) -> SocketAddr {
+    /// What the packet's source is behind the NAT.
+    pub(super) fn translate(&mut self, source: SocketAddr, destination: SocketAddr) -> SocketAddr {
+        match self.direction(source, destination) {
+            Direction::Out => self.outside(source),
+            Direction::In | Direction::Through => source,
+        }
+    }
+
+    /// A flow has its conntrack entry from now on. A flow whose beginning nobody saw was begun inside.
+    pub(super) fn track(&mut self, source: SocketAddr, destination: SocketAddr) {
+        let (inner, far) = match self.direction(source, destination) {
+            Direction::Out | Direction::Through => (source, destination),
+            Direction::In => (destination, source),
+        };
+        let outer = self.translate(inner, far);
+        self.recorder.set_mapping(Inside(inner), far, (outer != inner).then_some(Outside(outer)));
+    }
+
+    fn hides(&self, endpoint: SocketAddr) -> bool {
+        let same_family = endpoint.is_ipv4() == self.public.is_ipv4();
+        let address = endpoint.ip();
+        self.mappings.contains_key(&endpoint)
+            || same_family && self.inside.iter().any(|block| block.contains(address))
+    }
+
+    /// The public endpoint of a hidden one.
+    fn outside(&mut self, inside: SocketAddr) -> SocketAddr {
         if let Some(outside) = self.mappings.get(&inside) {
             return *outside;
-        }
-        if !self.hides(inside.ip()) || inside.is_ipv4() != self.public.is_ipv4() {
-            return inside;
         }
         let high = (inside.port().max(1024)..=u16::MAX).chain(1024..=u16::MAX);
         let port = std::iter::once(inside.port())
@@ -60,14 +87,6 @@ impl Nat {
         let outside = SocketAddr::new(self.public, port);
         self.fix(inside, outside);
         outside
-    }
-
-    /// A flow has its conntrack entry from now on. A flow whose beginning nobody saw was begun inside.
-    pub(super) fn track(&mut self, source: SocketAddr, destination: SocketAddr) {
-        let inbound = self.outside(source) == source && self.outside(destination) != destination;
-        let (inner, far) = if inbound { (destination, source) } else { (source, destination) };
-        let outer = self.outside(inner);
-        self.recorder.set_mapping(Inside(inner), far, (outer != inner).then_some(Outside(outer)));
     }
 
     /// What was asked for since the last call, and what came of it.
@@ -102,12 +121,27 @@ mod tests {
 
     #[test]
     fn ports_are_kept_while_they_are_free() {
+        let (mut nat, server) = (nat(), at("198.51.100.1:5060"));
+        assert_eq!(nat.translate(at("192.168.1.10:5060"), server), at("203.0.113.1:5060"));
+        assert_eq!(nat.translate(at("192.168.1.11:5060"), server), at("203.0.113.1:5061"));
+        assert_eq!(nat.translate(at("192.168.1.10:5060"), server), at("203.0.113.1:5060"));
+    }
+
+    #[test]
+    fn what_does_not_cross_the_border_is_not_translated() {
         let mut nat = nat();
-        assert_eq!(nat.outside(at("192.168.1.10:5060")), at("203.0.113.1:5060"));
-        assert_eq!(nat.outside(at("192.168.1.11:5060")), at("203.0.113.1:5061"));
-        assert_eq!(nat.outside(at("192.168.1.10:5060")), at("203.0.113.1:5060"));
-        assert_eq!(nat.outside(at("198.51.100.1:5060")), at("198.51.100.1:5060"));
-        assert_eq!(nat.outside(at("[fd00::1]:5060")), at("[fd00::1]:5060"));
+        let (phone, other, server) =
+            (at("192.168.1.10:5060"), at("192.168.1.11:5060"), at("198.51.100.1:5060"));
+        for (from, to, direction) in [
+            (phone, server, Direction::Out),
+            (server, phone, Direction::In),
+            (phone, other, Direction::Through),
+            (server, server, Direction::Through),
+            (at("[fd00::1]:5060"), at("[2001:db8::1]:5060"), Direction::Through),
+        ] {
+            assert_eq!(nat.direction(from, to), direction);
+            assert_eq!(nat.translate(from, to) != from, direction == Direction::Out);
+        }
     }
 
     #[test]

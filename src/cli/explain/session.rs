@@ -141,14 +141,7 @@ impl Session {
     /// Sends one IP packet through. `datagram` is what it carries.
     pub(super) fn pass(&mut self, packet: &[u8], datagram: wire::Carried<'_>) -> Passage {
         let wire::Carried { source, destination, payload } = datagram;
-        let translated = self.nat.outside(source);
-        let direction = if translated != source {
-            Direction::Out
-        } else if self.nat.outside(destination) != destination {
-            Direction::In
-        } else {
-            Direction::Through
-        };
+        let direction = self.nat.direction(source, destination);
         let first = self.flows.insert(flow(source, destination)) && direction != Direction::In;
         if !first {
             self.nat.track(source, destination);
@@ -159,7 +152,8 @@ impl Session {
             let at_forward = self.queue(QueuePoint::NewFlow, direction, packet, &mut events);
             match (at_forward.reason, at_forward.identity) {
                 (Reason::Learning, Some(identity)) => {
-                    let after_nat = wire::translated(packet, identity, translated);
+                    let source = self.nat.translate(source, destination);
+                    let after_nat = wire::translated(packet, identity, source);
                     self.queue(QueuePoint::Learn, direction, &after_nat, &mut events)
                 }
                 _ => at_forward,

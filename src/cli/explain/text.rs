@@ -80,9 +80,9 @@ impl<'w> Text<'w> {
     /// The last lines: what there was in all, and what is open now. `others` packets were not looked at.
     pub(super) fn summary(&mut self, others: usize) -> io::Result<()> {
         let messages: usize = self.reasons.values().sum();
-        let mut line = format!("{messages} messages");
+        let mut line = counted(messages, "message");
         if others > 0 {
-            let _ = write!(line, "; {others} other packets");
+            let _ = write!(line, "; {}", counted(others, "other packet"));
         }
         self.line(BOLD, &line)?;
         for (reason, count) in &self.reasons {
@@ -91,7 +91,7 @@ impl<'w> Text<'w> {
         match self.open.len() {
             0 => writeln!(self.out, "no pinhole is open at the end"),
             count => {
-                writeln!(self.out, "{count} pinholes are open at the end")?;
+                writeln!(self.out, "open at the end: {}", counted(count, "pinhole"))?;
                 for pinhole in self.open.values() {
                     writeln!(self.out, "  {} -> {}", pinhole.public, pinhole.inside)?;
                 }
@@ -201,6 +201,10 @@ fn past(fate: Fate) -> &'static str {
         Fate::Rewrite => "changed",
         Fate::Drop => "dropped",
     }
+}
+
+fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 /// A duration as people write it.
