@@ -60,6 +60,7 @@ pub mod config;
 pub mod daemon;
 pub mod edit;
 pub mod expiring;
+pub mod ip_text;
 pub mod kernel;
 pub mod lab;
 pub mod netlink;

@@ -117,6 +117,11 @@ impl<R: Read, W: Write> Replay<R, W> {
         self.skipped
     }
 
+    /// Ends the replay and gives back the output, for who has to flush it. Packets without a verdict are not in it.
+    pub fn into_output(self) -> Option<W> {
+        self.output.map(PcapWriter::into_writer)
+    }
+
     /// Reads on to the next frame with an IP packet; `None` at the end.
     fn next(&mut self) -> Result<Option<Frame>, PcapError> {
         loop {
@@ -290,8 +295,7 @@ mod tests {
         let (ip, arp) = (ethernet([8, 0], IP), ethernet([8, 6], &[0; 28]));
         let frames = [(1, 5, ip.as_slice()), (2, 6, &arp), (3, 7, &ip), (4, 8, &ip), (5, 9, &ip)];
         let capture = pcap(1, &frames);
-        let mut output = Vec::new();
-        let mut replay = Replay::new(capture.as_slice(), Some(&mut output)).unwrap();
+        let mut replay = Replay::new(capture.as_slice(), Some(Vec::new())).unwrap();
         let mut ids = Vec::new();
         while replay.receive().unwrap() == 1 {
             let packet = replay.packet(0).unwrap();
@@ -307,7 +311,7 @@ mod tests {
         replay.accept(ids[2].0);
         replay.flush().unwrap();
         assert_eq!(replay.counters(), Counters { received: 4, verdicts: 3, refused: 0 });
-        drop(replay);
+        let output = replay.into_output().unwrap();
         assert_eq!(written(&output), [(3, 7000, b"other".to_vec()), (1, 5000, IP.to_vec())]);
     }
 
