@@ -59,6 +59,48 @@ fn behind_nat_without_sipalg_the_report_says_what_fails() {
     assert_nothing_left();
 }
 
+/// Another ALG is the best proof that faults are seen: the kernel's helper translates, and is known to do it badly
+/// (F1, F3, F13).
+#[test]
+fn behind_the_kernels_sip_helper_each_of_its_faults_is_named() {
+    let _turn = turn();
+    let rules = "table ip rival {\n\
+                 ct helper sip { type \"sip\" protocol udp; }\n\
+                 chain pre {\ntype filter hook prerouting priority mangle\n\
+                 udp dport 5060 ct helper set \"sip\"\n}\n}\n";
+    let script = Script::new(&format!("nft -f - <<'END' || exit 1\n{rules}END\n{}", ready(60)));
+    let report = lab::run(&script.options(), |_| ()).unwrap();
+    assert!(!report.ok);
+    let phone = |last: usize| &report.phones[last - 10];
+    // What it does right is not held against it: it registers every phone with an address of its own.
+    for phone in &report.phones {
+        let registered = phone.registered_as.unwrap();
+        assert_eq!(registered.ip().to_string(), "22.33.44.55", "{}", pretty(&report));
+    }
+    let marked = phone(19).registered_as.unwrap().port();
+    assert!((61000..=61999).contains(&marked), "{marked}");
+    assert!(!phone(14).faults.iter().any(|fault| fault.contains("Contact") || fault.contains("Via")));
+    // It adds a port that the phone did not write.
+    for said in [
+        "the registrar's 200 says Contact: <sip:13@192.168.1.13:5060>;expires=600, which is not \
+         <sip:13@192.168.1.13>;expires=600",
+        "INVITE to the phone: asks for sip:13@192.168.1.13:5060, which is not sip:13@192.168.1.13",
+        "it was SIP/2.0/UDP 192.168.1.13;branch=",
+    ] {
+        assert!(phone(13).faults.iter().any(|fault| fault.contains(said)), "{said}: {}", pretty(&report));
+    }
+    // It gives phones the same public endpoint, and lets no media in from a third server.
+    let all: String = report.phones.iter().map(|phone| phone.faults.join("\n")).collect();
+    for said in
+        ["has a public endpoint that 192.168.1.", "heard 0 of 50 RTP", "the SDP said 22.33.44.55:40000"]
+    {
+        assert!(all.contains(said), "{said}: {}", pretty(&report));
+    }
+    assert_eq!(report.faults.len(), 2, "{:?}", report.faults);
+    assert!(report.faults.iter().all(|fault| fault.contains("inbound4")), "{:?}", report.faults);
+    assert_nothing_left();
+}
+
 #[test]
 fn a_sipalg_that_does_not_start_is_quoted() {
     let _turn = turn();
@@ -73,7 +115,7 @@ fn a_sipalg_that_does_not_start_is_quoted() {
 #[test]
 fn a_sipalg_that_dies_on_the_way_is_a_fault() {
     let _turn = turn();
-    let script = Script::ready(0);
+    let script = Script::new(&ready(0));
     let options = LabOptions { translation: Translation::None, ..script.options() };
     let report = lab::run(&options, |_| ()).unwrap();
     assert!(!report.ok);
@@ -124,7 +166,7 @@ fn nothing_is_left_when_interrupted_in_any_step() {
 #[test]
 fn nothing_is_left_after_a_panic() {
     let _turn = turn();
-    let script = Script::ready(60);
+    let script = Script::new(&ready(60));
     let options = LabOptions { translation: Translation::None, ..script.options() };
     let run = || {
         lab::run(&options, |progress| assert!(!matches!(progress, Progress::Calling(3.., _)), "on purpose"))
@@ -209,19 +251,18 @@ impl Script {
         Self { directory }
     }
 
-    /// Says that it is ready as sd_notify does, and lives so many seconds longer.
-    fn ready(seconds: u32) -> Self {
-        let python = format!(
-            "import os, socket, time; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); \
-             s.sendto(b'READY=1', os.environ['NOTIFY_SOCKET']); time.sleep({seconds})"
-        );
-        Self::new(&format!("exec python3 -c \"{python}\""))
-    }
-
     fn options(&self) -> LabOptions {
         let program = Program { executable: self.directory.path().join("sipalg"), config: None };
         LabOptions { sipalg: Some(program), ..LabOptions::default() }
     }
+}
+
+/// Says that it is ready as sd_notify does, and lives so many seconds longer.
+fn ready(seconds: u32) -> String {
+    format!(
+        "exec python3 -c \"import os, socket, time; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); \
+         s.sendto(b'READY=1', os.environ['NOTIFY_SOCKET']); time.sleep({seconds})\""
+    )
 }
 
 /// Runs one test of this file in a process of its own.
