@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // also in helpers, which are no tests to clippy
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -178,7 +179,7 @@ fn nothing_is_left_after_a_panic() {
 #[test]
 fn nothing_is_left_after_ctrl_c() {
     let _turn = turn();
-    let mut child = this_test("a_lab_in_a_process_of_its_own", "wait");
+    let mut child = child("a_lab_in_a_process_of_its_own").stderr(Stdio::null()).spawn().unwrap();
     await_namespaces_of(child.id());
     interrupt(child.id());
     let status = wait(&mut child);
@@ -190,7 +191,7 @@ fn nothing_is_left_after_ctrl_c() {
 #[test]
 fn what_a_killed_lab_left_is_swept_up_by_the_next() {
     let _turn = turn();
-    let mut child = this_test("a_lab_in_a_process_of_its_own", "wait");
+    let mut child = child("a_lab_in_a_process_of_its_own").stderr(Stdio::null()).spawn().unwrap();
     await_namespaces_of(child.id());
     child.kill().unwrap();
     wait(&mut child);
@@ -199,6 +200,55 @@ fn what_a_killed_lab_left_is_swept_up_by_the_next() {
     assert_eq!(namespaces_of(child.id()), Vec::<String>::new());
     assert_eq!(scratch_of(child.id()), Vec::<PathBuf>::new());
     assert_nothing_left();
+}
+
+#[test]
+fn without_root_or_a_tool_it_refuses_at_once_and_says_what_to_do() {
+    use std::os::unix::process::CommandExt;
+    let refusal = |change: &dyn Fn(&mut Command)| {
+        let mut command = child("a_lab_that_refuses");
+        change(&mut command);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(REFUSED), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    // The build directory may be closed to others, so nobody gets a copy.
+    let program = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempdir().unwrap();
+    let copy = program.path().join("lab");
+    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    let as_nobody = Command::new(&copy)
+        .args(["--exact", "a_lab_that_refuses", "--nocapture"])
+        .env(CHILD, "1")
+        .uid(65534)
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(as_nobody.stderr).unwrap();
+    assert!(said.contains("the lab needs root: try `sudo sipalg lab`"), "{said}");
+
+    let empty = tempfile::tempdir().unwrap();
+    let said = refusal(&|command| drop(command.env("PATH", empty.path())));
+    assert!(said.contains("`ip` is missing: install it with `apt-get install iproute2`"), "{said}");
+    fs::write(empty.path().join("ip"), "").unwrap();
+    let said = refusal(&|command| drop(command.env("PATH", empty.path())));
+    assert!(said.contains("`nft` is missing: install it with `apt-get install nftables`"), "{said}");
+    fs::write(empty.path().join("nft"), "").unwrap();
+    let said = refusal(&|command| drop(command.env("PATH", empty.path())));
+    assert!(said.contains("`tcpdump` is missing: install it with `apt-get install tcpdump`"), "{said}");
+}
+
+/// Not a test by itself: tells why a lab cannot be run.
+#[test]
+fn a_lab_that_refuses() {
+    if std::env::var_os(CHILD).is_none() {
+        return;
+    }
+    let options = LabOptions { pcap: Some("/nowhere".into()), ..LabOptions::default() };
+    match lab::run(&options, |progress| panic!("it began: {progress}")) {
+        Ok(_) => panic!("it ran"),
+        Err(error) => eprintln!("{error}"),
+    }
+    std::process::exit(REFUSED);
 }
 
 /// Not a test by itself: the child process of the tests above, which ends by a signal.
@@ -221,6 +271,7 @@ fn a_lab_in_a_process_of_its_own() {
 }
 
 const CHILD: &str = "SIPALG_LAB_TEST_CHILD";
+const REFUSED: i32 = 42;
 
 fn routed() -> LabOptions {
     LabOptions { translation: Translation::None, ..LabOptions::default() }
@@ -243,7 +294,6 @@ struct Script {
 
 impl Script {
     fn new(body: &str) -> Self {
-        use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("sipalg");
         fs::write(&file, format!("#!/bin/sh\n{body}\n")).unwrap();
@@ -266,14 +316,10 @@ fn ready(seconds: u32) -> String {
 }
 
 /// Runs one test of this file in a process of its own.
-fn this_test(name: &str, value: &str) -> std::process::Child {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture"])
-        .env(CHILD, value)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+fn child(name: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", name, "--nocapture"]).env(CHILD, "1").stdout(Stdio::null());
+    command
 }
 
 fn wait(child: &mut std::process::Child) -> std::process::ExitStatus {
