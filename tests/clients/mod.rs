@@ -1,0 +1,12 @@
+//! What the tests in `netns_clients.rs` are made of. Nothing here knows how sipalg works inside.
+
+pub(crate) mod enter;
+pub(crate) mod gateway;
+pub(crate) mod net;
+pub(crate) mod proc;
+pub(crate) mod rtp;
+pub(crate) mod sipp;
+pub(crate) mod wait;
+pub(crate) mod world;
+
+mod calls;

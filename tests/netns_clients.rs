@@ -1,0 +1,2 @@
+//! Calls with phones and servers that we did not write.
+mod clients;
