@@ -1,7 +1,9 @@
 //! What the tests in `netns_clients.rs` are made of. Nothing here knows how sipalg works inside.
 
+pub(crate) mod capture;
 pub(crate) mod enter;
 pub(crate) mod gateway;
+pub(crate) mod kernel;
 pub(crate) mod net;
 pub(crate) mod proc;
 pub(crate) mod rtp;

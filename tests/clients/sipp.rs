@@ -127,17 +127,25 @@ impl Role<'_> {
     /// a media port of its own, the next but three of the one before.
     pub(crate) fn call(&self, namespace: &Namespace, targets: &[(String, SocketAddr)]) -> Caller {
         let table = namespace.files().join(format!("{}.csv", self.name));
+        // A semicolon parts the fields of the table and can't be escaped: URI parameters go another way.
+        let first = targets.first().expect("there is somebody to call");
+        let (_, parameters) = split_parameters(&first.0);
         let ports = (self.media.1..).step_by(4).zip(0..self.calls);
-        let lines = ports
-            .zip(targets.iter().cycle())
-            .map(|((port, _), (uri, to))| format!("{uri};{};{};{port}\n", to.ip(), to.port()));
+        let lines = ports.zip(targets.iter().cycle()).map(|((port, _), (uri, to))| {
+            let (uri, own) = split_parameters(uri);
+            assert_eq!(own, parameters, "all targets have the same parameters");
+            format!("{uri};{};{};{port}\n", to.ip(), to.port())
+        });
         fs::write(&table, format!("SEQUENTIAL\n{}", lines.collect::<String>())).expect("writable");
         let listener =
             namespace.within(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).expect("a port is free");
         let control = listener.local_addr().expect("it is bound");
-        let first = targets.first().expect("there is somebody to call").1;
         let mut command = self.command(namespace);
-        command.arg("-inf").arg(table).args(["-3pcc", &control.to_string(), &first.to_string()]);
+        command.args(["-key", "uri_parameters", parameters]).arg("-inf").arg(table).args([
+            "-3pcc",
+            &control.to_string(),
+            &first.1.to_string(),
+        ]);
         let mut sipp = Sipp { proc: namespace.spawn(self.name, command), log: self.log(namespace) };
         listener.set_nonblocking(true).expect("a socket can be non-blocking");
         let stream = wait::until("SIPp's control connection", || {
@@ -195,6 +203,11 @@ impl Sipp {
         }
     }
 
+    /// Whether the INVITE of `call` came here: to be asked of several servers, once somebody has answered.
+    pub(crate) fn has_invite(&self, call: &str) -> bool {
+        fs::read_to_string(&self.log).unwrap_or_default().contains(&format!("invite call={call} "))
+    }
+
     /// The Request-URI of the `ack` or `bye` of `call`, once it has arrived.
     pub(crate) fn uri_of(&self, request: &str, call: &str) -> String {
         self.line(request, "call", call)["uri"].clone()
@@ -210,6 +223,15 @@ impl Sipp {
         Registered { uri: line["uri"].clone(), endpoint }
     }
 
+    /// The Contact of each answer that granted a registration, as the phone received it.
+    pub(crate) fn granted(&self) -> Vec<String> {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        log.lines()
+            .filter_map(|line| line.strip_prefix("granted "))
+            .map(|contact| contact.trim().to_owned())
+            .collect()
+    }
+
     fn line(&self, kind: &str, key: &str, value: &str) -> HashMap<String, String> {
         wait::until(&format!("{kind} with {key}={value} in {}", self.log.display()), || {
             let log = fs::read_to_string(&self.log).unwrap_or_default();
@@ -222,6 +244,11 @@ impl Sipp {
                 .find(|line| line.get(key).is_some_and(|found| found == value))
         })
     }
+}
+
+/// A URI, and its parameters with their first semicolon.
+fn split_parameters(uri: &str) -> (&str, &str) {
+    uri.split_at(uri.find(';').unwrap_or(uri.len()))
 }
 
 /// The `name=value` words of a line.
