@@ -72,7 +72,7 @@ pub(crate) fn many_calls_of_one_phone(world: &World, calls: u16) {
 #[test]
 fn f04_f05_a_hundred_calls_of_one_phone_are_up_at_once_and_none_ends_another() {
     let world = World::new(Nat::Masquerade, 1);
-    let capture = Capture::start(&world.outside, "wan");
+    let capture = Capture::start(&world.router, "wan");
     many_calls_of_one_phone(&world, 100);
     let recording = capture.stop();
     recording.assert_sound();
@@ -123,7 +123,7 @@ fn each_phone<T>(make: impl FnMut(u8) -> T) -> Vec<T> {
 /// Three phones register from the same port, and are called at what they registered.
 fn registered_phones_are_called(nat: Nat) {
     let world = World::new(nat, 3);
-    let capture = Capture::start(&world.outside, "wan");
+    let capture = Capture::start(&world.router, "wan");
     let names = ["phone0", "phone1", "phone2"];
     let proxy = SocketAddr::from((PROXY, 5060));
     let mut registrar =

@@ -1,9 +1,9 @@
 //! The network: phones on a LAN, a router with an administrator's ruleset, the outside.
 //!
 //! ```text
-//! phone0 192.168.1.10 ─┐
-//! phone1 192.168.1.11 ─┼─ switch ── lan 192.168.1.1  router  wan 22.33.44.55 ── wan 22.33.44.20, .21, .22 outside
-//! phone2 192.168.1.12 ─┘
+//! phone0 192.168.1.10 ─┐                                                          ┌─ outside 22.33.44.20, .21, .22
+//! phone1 192.168.1.11 ─┼─ switch ── lan 192.168.1.1  router  wan 22.33.44.55 ─────┤
+//! phone2 192.168.1.12 ─┘                                                          └─ friend 22.33.44.30
 //! ```
 //! Each phone has a namespace of its own, so that all of them can use the same ports. The phones and the outside
 //! know nothing of NAT and of sipalg.
@@ -17,10 +17,13 @@ use super::net::{Namespace, Net};
 pub(crate) const PUBLIC: Ipv4Addr = Ipv4Addr::new(22, 33, 44, 55);
 /// Registrar and proxy.
 pub(crate) const PROXY: Ipv4Addr = Ipv4Addr::new(22, 33, 44, 20);
-/// Another host outside: a phone, or a stranger.
+/// Another host outside: a stranger.
 pub(crate) const OTHER: Ipv4Addr = Ipv4Addr::new(22, 33, 44, 21);
 /// Media server: another address than the proxy's, as with most providers.
 pub(crate) const MEDIA: Ipv4Addr = Ipv4Addr::new(22, 33, 44, 22);
+
+/// A phone outside, with an address and a namespace of its own.
+pub(crate) const FRIEND: Ipv4Addr = Ipv4Addr::new(22, 33, 44, 30);
 
 /// What stands between the phones and the outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +55,7 @@ pub(crate) struct World {
     pub(crate) phones: Vec<Namespace>,
     pub(crate) router: Namespace,
     pub(crate) outside: Namespace,
+    pub(crate) friend: Namespace,
     /// Last: takes all namespaces with it.
     _net: Net,
 }
@@ -125,34 +129,46 @@ impl World {
         let mode = Mode::chosen();
         let mut net = Net::new();
         let switch = net.namespace("switch");
+        for bridge in ["inside", "outside"] {
+            switch.ip(&format!("link add {bridge} type bridge"));
+            switch.ip(&format!("link set {bridge} up"));
+        }
+        let mut ports = 0;
+        let mut plug = |net: &Net, host: &Namespace, interface: &str, bridge: &str| {
+            ports += 1;
+            let port = format!("port{ports}");
+            net.cable((host, interface), (&switch, &port));
+            switch.ip(&format!("link set {port} master {bridge}"));
+        };
         let router = net.namespace("router");
-        let outside = net.namespace("outside");
-        switch.ip("link add bridge type bridge");
-        switch.ip("link set bridge up");
-        net.cable((&router, "lan"), (&switch, "router"));
-        switch.ip("link set router master bridge");
-        net.cable((&router, "wan"), (&outside, "wan"));
+        plug(&net, &router, "lan", "inside");
+        plug(&net, &router, "wan", "outside");
         router.ip("address add 192.168.1.1/24 dev lan");
         router.ip(&format!("address add {PUBLIC}/24 dev wan"));
+        router.sysctl("net/ipv4/ip_forward", "1");
+        let outside = net.namespace("outside");
+        plug(&net, &outside, "wan", "outside");
         for address in [PROXY, OTHER, MEDIA] {
             outside.ip(&format!("address add {address}/24 dev wan"));
         }
-        router.sysctl("net/ipv4/ip_forward", "1");
+        let friend = net.namespace("friend");
+        plug(&net, &friend, "wan", "outside");
+        friend.ip(&format!("address add {FRIEND}/24 dev wan"));
         let phones: Vec<_> = (0..phones)
             .map(|index| {
                 let phone = net.namespace(&format!("phone{index}"));
-                let port = format!("port{index}");
-                net.cable((&phone, "lan"), (&switch, &port));
-                switch.ip(&format!("link set {port} master bridge"));
+                plug(&net, &phone, "lan", "inside");
                 phone.ip(&format!("address add {}/24 dev lan", inside(index)));
                 phone.ip("route add default via 192.168.1.1");
                 phone
             })
             .collect();
         if mode == Mode::Routed {
-            outside.ip(&format!("route add 192.168.1.0/24 via {PUBLIC}"));
+            for host in [&outside, &friend] {
+                host.ip(&format!("route add 192.168.1.0/24 via {PUBLIC}"));
+            }
         }
-        let world = Self { gateway: None, mode, phones, router, outside, _net: net };
+        let world = Self { gateway: None, mode, phones, router, outside, friend, _net: net };
         if mode != Mode::Routed {
             world.load(&nat.ruleset());
         }
