@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::capture::Capture;
+use super::kernel;
 use super::rtp::{Handset, Speaker};
 use super::sipp::{Caller, Role};
 use super::world::{MEDIA, Mode, Nat, OTHER, PROXY, World, inside};
@@ -84,6 +85,12 @@ fn f04_f05_a_hundred_calls_of_one_phone_are_up_at_once_and_none_ends_another() {
     if world.mode != Mode::Routed {
         recording.assert_no_private_address();
     }
+}
+
+#[test]
+fn calls_go_through_the_nfq_back_end_too() {
+    let world = World::configured(Nat::Masquerade, 1, "[queue]\nbackend = \"nfq\"\n");
+    many_calls_of_one_phone(&world, 20);
 }
 
 #[test]
@@ -233,6 +240,9 @@ fn f01_f02_the_far_end_is_heard_before_the_phone_has_spoken_and_a_stranger_never
     }
     far.asks_without_loss(offer.media, "phone", 5);
     assert_eq!(handset.sources(), [SocketAddr::from((MEDIA, FAR_RTP))]);
+    if world.mode == Mode::Sipalg {
+        assert_eq!(kernel::refused_media(&world.router), 3);
+    }
     caller.hang_up(&call);
     caller.succeeds();
     server.succeeds();

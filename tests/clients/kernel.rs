@@ -19,6 +19,14 @@ pub(crate) fn elements(router: &Namespace) -> Vec<(&'static str, usize)> {
     TABLES.into_iter().map(count).collect()
 }
 
+/// How many packets of media were refused because nobody had negotiated their source.
+pub(crate) fn refused_media(router: &Namespace) -> u64 {
+    let chain = router.run("nft", ["list", "chain", "inet", "sipalg", "guard"]);
+    let rule = chain.lines().find(|line| line.contains("@owned4")).expect("the guard looks at owned4");
+    let mut words = rule.split_whitespace().skip_while(|&word| word != "packets").skip(1);
+    words.next().and_then(|count| count.parse().ok()).unwrap_or_else(|| panic!("a counter in {rule}"))
+}
+
 /// The conntrack entries of media: UDP, neither side on the port of SIP.
 pub(crate) fn media_entries(router: &Namespace) -> Vec<String> {
     let listing = router.run("conntrack", ["-L", "-p", "udp"]);

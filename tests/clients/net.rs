@@ -1,7 +1,7 @@
 //! Network namespaces that never outlive their test.
 //!
 //! One idea: a small shell beside each [`Net`] reads the names of its namespaces from a pipe, and removes them, and
-//! what runs in them, when the pipe ends. A pipe ends in every case: at drop, at a panic, at Ctrl-C, at kill -9.
+//! what runs in them, and the files, when the pipe ends. A pipe ends in every case: at drop, at a panic, at Ctrl-C, at kill -9.
 //! All names contain the pid and a counter. The namespace in which the tests were started is never changed.
 
 use std::ffi::OsStr;
@@ -25,13 +25,14 @@ for name in $names; do
     ip netns pids "$name" 2>/dev/null | xargs -r kill -9 2>/dev/null
     ip netns del "$name"
 done
+rm -rf "$1"
 "#;
 
 /// A set of namespaces with a directory for what the test writes.
 pub(crate) struct Net {
     prefix: String,
     reaper: Child,
-    dir: TempDir,
+    dir: PathBuf,
 }
 
 /// One namespace of a [`Net`].
@@ -47,14 +48,15 @@ impl Net {
     pub(crate) fn new() -> Self {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let prefix = format!("sipalg-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
+        let dir = TempDir::with_prefix(&prefix).expect("a temporary directory can be made").keep();
         let reaper = Command::new("sh")
-            .args(["-c", REAPER])
+            .args(["-c", REAPER, "reaper"])
+            .arg(&dir)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .process_group(0)
             .spawn()
             .expect("sh starts");
-        let dir = TempDir::with_prefix(&prefix).expect("a temporary directory can be made");
         Self { prefix, reaper, dir }
     }
 
@@ -64,7 +66,7 @@ impl Net {
         let pipe = self.reaper.stdin.as_mut().expect("the pipe is taken only at drop");
         writeln!(pipe, "{name}").expect("the reaper reads");
         run("ip", ["netns", "add", &name]);
-        let files = self.dir.path().join(role);
+        let files = self.dir.join(role);
         fs::create_dir(&files).expect("a role is used once");
         let namespace = Namespace { path: Path::new("/run/netns").join(&name), name, files };
         for knob in ["default", "all"] {
