@@ -44,7 +44,7 @@ impl Recording {
     /// One line for each packet that tshark's `filter` selects.
     pub(crate) fn select(&self, filter: &str) -> Vec<String> {
         let file = self.file.to_str().expect("a path that we made");
-        // Reassembly first (-2 with -R would change numbers); checksums are computed, not believed.
+        // By default tshark believes checksums.
         let checks = ["-o", "ip.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE"];
         let arguments = ["-n", "-r", file, "-Y", filter].into_iter().chain(checks);
         let listing = self.namespace.run("tshark", arguments);
