@@ -52,10 +52,13 @@ fn the_command_leaves_nothing_after_ctrl_c() {
         let mut child =
             Command::new(SIPALG).arg("lab").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let said = BufReader::new(child.stderr.take().unwrap());
-        let wanted = if calls_are_up { "talking" } else { "starting sipalg" };
+        let wanted = if calls_are_up { "calling" } else { "starting sipalg" };
         assert!(said.lines().map_while(Result::ok).any(|line| line.starts_with(wanted)), "{wanted}");
+        // Looking takes its time, which the calls shall not have.
+        signal(child.id(), "-STOP");
         let daemons = processes_in(&namespaces_of(child.id()));
-        interrupt(child.id());
+        signal(child.id(), "-INT");
+        signal(child.id(), "-CONT");
         assert_eq!(wait(&mut child).code(), Some(130));
         assert_eq!(namespaces_of(child.id()), Vec::<String>::new());
         assert_eq!(scratch_of(child.id()), Vec::<PathBuf>::new());
@@ -233,7 +236,7 @@ fn nothing_is_left_after_ctrl_c() {
     let _turn = turn();
     let mut child = child("a_lab_in_a_process_of_its_own").stderr(Stdio::null()).spawn().unwrap();
     await_namespaces_of(child.id());
-    interrupt(child.id());
+    signal(child.id(), "-INT");
     let status = wait(&mut child);
     assert_eq!(status.code(), Some(130), "{status}");
     assert_eq!(namespaces_of(child.id()), Vec::<String>::new());
@@ -386,8 +389,8 @@ fn wait(child: &mut std::process::Child) -> std::process::ExitStatus {
     }
 }
 
-fn interrupt(pid: u32) {
-    assert!(Command::new("kill").args(["-INT", &pid.to_string()]).status().unwrap().success());
+fn signal(pid: u32, signal: &str) {
+    assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
 }
 
 /// Until it is in the middle of its calls.
