@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // also in helpers, which are no tests to clippy
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -59,6 +60,48 @@ fn behind_nat_without_sipalg_the_report_says_what_fails() {
     assert_nothing_left();
 }
 
+/// Another ALG is the best proof that faults are seen: the kernel's helper translates, and is known to do it badly
+/// (F1, F3, F13).
+#[test]
+fn behind_the_kernels_sip_helper_each_of_its_faults_is_named() {
+    let _turn = turn();
+    let rules = "table ip rival {\n\
+                 ct helper sip { type \"sip\" protocol udp; }\n\
+                 chain pre {\ntype filter hook prerouting priority mangle\n\
+                 udp dport 5060 ct helper set \"sip\"\n}\n}\n";
+    let script = Script::new(&format!("nft -f - <<'END' || exit 1\n{rules}END\n{}", ready(60)));
+    let report = lab::run(&script.options(), |_| ()).unwrap();
+    assert!(!report.ok);
+    let phone = |last: usize| &report.phones[last - 10];
+    // What it does right is not held against it: it registers every phone with an address of its own.
+    for phone in &report.phones {
+        let registered = phone.registered_as.unwrap();
+        assert_eq!(registered.ip().to_string(), "22.33.44.55", "{}", pretty(&report));
+    }
+    let marked = phone(19).registered_as.unwrap().port();
+    assert!((61000..=61999).contains(&marked), "{marked}");
+    assert!(!phone(14).faults.iter().any(|fault| fault.contains("Contact") || fault.contains("Via")));
+    // It adds a port that the phone did not write.
+    for said in [
+        "the registrar's 200 says Contact: <sip:13@192.168.1.13:5060>;expires=600, which is not \
+         <sip:13@192.168.1.13>;expires=600",
+        "INVITE to the phone: asks for sip:13@192.168.1.13:5060, which is not sip:13@192.168.1.13",
+        "it was SIP/2.0/UDP 192.168.1.13;branch=",
+    ] {
+        assert!(phone(13).faults.iter().any(|fault| fault.contains(said)), "{said}: {}", pretty(&report));
+    }
+    // It gives phones the same public endpoint, and lets no media in from a third server.
+    let all: String = report.phones.iter().map(|phone| phone.faults.join("\n")).collect();
+    for said in
+        ["has a public endpoint that 192.168.1.", "heard 0 of 50 RTP", "the SDP said 22.33.44.55:40000"]
+    {
+        assert!(all.contains(said), "{said}: {}", pretty(&report));
+    }
+    assert_eq!(report.faults.len(), 2, "{:?}", report.faults);
+    assert!(report.faults.iter().all(|fault| fault.contains("inbound4")), "{:?}", report.faults);
+    assert_nothing_left();
+}
+
 #[test]
 fn a_sipalg_that_does_not_start_is_quoted() {
     let _turn = turn();
@@ -73,7 +116,7 @@ fn a_sipalg_that_does_not_start_is_quoted() {
 #[test]
 fn a_sipalg_that_dies_on_the_way_is_a_fault() {
     let _turn = turn();
-    let script = Script::ready(0);
+    let script = Script::new(&ready(0));
     let options = LabOptions { translation: Translation::None, ..script.options() };
     let report = lab::run(&options, |_| ()).unwrap();
     assert!(!report.ok);
@@ -124,7 +167,7 @@ fn nothing_is_left_when_interrupted_in_any_step() {
 #[test]
 fn nothing_is_left_after_a_panic() {
     let _turn = turn();
-    let script = Script::ready(60);
+    let script = Script::new(&ready(60));
     let options = LabOptions { translation: Translation::None, ..script.options() };
     let run = || {
         lab::run(&options, |progress| assert!(!matches!(progress, Progress::Calling(3.., _)), "on purpose"))
@@ -136,7 +179,7 @@ fn nothing_is_left_after_a_panic() {
 #[test]
 fn nothing_is_left_after_ctrl_c() {
     let _turn = turn();
-    let mut child = this_test("a_lab_in_a_process_of_its_own", "wait");
+    let mut child = child("a_lab_in_a_process_of_its_own").stderr(Stdio::null()).spawn().unwrap();
     await_namespaces_of(child.id());
     interrupt(child.id());
     let status = wait(&mut child);
@@ -148,7 +191,7 @@ fn nothing_is_left_after_ctrl_c() {
 #[test]
 fn what_a_killed_lab_left_is_swept_up_by_the_next() {
     let _turn = turn();
-    let mut child = this_test("a_lab_in_a_process_of_its_own", "wait");
+    let mut child = child("a_lab_in_a_process_of_its_own").stderr(Stdio::null()).spawn().unwrap();
     await_namespaces_of(child.id());
     child.kill().unwrap();
     wait(&mut child);
@@ -157,6 +200,55 @@ fn what_a_killed_lab_left_is_swept_up_by_the_next() {
     assert_eq!(namespaces_of(child.id()), Vec::<String>::new());
     assert_eq!(scratch_of(child.id()), Vec::<PathBuf>::new());
     assert_nothing_left();
+}
+
+#[test]
+fn without_root_or_a_tool_it_refuses_at_once_and_says_what_to_do() {
+    use std::os::unix::process::CommandExt;
+    let refusal = |change: &dyn Fn(&mut Command)| {
+        let mut command = child("a_lab_that_refuses");
+        change(&mut command);
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(REFUSED), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    // The build directory may be closed to others, so nobody gets a copy.
+    let program = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempdir().unwrap();
+    let copy = program.path().join("lab");
+    fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
+    let as_nobody = Command::new(&copy)
+        .args(["--exact", "a_lab_that_refuses", "--nocapture"])
+        .env(CHILD, "1")
+        .uid(65534)
+        .current_dir("/")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(as_nobody.stderr).unwrap();
+    assert!(said.contains("the lab needs root: try `sudo sipalg lab`"), "{said}");
+
+    let empty = tempfile::tempdir().unwrap();
+    let said = refusal(&|command| drop(command.env("PATH", empty.path())));
+    assert!(said.contains("`ip` is missing: install it with `apt-get install iproute2`"), "{said}");
+    fs::write(empty.path().join("ip"), "").unwrap();
+    let said = refusal(&|command| drop(command.env("PATH", empty.path())));
+    assert!(said.contains("`nft` is missing: install it with `apt-get install nftables`"), "{said}");
+    fs::write(empty.path().join("nft"), "").unwrap();
+    let said = refusal(&|command| drop(command.env("PATH", empty.path())));
+    assert!(said.contains("`tcpdump` is missing: install it with `apt-get install tcpdump`"), "{said}");
+}
+
+/// Not a test by itself: tells why a lab cannot be run.
+#[test]
+fn a_lab_that_refuses() {
+    if std::env::var_os(CHILD).is_none() {
+        return;
+    }
+    let options = LabOptions { pcap: Some("/nowhere".into()), ..LabOptions::default() };
+    match lab::run(&options, |progress| panic!("it began: {progress}")) {
+        Ok(_) => panic!("it ran"),
+        Err(error) => eprintln!("{error}"),
+    }
+    std::process::exit(REFUSED);
 }
 
 /// Not a test by itself: the child process of the tests above, which ends by a signal.
@@ -179,6 +271,7 @@ fn a_lab_in_a_process_of_its_own() {
 }
 
 const CHILD: &str = "SIPALG_LAB_TEST_CHILD";
+const REFUSED: i32 = 42;
 
 fn routed() -> LabOptions {
     LabOptions { translation: Translation::None, ..LabOptions::default() }
@@ -201,21 +294,11 @@ struct Script {
 
 impl Script {
     fn new(body: &str) -> Self {
-        use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("sipalg");
         fs::write(&file, format!("#!/bin/sh\n{body}\n")).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
         Self { directory }
-    }
-
-    /// Says that it is ready as sd_notify does, and lives so many seconds longer.
-    fn ready(seconds: u32) -> Self {
-        let python = format!(
-            "import os, socket, time; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); \
-             s.sendto(b'READY=1', os.environ['NOTIFY_SOCKET']); time.sleep({seconds})"
-        );
-        Self::new(&format!("exec python3 -c \"{python}\""))
     }
 
     fn options(&self) -> LabOptions {
@@ -224,15 +307,19 @@ impl Script {
     }
 }
 
+/// Says that it is ready as sd_notify does, and lives so many seconds longer.
+fn ready(seconds: u32) -> String {
+    format!(
+        "exec python3 -c \"import os, socket, time; s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); \
+         s.sendto(b'READY=1', os.environ['NOTIFY_SOCKET']); time.sleep({seconds})\""
+    )
+}
+
 /// Runs one test of this file in a process of its own.
-fn this_test(name: &str, value: &str) -> std::process::Child {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--nocapture"])
-        .env(CHILD, value)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+fn child(name: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", name, "--nocapture"]).env(CHILD, "1").stdout(Stdio::null());
+    command
 }
 
 fn wait(child: &mut std::process::Child) -> std::process::ExitStatus {

@@ -157,7 +157,11 @@ fn render(report: &Report) -> String {
         false if good < count => format!("Not everything held: {good} of {count} phones are fine"),
         false => "Not everything held".to_owned(),
     };
-    text + &format!("\n{verdict}. {:.1} s\n", report.seconds)
+    text += &format!("\n{verdict}. {:.1} s\n", report.seconds);
+    if !report.ok && report.captures.is_empty() {
+        text += "With --pcap DIR the next run keeps what crossed the router, and sipalg's log.\n";
+    }
+    text
 }
 
 fn table(report: &Report) -> Table {
