@@ -250,8 +250,8 @@ impl Engine {
                 }
             }
         }
-        let field = body::content_length(bytes, message);
-        rewrite::content_length(field, message.body(), &mut scratch.edits)?;
+        let fields = body::content_lengths(bytes, message);
+        rewrite::content_length(fields, message.body(), &mut scratch.edits)?;
         Ok(form)
     }
 
