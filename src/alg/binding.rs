@@ -249,7 +249,14 @@ impl Bindings {
         Some(binding)
     }
 
-    /// Bindings that must be renewed now; each gets `next` as its next date.
+    /// The names of all bindings, in order.
+    pub fn keys(&self) -> Vec<BindingKey> {
+        let mut keys: Vec<_> = self.table.iter().map(|(key, _)| *key).collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    /// A binding that must be renewed now; each gets `next` as its next date.
     pub fn pop_renewal(&mut self, now: Instant, next: Instant) -> Option<BindingKey> {
         let (key, binding) = self.table.pop_expired(now)?;
         if self.table.insert(key, binding, next).is_err() {
@@ -275,6 +282,11 @@ impl Bindings {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let pools = self.pools.values().filter_map(PortPool::poll_timeout).min();
         [self.table.poll_timeout(), self.hosts.poll_timeout(), pools].into_iter().flatten().min()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.table.is_empty()
     }
 
     /// Number of bindings.

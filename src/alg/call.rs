@@ -8,8 +8,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use arrayvec::ArrayVec;
-
 use crate::expiring::ExpiringMap;
 
 use super::binding::BindingKey;
@@ -36,10 +34,6 @@ pub struct Call {
     pub answered: Option<Instant>,
     /// The first stream of it had this public endpoint.
     pub media: Option<BindingKey>,
-    /// Addresses that speak for the far side: those that answered the phone or were spoken to by it.
-    pub far: ArrayVec<IpAddr, 4>,
-    /// What ended its last leg.
-    pub ended: &'static str,
 }
 
 /// The texts of a call.
@@ -77,6 +71,8 @@ pub struct Leg {
     pub deadline: Instant,
     /// The last description put all streams on hold.
     pub held: bool,
+    /// Its time was over once already, and there was no media to ask for: it got the longest time that anybody holds.
+    pub waited: bool,
     /// The phone's streams.
     pub local: Vec<Stream>,
     /// Bindings of earlier streams, kept until the dialog ends: media under way may still use them.
@@ -146,6 +142,7 @@ impl Leg {
             made_by,
             deadline,
             held: false,
+            waited: false,
             local: Vec::new(),
             retired: Vec::new(),
             remote: Vec::new(),

@@ -4,12 +4,13 @@
 //! the shell that carries it out ([`Executor`]). Whatever is opened carries a lifetime, so that the kernel closes it
 //! by itself when nobody is left to send the undo.
 
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
 
-use super::endpoint::{Inside, Outside};
+use super::endpoint::{Inside, Outside, hash_endpoint};
 use super::io::Tuples;
 
 /// A command's name; never used twice by one engine.
@@ -53,12 +54,19 @@ pub struct PinnedFlow {
 }
 
 /// A flow as its two ends address each other on the inside of the NAT.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FlowKey {
     /// The end that the NAT hides.
     pub inside: Inside,
     /// The other end.
     pub far: SocketAddr,
+}
+
+impl Hash for FlowKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.inside.hash(state);
+        hash_endpoint(self.far, state);
+    }
 }
 
 /// The requests.

@@ -5,15 +5,41 @@
 //! does not change.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 
 /// An endpoint as the phones' network knows it: the one that the NAT hides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Inside(pub SocketAddr);
 
 /// The public endpoint that stands for an [`Inside`] one in the outside network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Outside(pub SocketAddr);
+
+impl Hash for Inside {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        hash_endpoint(self.0, state);
+    }
+}
+
+impl Hash for Outside {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        hash_endpoint(self.0, state);
+    }
+}
+
+/// Hashes an endpoint as one number: tables are asked several times for each packet, and the derived hash feeds an
+/// address byte by byte.
+pub(super) fn hash_endpoint<H: Hasher>(endpoint: SocketAddr, state: &mut H) {
+    let port = endpoint.port();
+    match endpoint {
+        SocketAddr::V4(it) => state.write_u64(u64::from(it.ip().to_bits()) << 16 | u64::from(port)),
+        SocketAddr::V6(it) => {
+            state.write_u128(it.ip().to_bits());
+            state.write_u16(port);
+        }
+    }
+}
 
 impl fmt::Display for Inside {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,7 +3,8 @@
 //! This is rule S4: a message that opens anything must be SIP beyond doubt, with all the mandatory headers that a
 //! line of somebody's web form would not have. What fails here passes untouched (S13). Addresses are not looked at.
 
-use crate::sip::{HeaderName, Message, StartLine, cseq, name_addr, params, via};
+use crate::sip::via::{self, Via};
+use crate::sip::{HeaderName, Message, StartLine, cseq, name_addr, params};
 use crate::span::Span;
 
 /// The methods that mean something here; all others are `Other`.
@@ -53,7 +54,9 @@ pub struct Envelope {
     pub to: Span,
     /// The tag of To.
     pub to_tag: Option<Span>,
-    /// The branch of the topmost Via.
+    /// The topmost Via.
+    pub via: Via,
+    /// Its branch.
     pub branch: Span,
 }
 
@@ -131,6 +134,7 @@ impl Envelope {
             from_tag: tag(bytes, from_params).ok_or(Doubt::FromTag)?,
             to,
             to_tag: tag(bytes, to_params),
+            via: top,
             branch,
         })
     }

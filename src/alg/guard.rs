@@ -52,8 +52,8 @@ pub fn may_open(policy: &Policy, endpoint: SocketAddr) -> bool {
 
 /// Never to multicast, broadcast, loopback or nowhere.
 pub fn is_unicast(ip: IpAddr) -> bool {
-    !(ip.is_unspecified() || ip.is_multicast() || ip.is_loopback())
-        && !matches!(ip, IpAddr::V4(ip) if ip.is_broadcast())
+    let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+    !(ip.is_unspecified() || ip.is_multicast() || ip.is_loopback() || is_broadcast)
 }
 
 #[cfg(test)]

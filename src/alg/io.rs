@@ -73,6 +73,9 @@ pub enum Input<'a> {
     },
     /// A UDP conntrack entry is gone.
     FlowDestroyed(Tuples),
+    /// What the kernel had of ours is gone (the administrator flushed all rulesets), and the ruleset is in place again:
+    /// everything that is open has to be made anew.
+    RulesetReloaded,
     /// A deadline of [`poll_timeout`](super::Engine::poll_timeout) has passed. (Any input does this work too.)
     Timeout,
 }

@@ -15,6 +15,8 @@ use super::io::PacketId;
 pub struct Released {
     /// The packet.
     pub packet: PacketId,
+    /// The identity to give back to it.
+    pub identity: Option<u32>,
     /// The first failure among its commands.
     pub failure: Option<Failure>,
 }
@@ -30,6 +32,7 @@ pub struct Parking {
 #[derive(Debug)]
 struct Wait {
     outstanding: usize,
+    identity: Option<u32>,
     failure: Option<Failure>,
 }
 
@@ -44,13 +47,18 @@ impl Parking {
         self.packets.len() >= self.limit
     }
 
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.packets.is_empty()
+    }
+
     /// Number of packets that wait.
     pub fn len(&self) -> usize {
         self.packets.len()
     }
 
     /// Lets `packet` wait for all of `needs` (at least one; duplicates are fine).
-    pub fn park(&mut self, packet: PacketId, needs: &[CommandId]) {
+    pub fn park(&mut self, packet: PacketId, identity: Option<u32>, needs: &[CommandId]) {
         let mut outstanding = 0;
         for need in needs {
             let waiters = self.commands.entry(*need).or_default();
@@ -59,7 +67,7 @@ impl Parking {
                 outstanding += 1;
             }
         }
-        self.packets.insert(packet, Wait { outstanding, failure: None });
+        self.packets.insert(packet, Wait { outstanding, identity, failure: None });
     }
 
     /// The command `old` is replaced by `new`: who waited for one waits for the other.
@@ -76,9 +84,9 @@ impl Parking {
             wait.outstanding = wait.outstanding.saturating_sub(1);
             wait.failure = wait.failure.or(failure);
             if wait.outstanding == 0 {
-                let failure = wait.failure;
+                let Wait { identity, failure, .. } = *wait;
                 self.packets.remove(&packet);
-                release(Released { packet, failure });
+                release(Released { packet, identity, failure });
             }
         }
     }
@@ -97,13 +105,13 @@ mod tests {
     #[test]
     fn a_packet_waits_for_all_its_commands_and_hears_of_the_first_failure() {
         let mut parking = Parking::new(9, FixedState::default());
-        parking.park(PacketId(1), &[CommandId(1), CommandId(2), CommandId(1)]);
-        parking.park(PacketId(2), &[CommandId(2)]);
+        parking.park(PacketId(1), Some(7), &[CommandId(1), CommandId(2), CommandId(1)]);
+        parking.park(PacketId(2), None, &[CommandId(2)]);
         assert_eq!(released(&mut parking, 1, Some(Failure::Full)), []);
         let done = released(&mut parking, 2, None);
         let both = [
-            Released { packet: PacketId(1), failure: Some(Failure::Full) },
-            Released { packet: PacketId(2), failure: None },
+            Released { packet: PacketId(1), identity: Some(7), failure: Some(Failure::Full) },
+            Released { packet: PacketId(2), identity: None, failure: None },
         ];
         assert_eq!(done, both);
         assert_eq!((parking.len(), parking.commands.len()), (0, 0));
@@ -112,10 +120,13 @@ mod tests {
     #[test]
     fn waiters_follow_a_command_that_is_tried_again() {
         let mut parking = Parking::new(1, FixedState::default());
-        parking.park(PacketId(1), &[CommandId(1)]);
+        parking.park(PacketId(1), None, &[CommandId(1)]);
         assert!(parking.is_full());
         parking.replace(CommandId(1), CommandId(5));
         assert_eq!(released(&mut parking, 1, None), []);
-        assert_eq!(released(&mut parking, 5, None), [Released { packet: PacketId(1), failure: None }]);
+        assert_eq!(
+            released(&mut parking, 5, None),
+            [Released { packet: PacketId(1), identity: None, failure: None }]
+        );
     }
 }

@@ -113,7 +113,7 @@ impl PortPool {
     }
 
     fn set(&mut self, port: u16, taken: bool) {
-        let bit = if port % 2 == 0 { EVEN } else { ODD };
+        let bit = if port.is_multiple_of(2) { EVEN } else { ODD };
         let slot = self.slot_of(port).map(usize::from);
         if let Some(state) = slot.and_then(|slot| self.slots.get_mut(slot)) {
             if taken { *state |= bit } else { *state &= !bit }

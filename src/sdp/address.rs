@@ -1,8 +1,9 @@
 //! Addresses in SDP lines, and how their text is read.
 
+use crate::ip_text;
 use crate::span::Span;
 use memchr::memchr;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 /// An address in a line, with what it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,7 @@ pub struct Address {
 
 impl Address {
     /// `IP4 192.0.2.1` or `IP6 2001:db8::1`, with or without `/ttl/count` behind.
+    #[inline(always)]
     pub(super) fn named(bytes: &[u8], family: Span, text: Span) -> Self {
         let end = memchr(b'/', text.of(bytes)).map_or(text.end as usize, |i| text.start as usize + i);
         let span = Span::new(text.start as usize, end);
@@ -40,6 +42,7 @@ impl Address {
     }
 
     /// `nettype addrtype address`, the tail of `c=`, `o=` and `a=rtcp`.
+    #[inline(always)]
     pub(super) fn from_fields(bytes: &[u8], fields: &mut impl Iterator<Item = Span>) -> Option<Self> {
         let _network = fields.next()?;
         let (family, text) = (fields.next()?, fields.next()?);
@@ -48,15 +51,11 @@ impl Address {
 }
 
 fn v4(text: &[u8]) -> Option<IpAddr> {
-    if !text.first()?.is_ascii_digit() {
-        return None;
-    }
-    std::str::from_utf8(text).ok()?.parse::<Ipv4Addr>().ok().map(IpAddr::V4)
+    ip_text::v4(text).map(IpAddr::V4)
 }
 
 fn v6(text: &[u8]) -> Option<IpAddr> {
-    memchr(b':', text)?;
-    std::str::from_utf8(text).ok()?.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
+    ip_text::v6(text).map(IpAddr::V6)
 }
 
 #[cfg(test)]

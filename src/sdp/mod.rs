@@ -101,11 +101,19 @@ impl Description {
     /// Says why it is none, or cannot be handled; the description is then empty.
     pub fn parse(&mut self, bytes: &[u8], within: Span) -> Result<(), Malformed> {
         self.clear();
-        let outcome = self.read(bytes, within);
-        if outcome.is_err() {
-            self.clear();
+        if !Lines::new(bytes, within).next().is_some_and(|line| line.of(bytes).starts_with(b"v=")) {
+            return Err(Malformed::NotSdp);
         }
-        outcome
+        self.read_or_clear(bytes, within)
+    }
+
+    /// Reads a piece of a description, which need not begin with `v=`: the body of RFC 8840's trickle ICE.
+    ///
+    /// # Errors
+    /// [`Malformed::TooMany`]; the description is then empty.
+    pub fn parse_fragment(&mut self, bytes: &[u8], within: Span) -> Result<(), Malformed> {
+        self.clear();
+        self.read_or_clear(bytes, within)
     }
 
     /// The `c=` addresses that hold for `media`: its own, or the session's.
@@ -126,14 +134,17 @@ impl Description {
         self.paths.clear();
     }
 
-    fn read(&mut self, bytes: &[u8], within: Span) -> Result<(), Malformed> {
-        let bytes = bytes.get(..within.end as usize).unwrap_or_default();
-        let mut lines = Lines { bytes, at: within.start as usize };
-        if !lines.next().is_some_and(|line| line.of(bytes).starts_with(b"v=")) {
-            return Err(Malformed::NotSdp);
+    fn read_or_clear(&mut self, bytes: &[u8], within: Span) -> Result<(), Malformed> {
+        let outcome = self.read(bytes, within);
+        if outcome.is_err() {
+            self.clear();
         }
+        outcome
+    }
+
+    fn read(&mut self, bytes: &[u8], within: Span) -> Result<(), Malformed> {
         let mut direction = Direction::default();
-        for line in lines {
+        for line in Lines::new(bytes, within) {
             let value = Span::new(line.start as usize + 2, line.end as usize);
             match line.of(bytes) {
                 [b'a', b'=', ..] => self.read_attribute(bytes, value, &mut direction)?,
@@ -151,12 +162,12 @@ impl Description {
     /// `o=username sess-id sess-version nettype addrtype address`, counted from the end: there are user names with
     /// blanks in them, and lines without any.
     fn read_origin(&mut self, bytes: &[u8], value: Span) {
-        let mut last = [None; 4];
-        for field in Fields::new(bytes, value) {
-            last.rotate_left(1);
-            last[3] = Some(field);
-        }
-        let [Some(version), Some(_), Some(family), Some(address)] = last else { return };
+        let mut last = Fields::new(bytes, value).rev();
+        let (Some(address), Some(family), Some(_network), Some(version)) =
+            (last.next(), last.next(), last.next(), last.next())
+        else {
+            return;
+        };
         self.origin = Some(Address::named(bytes, family, address));
         self.version = Some(version).filter(|version| version.of(bytes).iter().all(u8::is_ascii_digit));
     }
@@ -201,48 +212,68 @@ impl Description {
     }
 
     /// An attribute of the last media, or of the session as long as there is none; `session` is the direction that
-    /// media inherit. Attributes with addresses exist at media level only.
+    /// media inherit.
     fn read_attribute(
         &mut self,
         bytes: &[u8],
         value: Span,
         session: &mut Direction,
     ) -> Result<(), Malformed> {
-        let text = value.of(bytes).trim_ascii_end();
-        let index = self.media.len().wrapping_sub(1);
-        let mut media = self.media.last_mut();
-        let direction = media.as_deref_mut().map_or(session, |media| &mut media.direction);
-        match text {
-            b"sendrecv" => *direction = Direction::SendRecv,
-            b"sendonly" => *direction = Direction::SendOnly,
-            b"recvonly" => *direction = Direction::RecvOnly,
-            b"inactive" => *direction = Direction::Inactive,
-            _ => {
-                let Some(media) = media else { return Ok(()) };
-                let after = |name: &str| {
-                    text.starts_with(name.as_bytes())
-                        .then(|| Span::new(value.start as usize + name.len(), value.end as usize))
-                };
-                if text == b"rtcp-mux" || text == b"rtcp-mux-only" {
-                    media.rtcp_mux = true;
-                } else if let Some(value) = after("rtcp:") {
-                    media.rtcp = media.rtcp.or_else(|| attribute::rtcp(bytes, value));
-                } else if let Some(value) = after("candidate:") {
-                    if let Some(candidate) = attribute::candidate(bytes, value, index) {
-                        push(&mut self.candidates, Self::MAX_CANDIDATES, candidate)?;
-                    }
-                } else if let Some(value) = after("remote-candidates:") {
-                    for candidate in attribute::remote_candidates(bytes, value, index) {
-                        push(&mut self.remote_candidates, Self::MAX_CANDIDATES, candidate)?;
-                    }
-                } else if let Some(value) = after("path:") {
-                    for path in attribute::paths(bytes, value, index) {
-                        push(&mut self.paths, Self::MAX_PATHS, path)?;
-                    }
-                }
-            }
+        let text = value.of(bytes);
+        let direction = match text.first() {
+            Some(b's' | b'i') => direction(text),
+            Some(b'r') => match direction(text) {
+                None => return self.read_media_attribute(bytes, value),
+                found => found,
+            },
+            Some(b'c' | b'p') => return self.read_media_attribute(bytes, value),
+            _ => None,
+        };
+        if let Some(direction) = direction {
+            *self.media.last_mut().map_or(session, |media| &mut media.direction) = direction;
         }
         Ok(())
+    }
+
+    /// The attributes with addresses and ports, which exist at media level only.
+    fn read_media_attribute(&mut self, bytes: &[u8], value: Span) -> Result<(), Malformed> {
+        let text = value.of(bytes);
+        let after = |name: &str| {
+            let start = value.start as usize + name.len();
+            text.starts_with(name.as_bytes()).then(|| Span::new(start, value.end as usize))
+        };
+        let index = self.media.len().wrapping_sub(1);
+        let Some(media) = self.media.last_mut() else { return Ok(()) };
+        if let Some(value) = after("rtcp:") {
+            if media.rtcp.is_none() {
+                media.rtcp = attribute::rtcp(bytes, value);
+            }
+        } else if let Some(value) = after("candidate:") {
+            if let Some(candidate) = attribute::candidate(bytes, value, index) {
+                push(&mut self.candidates, Self::MAX_CANDIDATES, candidate)?;
+            }
+        } else if let Some(value) = after("remote-candidates:") {
+            for candidate in attribute::remote_candidates(bytes, value, index) {
+                push(&mut self.remote_candidates, Self::MAX_CANDIDATES, candidate)?;
+            }
+        } else if let Some(value) = after("path:") {
+            for path in attribute::paths(bytes, value, index) {
+                push(&mut self.paths, Self::MAX_PATHS, path)?;
+            }
+        } else if matches!(text.trim_ascii_end(), b"rtcp-mux" | b"rtcp-mux-only") {
+            media.rtcp_mux = true;
+        }
+        Ok(())
+    }
+}
+
+fn direction(attribute: &[u8]) -> Option<Direction> {
+    match attribute.trim_ascii_end() {
+        b"sendrecv" => Some(Direction::SendRecv),
+        b"sendonly" => Some(Direction::SendOnly),
+        b"recvonly" => Some(Direction::RecvOnly),
+        b"inactive" => Some(Direction::Inactive),
+        _ => None,
     }
 }
 

@@ -207,6 +207,17 @@ fn what_does_not_begin_with_a_version_is_no_sdp() {
 }
 
 #[test]
+fn fragments_need_no_version() {
+    let text = b"a=ice-ufrag:x\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\na=candidate:1 1 UDP 1 10.0.1.1 8998 typ host\r\n";
+    let mut description = Description::default();
+    assert_eq!(description.parse_fragment(text, Span::new(0, text.len())), Ok(()));
+    assert_eq!(description.candidates.len(), 1);
+    assert_eq!(description.candidates[0].address.span.of(text), b"10.0.1.1");
+    assert_eq!(description.parse_fragment(b"", Span::new(0, 0)), Ok(()));
+    assert_eq!(description, Description::default());
+}
+
+#[test]
 fn lists_are_limited_and_a_failure_leaves_nothing_behind() {
     let mut description = Description::default();
     for (line, most) in [

@@ -3,37 +3,55 @@
 use crate::span::Span;
 use memchr::memchr2;
 
-/// The lines of `bytes` from `at` on, without line ends; empty ones are passed over. CRLF, CR and LF end a line, and
-/// so does the end of the bytes.
+/// The lines of a text, without line ends; empty ones are passed over. CRLF, CR and LF end a line, and so does the
+/// end of the text.
 pub(super) struct Lines<'a> {
-    pub(super) bytes: &'a [u8],
-    pub(super) at: usize,
+    rest: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Lines<'a> {
+    /// The lines of `text`.
+    pub(super) fn new(bytes: &'a [u8], text: Span) -> Self {
+        Self { rest: text.of(bytes), at: text.start as usize }
+    }
 }
 
 impl Iterator for Lines<'_> {
     type Item = Span;
 
     fn next(&mut self) -> Option<Span> {
-        let rest = self.bytes.get(self.at..)?;
-        let start = self.at + rest.iter().position(|b| !matches!(b, b'\r' | b'\n'))?;
-        let line = self.bytes.get(start..)?;
-        let end = start + memchr2(b'\r', b'\n', line).unwrap_or(line.len());
-        self.at = end;
-        Some(Span::new(start, end))
+        let blank = self.rest.iter().position(|b| !matches!(b, b'\r' | b'\n'))?;
+        let line = self.rest.get(blank..)?;
+        let length = memchr2(b'\r', b'\n', line).unwrap_or(line.len());
+        let start = self.at + blank;
+        self.rest = line.get(length..)?;
+        self.at = start + length;
+        Some(Span::new(start, self.at))
     }
 }
 
 /// The fields of a line, separated by any number of blanks (one is legal, more are seen).
 #[derive(Clone)]
 pub(super) struct Fields<'a> {
-    bytes: &'a [u8],
-    rest: Span,
+    rest: &'a [u8],
+    at: usize,
 }
 
 impl<'a> Fields<'a> {
     /// The fields of `line`.
     pub(super) fn new(bytes: &'a [u8], line: Span) -> Self {
-        Self { bytes, rest: line }
+        Self { rest: line.of(bytes), at: line.start as usize }
+    }
+}
+
+impl DoubleEndedIterator for Fields<'_> {
+    fn next_back(&mut self) -> Option<Span> {
+        let last = self.rest.iter().rposition(|b| !is_blank(b))?;
+        let line = self.rest.get(..=last)?;
+        let start = line.iter().rposition(is_blank).map_or(0, |blank| blank + 1);
+        self.rest = line.get(..start)?;
+        Some(Span::new(self.at + start, self.at + last + 1))
     }
 }
 
@@ -41,15 +59,18 @@ impl Iterator for Fields<'_> {
     type Item = Span;
 
     fn next(&mut self) -> Option<Span> {
-        let is_blank = |b: &u8| matches!(b, b' ' | b'\t');
-        let rest = self.rest.of(self.bytes);
-        let first = rest.iter().position(|b| !is_blank(b))?;
-        let field = rest.get(first..)?;
-        let start = self.rest.start as usize + first;
-        let end = start + field.iter().position(is_blank).unwrap_or(field.len());
-        self.rest = Span::new(end, self.rest.end as usize);
-        Some(Span::new(start, end))
+        let blanks = self.rest.iter().position(|b| !is_blank(b))?;
+        let field = self.rest.get(blanks..)?;
+        let length = field.iter().position(is_blank).unwrap_or(field.len());
+        let start = self.at + blanks;
+        self.rest = field.get(length..)?;
+        self.at = start + length;
+        Some(Span::new(start, self.at))
     }
+}
+
+fn is_blank(byte: &u8) -> bool {
+    matches!(byte, b' ' | b'\t')
 }
 
 /// The number that `digits` spell: digits only, at least one, no more than 65535.
@@ -72,10 +93,10 @@ mod tests {
     #[test]
     fn every_line_end_ends_a_line() {
         let bytes = b"\r\nv=0\r\no=x\n\ns=-\rt=0 0";
-        let lines: Vec<_> = Lines { bytes, at: 0 }.map(|s| s.of(bytes)).collect();
+        let lines: Vec<_> = Lines::new(bytes, Span::new(0, bytes.len())).map(|s| s.of(bytes)).collect();
         assert_eq!(lines, [&b"v=0"[..], b"o=x", b"s=-", b"t=0 0"]);
-        assert_eq!(Lines { bytes: b"\r\n\n\r", at: 0 }.count(), 0);
-        assert_eq!(Lines { bytes: b"", at: 3 }.count(), 0);
+        assert_eq!(Lines::new(b"\r\n\n\r", Span::new(0, 4)).count(), 0);
+        assert_eq!(Lines::new(b"", Span::new(0, 3)).count(), 0);
     }
 
     #[test]
@@ -83,6 +104,8 @@ mod tests {
         let bytes = b"xx  a \tbc d  yy";
         let fields: Vec<_> = Fields::new(bytes, Span::new(2, 13)).map(|s| s.of(bytes)).collect();
         assert_eq!(fields, [&b"a"[..], b"bc", b"d"]);
+        let fields: Vec<_> = Fields::new(bytes, Span::new(2, 13)).rev().map(|s| s.of(bytes)).collect();
+        assert_eq!(fields, [&b"d"[..], b"bc", b"a"]);
     }
 
     #[test]

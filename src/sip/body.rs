@@ -1,16 +1,15 @@
 //! What a message carries: the extent of its body, and the SDP in it (RFC 3261 sections 7.4 and 20.11 to 20.15; RFC
-//! 2046 section 5.1 for multiparts; RFC 5621 for their use in SIP).
+//! 5621 for multiparts in SIP).
 //!
 //! The type decides, not the look: a body that begins with `v=0` but has no Content-Type is nobody's SDP (section
 //! 20.15 demands the header). A body that is signed, encrypted or compressed is [`Body::Protected`]. Parts are only
 //! located: reading them is the matter of [`sdp`](crate::sdp), and adjusting Content-Length that of the editor.
 
 use super::content_type::ContentType;
-use super::lines::{HeaderLines, Line};
-use super::text::{number, trim};
+use super::multipart::{Part, is_encoded, parts};
+use super::text::number;
 use super::{HeaderName, Message};
 use crate::span::Span;
-use memchr::memchr;
 
 /// What a message carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +19,7 @@ pub enum Body {
     /// Signed, encrypted or compressed: must not be changed (also when an `Identity` header covers it). SDP that is
     /// in the clear all the same is listed, for reading only.
     Protected,
-    /// Has SDP; spans come from [`descriptions`].
+    /// Has SDP; spans come from [`descriptions`] or [`fragments`].
     Sdp,
 }
 
@@ -30,32 +29,18 @@ pub const MAX_PARTS: usize = 16;
 /// How deep multiparts may be nested; deeper ones are opaque.
 const MAX_DEPTH: usize = 4;
 
-/// Fills `parts` with the spans of every `application/sdp` body or part, nested multiparts included (at most
+/// Fills `found` with the spans of every `application/sdp` body or part, nested multiparts included (at most
 /// [`MAX_PARTS`]), in order. The body ends where Content-Length says if that lies within the bytes, otherwise at the
 /// end of the bytes. A part with a Content-Encoding, or with a Content-Transfer-Encoding that changes bytes, is left
 /// out, and so is a signed or encrypted part.
-pub fn descriptions(bytes: &[u8], message: &Message, parts: &mut Vec<Span>) -> Body {
-    parts.clear();
-    let body = extent(bytes, message);
-    let Some(header) = message.first(HeaderName::ContentType) else { return Body::Opaque };
-    if body.is_empty() {
-        return Body::Opaque;
-    }
-    if message.all(HeaderName::ContentEncoding).any(|h| is_encoded(bytes, h.value)) {
-        return Body::Protected;
-    }
-    let Some(kind) = ContentType::parse(bytes, header.value) else { return Body::Opaque };
-    let mut walk = Walk { bytes, parts, protected: false };
-    if kind.is(bytes, "multipart", "signed") {
-        walk.multipart(&kind, body, 0);
-        return Body::Protected;
-    }
-    walk.entity(&kind, body, 0);
-    let Walk { protected, .. } = walk;
-    if message.first(HeaderName::Identity).is_some() || (protected && parts.is_empty()) {
-        return Body::Protected;
-    }
-    if parts.is_empty() { Body::Opaque } else { Body::Sdp }
+pub fn descriptions(bytes: &[u8], message: &Message, found: &mut Vec<Span>) -> Body {
+    search(bytes, message, "sdp", found)
+}
+
+/// The same for `application/trickle-ice-sdpfrag` (RFC 8840), which
+/// [`Description::parse_fragment`](crate::sdp::Description::parse_fragment) reads.
+pub fn fragments(bytes: &[u8], message: &Message, found: &mut Vec<Span>) -> Body {
+    search(bytes, message, "trickle-ice-sdpfrag", found)
 }
 
 /// The body by Content-Length: its first bytes if there are more (trailing bytes are not part of the message), all
@@ -77,30 +62,70 @@ pub fn content_length(bytes: &[u8], message: &Message) -> Option<(Span, u64)> {
     all.all(|other| other.is_some_and(|(_, length)| length == first.1)).then_some(first)
 }
 
-/// The digits of every Content-Length header with their number.
+/// The digits of every Content-Length header of the message with their number.
 pub fn content_lengths(bytes: &[u8], message: &Message) -> impl Iterator<Item = (Span, u64)> {
     message.all(HeaderName::ContentLength).filter_map(|h| Some((h.value, number(h.value.of(bytes))?)))
 }
 
-/// Content-Encoding: anything but `identity` and nothing.
-fn is_encoded(bytes: &[u8], value: Span) -> bool {
-    !value.is_empty() && !value.of(bytes).eq_ignore_ascii_case(b"identity")
+/// Fills `lengths` with the digits and numbers of the Content-Lengths that the MIME parts around `description` (a
+/// span that [`descriptions`] gave) have among their own headers, from outside to inside. Few writers give any; what
+/// they give has to stay true when the description is edited.
+pub fn part_lengths(bytes: &[u8], message: &Message, description: Span, lengths: &mut Vec<(Span, u64)>) {
+    lengths.clear();
+    let mut body = extent(bytes, message);
+    let mut kind = message.first(HeaderName::ContentType).and_then(|h| ContentType::parse(bytes, h.value));
+    for _ in 0..MAX_DEPTH {
+        let Some(multipart) = kind else { return };
+        let holds = |part: &Span| part.start <= description.start && description.end <= part.end;
+        let Some(part) = parts(bytes, &multipart, body).find(holds).and_then(|span| Part::read(bytes, span))
+        else {
+            return;
+        };
+        lengths.extend(part.length);
+        (kind, body) = (part.kind, part.body);
+    }
 }
 
-struct Walk<'a> {
+fn search(bytes: &[u8], message: &Message, subtype: &str, found: &mut Vec<Span>) -> Body {
+    found.clear();
+    let body = extent(bytes, message);
+    let Some(header) = message.first(HeaderName::ContentType) else { return Body::Opaque };
+    if body.is_empty() {
+        return Body::Opaque;
+    }
+    if message.all(HeaderName::ContentEncoding).any(|h| is_encoded(bytes, h.value)) {
+        return Body::Protected;
+    }
+    let Some(kind) = ContentType::parse(bytes, header.value) else { return Body::Opaque };
+    let mut search = Search { bytes, subtype, found, protected: false };
+    if kind.is(bytes, "multipart", "signed") {
+        search.multipart(&kind, body, 0);
+        return Body::Protected;
+    }
+    search.entity(&kind, body, 0);
+    let protected = search.protected && found.is_empty();
+    if protected || message.first(HeaderName::Identity).is_some() {
+        return Body::Protected;
+    }
+    if found.is_empty() { Body::Opaque } else { Body::Sdp }
+}
+
+struct Search<'a> {
     bytes: &'a [u8],
-    parts: &'a mut Vec<Span>,
+    /// Bodies of type `application` with this subtype are wanted.
+    subtype: &'a str,
+    found: &'a mut Vec<Span>,
     /// Something signed, encrypted or compressed was passed over.
     protected: bool,
 }
 
-impl Walk<'_> {
+impl Search<'_> {
     /// Takes in a body or part of type `kind`.
     fn entity(&mut self, kind: &ContentType, body: Span, depth: usize) {
         let is = |main, subtype| kind.is(self.bytes, main, subtype);
-        if is("application", "sdp") {
-            if self.parts.len() < MAX_PARTS {
-                self.parts.push(body);
+        if is("application", self.subtype) {
+            if self.found.len() < MAX_PARTS {
+                self.found.push(body);
             }
         } else if is("multipart", "signed")
             || is("multipart", "encrypted")
@@ -113,93 +138,15 @@ impl Walk<'_> {
         }
     }
 
-    /// Takes in the parts of a multipart body; nothing if it is none. The line end before a delimiter belongs to the
-    /// delimiter; a missing last delimiter is borne.
+    /// Takes in the parts of a multipart body; nothing if it is none.
     fn multipart(&mut self, kind: &ContentType, body: Span, depth: usize) {
-        let Some(boundary) = kind.boundary(self.bytes).map(|span| span.of(self.bytes)) else { return };
-        let Some(text) = self.bytes.get(..body.end as usize) else { return };
-        let mut at = body.start as usize;
-        let mut part = None;
-        while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
-            let length = memchr(b'\n', rest).map_or(rest.len(), |i| i + 1);
-            let delimiter = rest.get(..length).and_then(|line| delimiter(line, boundary));
-            if let Some(delimiter) = delimiter {
-                if let Some(start) = part {
-                    self.part(Span::new(start, before_line_end(text, start, at)), depth);
-                }
-                part = Some(at + length);
-                if delimiter == Delimiter::Last {
-                    return;
-                }
-            }
-            at += length;
-        }
-        if let Some(start) = part {
-            self.part(Span::new(start, text.len()), depth);
-        }
-    }
-
-    /// Takes in one part with its own headers.
-    fn part(&mut self, part: Span, depth: usize) {
-        let Some(bytes) = self.bytes.get(..part.end as usize) else { return };
-        let mut lines = HeaderLines { bytes, at: part.start as usize };
-        let mut kind = None;
-        let mut readable = true;
-        loop {
-            match lines.next() {
-                None => return,
-                Some(Line::Odd) => {}
-                Some(Line::End) => break,
-                Some(Line::Header(header)) => match header.name {
-                    HeaderName::ContentType => {
-                        kind = kind.or_else(|| ContentType::parse(bytes, header.value))
-                    }
-                    HeaderName::ContentEncoding if is_encoded(bytes, header.value) => {
-                        self.protected = true;
-                        readable = false;
-                    }
-                    HeaderName::Other if is_transfer_encoding(header.name_span.of(bytes)) => {
-                        readable &= is_plain(trim(bytes, header.value).of(bytes));
-                    }
-                    _ => {}
-                },
+        for part in parts(self.bytes, kind, body).filter_map(|span| Part::read(self.bytes, span)) {
+            self.protected |= part.encoded;
+            if let Some(kind) = part.kind.filter(|_| part.plain && !part.encoded) {
+                self.entity(&kind, part.body, depth + 1);
             }
         }
-        if let Some(kind) = kind.filter(|_| readable) {
-            self.entity(&kind, Span::new(lines.at, part.end as usize), depth + 1);
-        }
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Delimiter {
-    Between,
-    Last,
-}
-
-/// Whether `line` (with its line end) is `--boundary` or `--boundary--`. Blanks may follow; anything else makes it
-/// another boundary that begins with the same text.
-fn delimiter(line: &[u8], boundary: &[u8]) -> Option<Delimiter> {
-    let rest = line.strip_prefix(b"--")?.strip_prefix(boundary)?;
-    let (rest, which) =
-        rest.strip_prefix(b"--").map_or((rest, Delimiter::Between), |rest| (rest, Delimiter::Last));
-    rest.iter().all(|b| matches!(b, b' ' | b'\t' | b'\r' | b'\n')).then_some(which)
-}
-
-/// `end` without the CRLF or LF before it, but not before `start`.
-fn before_line_end(text: &[u8], start: usize, end: usize) -> usize {
-    let text = text.get(start..end).unwrap_or_default();
-    let text = text.strip_suffix(b"\n").unwrap_or(text);
-    start + text.strip_suffix(b"\r").unwrap_or(text).len()
-}
-
-fn is_transfer_encoding(name: &[u8]) -> bool {
-    name.eq_ignore_ascii_case(b"Content-Transfer-Encoding")
-}
-
-/// Transfer encodings that leave the bytes as they are (RFC 2045 section 6).
-fn is_plain(encoding: &[u8]) -> bool {
-    [&b"7bit"[..], b"8bit", b"binary"].iter().any(|plain| encoding.eq_ignore_ascii_case(plain))
 }
 
 #[cfg(test)]
@@ -405,5 +352,40 @@ mod tests {
         let mut message = Message::default();
         message.parse(text).unwrap();
         assert_eq!(content_lengths(text, &message).map(|(_, n)| n).collect::<Vec<_>>(), [1, 2]);
+    }
+
+    #[test]
+    fn parts_with_lengths_of_their_own_are_told() {
+        let lengths = |headers: &str, body: &str| {
+            let text = format!("INVITE sip:h SIP/2.0\r\n{headers}\r\n\r\n{body}");
+            let mut message = Message::default();
+            message.parse(text.as_bytes()).unwrap();
+            let (mut found, mut lengths) = (Vec::new(), vec![(Span::new(0, 1), 1)]);
+            descriptions(text.as_bytes(), &message, &mut found);
+            part_lengths(text.as_bytes(), &message, *found.last().unwrap(), &mut lengths);
+            lengths
+                .iter()
+                .map(|(span, n)| (String::from_utf8_lossy(span.of(text.as_bytes())).into_owned(), *n))
+                .collect::<Vec<_>>()
+        };
+        let inner = "--b\r\nc: text/plain\r\nl: 2\r\n\r\nhi\r\n--b\r\nContent-Length: 03\r\nc: application/sdp\r\n\r\nv=0\r\n--b--";
+        assert_eq!(lengths("c: multipart/mixed;boundary=b\r\nl: 999", inner), [("03".to_string(), 3)]);
+        let outer = format!("--a\r\nc: multipart/mixed;boundary=b\r\nl:77\r\n\r\n{inner}\r\n--a--");
+        assert_eq!(
+            lengths("c: multipart/mixed;boundary=a", &outer),
+            [("77".to_string(), 77), ("03".to_string(), 3)]
+        );
+        assert_eq!(lengths("c: application/sdp\r\nl: 3", "v=0"), []);
+    }
+
+    #[test]
+    fn fragments_of_trickling_are_found_apart_from_descriptions() {
+        let text = b"INFO sip:h SIP/2.0\r\nc: application/trickle-ice-sdpfrag\r\n\r\na=mid:0\r\n";
+        let mut message = Message::default();
+        message.parse(text).unwrap();
+        let mut found = Vec::new();
+        assert_eq!(descriptions(text, &message, &mut found), Body::Opaque);
+        assert_eq!(fragments(text, &message, &mut found), Body::Sdp);
+        assert_eq!(found, [message.body()]);
     }
 }

@@ -39,36 +39,49 @@ impl HeaderName {
     /// The header that `name` names, by either spelling. No white space around it.
     pub fn of(name: &[u8]) -> Self {
         let Some(first) = name.first().map(|b| b | 0x20) else { return Self::Other };
-        let candidate = match (name.len(), first) {
-            (1, _) => return Self::of_compact(first),
-            (2, b't') => Self::To,
-            (3, b'v') => Self::Via,
-            (4, b'f') => Self::From,
-            (4, b'c') => Self::CSeq,
-            (4, b'p') => Self::Path,
-            (5, b'r') => Self::Route,
-            (5, b'e') => Self::Event,
-            (6, b's') => Self::Server,
-            (7, b'c') if matches!(name.get(1), Some(b'a' | b'A')) => Self::CallId,
-            (7, b'c') => Self::Contact,
-            (7, b'e') => Self::Expires,
-            (7, b's') => Self::Subject,
-            (8, b'r') => Self::ReferTo,
-            (8, b'i') => Self::Identity,
-            (9, b's') => Self::Supported,
-            (10, b'u') => Self::UserAgent,
-            (11, b'r') => Self::ReferredBy,
-            (12, b'c') => Self::ContentType,
-            (12, b'r') => Self::RecordRoute,
-            (12, b'm') => Self::MaxForwards,
-            (12, b'a') => Self::AllowEvents,
-            (13, b's') => Self::ServiceRoute,
-            (14, b'c') => Self::ContentLength,
-            (15, b's') => Self::SessionExpires,
-            (16, b'c') => Self::ContentEncoding,
-            _ => return Self::Other,
-        };
-        if name.eq_ignore_ascii_case(candidate.as_str().as_bytes()) { candidate } else { Self::Other }
+        match (name.len(), first) {
+            (1, _) => Self::of_compact(first),
+            (2, b't') => Self::To.if_called(name, b"to"),
+            (3, b'v') => Self::Via.if_called(name, b"via"),
+            (4, b'f') => Self::From.if_called(name, b"from"),
+            (4, b'c') => Self::CSeq.if_called(name, b"cseq"),
+            (4, b'p') => Self::Path.if_called(name, b"path"),
+            (5, b'r') => Self::Route.if_called(name, b"route"),
+            (5, b'e') => Self::Event.if_called(name, b"event"),
+            (6, b's') => Self::Server.if_called(name, b"server"),
+            (7, b'c') if name.get(1).is_some_and(|b| b | 0x20 == b'a') => {
+                Self::CallId.if_called(name, b"call-id")
+            }
+            (7, b'c') => Self::Contact.if_called(name, b"contact"),
+            (7, b'e') => Self::Expires.if_called(name, b"expires"),
+            (7, b's') => Self::Subject.if_called(name, b"subject"),
+            (8, b'r') => Self::ReferTo.if_called(name, b"refer-to"),
+            (8, b'i') => Self::Identity.if_called(name, b"identity"),
+            (9, b's') => Self::Supported.if_called(name, b"supported"),
+            (10, b'u') => Self::UserAgent.if_called(name, b"user-agent"),
+            (11, b'r') => Self::ReferredBy.if_called(name, b"referred-by"),
+            (12, b'c') => Self::ContentType.if_called(name, b"content-type"),
+            (12, b'r') => Self::RecordRoute.if_called(name, b"record-route"),
+            (12, b'm') => Self::MaxForwards.if_called(name, b"max-forwards"),
+            (12, b'a') => Self::AllowEvents.if_called(name, b"allow-events"),
+            (13, b's') => Self::ServiceRoute.if_called(name, b"service-route"),
+            (14, b'c') => Self::ContentLength.if_called(name, b"content-length"),
+            (15, b's') => Self::SessionExpires.if_called(name, b"session-expires"),
+            (16, b'c') => Self::ContentEncoding.if_called(name, b"content-encoding"),
+            _ => Self::Other,
+        }
+    }
+
+    /// Itself if `name` is `lower` in any case. The length is a constant at each call, so that this becomes a few
+    /// word-wide operations.
+    #[inline(always)]
+    fn if_called<const N: usize>(self, name: &[u8], lower: &[u8; N]) -> Self {
+        let Ok(name) = <&[u8; N]>::try_from(name) else { return Self::Other };
+        let differs = name.iter().zip(lower).fold(0, |differs, (&byte, &lower)| {
+            let case = if lower == b'-' { 0 } else { 0x20 };
+            differs | ((byte | case) ^ lower)
+        });
+        if differs == 0 { self } else { Self::Other }
     }
 
     /// The long name as the standards spell it; empty for [`HeaderName::Other`].

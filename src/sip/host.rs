@@ -3,9 +3,10 @@
 //! Names are never resolved: they are `None`, and what is `None` stays as it is.
 
 use super::text::{is_lws, trim};
+use crate::ip_text;
 use crate::span::Span;
 use memchr::{memchr, memmem};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 
 /// The address that a host text stands for: dotted quad, or IPv6 with or without `[]`. Names give `None`, and so do
 /// dotted quads with leading zeros (octal or not?) and IPv6 addresses with a zone.
@@ -15,7 +16,7 @@ pub fn address(text: &[u8]) -> Option<IpAddr> {
         return v6(text.strip_prefix(b"[")?.strip_suffix(b"]")?).map(IpAddr::V6);
     }
     if first.is_ascii_digit() && memchr(b':', text).is_none() {
-        return std::str::from_utf8(text).ok()?.parse::<Ipv4Addr>().ok().map(IpAddr::V4);
+        return ip_text::v4(text).map(IpAddr::V4);
     }
     if first == b':' || first.is_ascii_hexdigit() { v6(text).map(IpAddr::V6) } else { None }
 }
@@ -64,22 +65,21 @@ fn is_host(byte: u8) -> bool {
 }
 
 fn v6(text: &[u8]) -> Option<Ipv6Addr> {
-    let text = std::str::from_utf8(text).ok()?;
-    text.parse().ok().or_else(|| three_colons(text))
+    ip_text::v6(text).or_else(|| three_colons(text))
 }
 
 /// RFC 3261's grammar lets a writer put three colons before a dotted quad, and RFC 5118 section 4.10 asks readers to
 /// bear it.
-fn three_colons(text: &str) -> Option<Ipv6Addr> {
+fn three_colons(text: &[u8]) -> Option<Ipv6Addr> {
     const LONGEST: usize = 46;
-    let at = memmem::find(text.as_bytes(), b":::")?;
+    let at = memmem::find(text, b":::")?;
     let (before, quad) = (text.get(..at + 2)?, text.get(at + 3..)?);
-    quad.parse::<Ipv4Addr>().ok()?;
+    ip_text::v4(quad)?;
     let mut joined = [0u8; LONGEST];
     let length = before.len() + quad.len();
-    joined.get_mut(..before.len())?.copy_from_slice(before.as_bytes());
-    joined.get_mut(before.len()..length)?.copy_from_slice(quad.as_bytes());
-    std::str::from_utf8(joined.get(..length)?).ok()?.parse().ok()
+    joined.get_mut(..before.len())?.copy_from_slice(before);
+    joined.get_mut(before.len()..length)?.copy_from_slice(quad);
+    ip_text::v6(joined.get(..length)?)
 }
 
 #[cfg(test)]

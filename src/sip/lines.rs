@@ -8,57 +8,45 @@ use super::text::trim;
 use crate::span::Span;
 use memchr::memchr;
 
-/// One logical line.
-pub(super) enum Line {
-    /// `name: value`
-    Header(Header),
-    /// A line without a name: nobody can need it, so it is passed over.
-    Odd,
-    /// The empty line; the body begins at [`HeaderLines::at`].
-    End,
-}
-
-/// Reads logical lines from [`HeaderLines::at`] on.
-pub(super) struct HeaderLines<'a> {
-    pub(super) bytes: &'a [u8],
-    /// Offset of the next line.
-    pub(super) at: usize,
-}
-
-impl Iterator for HeaderLines<'_> {
-    type Item = Line;
-
-    /// The next line; `None` when no line end follows.
-    fn next(&mut self) -> Option<Line> {
-        let start = self.at;
-        let rest = self.bytes.get(start..)?;
+/// Calls `each` for every header of `bytes` from `at` to the empty line, and answers with the offset after that line;
+/// `None` if there is none, or if `each` has had enough and said `false`.
+///
+/// Lines without a name are passed over: nobody can need them. The colon belongs on the first physical line, for
+/// `HCOLON` allows blanks before it, but no fold. (A callback, because handing a [`Header`] out by way of an
+/// iterator takes longer than reading it.)
+#[inline]
+pub(super) fn read_headers(
+    bytes: &[u8],
+    mut at: usize,
+    mut each: impl FnMut(Header) -> bool,
+) -> Option<usize> {
+    loop {
+        let start = at;
+        let rest = bytes.get(start..)?;
         let first = memchr(b'\n', rest)?;
-        if matches!(rest.get(..first), Some(b"" | b"\r")) {
-            self.at = start + first + 1;
-            return Some(Line::End);
+        let line = rest.get(..first)?;
+        if matches!(line, b"" | b"\r") {
+            return Some(start + first + 1);
         }
         let mut end = first;
         while matches!(rest.get(end + 1), Some(b' ' | b'\t')) {
             end += 1 + memchr(b'\n', rest.get(end + 1..)?)?;
         }
-        self.at = start + end + 1;
-        Some(header(self.bytes, start, first, end).map_or(Line::Odd, Line::Header))
+        at = start + end + 1;
+        let Some(colon) = memchr(b':', line) else { continue };
+        let name = line.get(..colon).unwrap_or_default();
+        if matches!(name.first(), None | Some(b' ' | b'\t')) {
+            continue;
+        }
+        let blanks = name.iter().rev().take_while(|&&b| matches!(b, b' ' | b'\t')).count();
+        let name = name.get(..colon - blanks).unwrap_or_default();
+        let header = Header {
+            name: HeaderName::of(name),
+            name_span: Span::new(start, start + name.len()),
+            value: trim(bytes, Span::new(start + colon + 1, start + end)),
+        };
+        if !each(header) {
+            return None;
+        }
     }
-}
-
-/// The header at `start` whose first physical line has `first` bytes, and `end` bytes with its folds. The colon
-/// belongs on the first line: `HCOLON` allows blanks before it, but no fold.
-fn header(bytes: &[u8], start: usize, first: usize, end: usize) -> Option<Header> {
-    let line = bytes.get(start..start + first)?;
-    if matches!(line.first(), Some(b' ' | b'\t')) {
-        return None;
-    }
-    let colon = line.iter().position(|&b| b == b':')?;
-    let name = line.get(..colon)?;
-    let name = name.get(..name.iter().rposition(|&b| !matches!(b, b' ' | b'\t'))? + 1)?;
-    Some(Header {
-        name: HeaderName::of(name),
-        name_span: Span::new(start, start + name.len()),
-        value: trim(bytes, Span::new(start + colon + 1, start + end)),
-    })
 }

@@ -5,7 +5,7 @@
 //! fail a message. Header values are not looked at here, and the body's extent is [`body`](super::body)'s matter.
 
 use super::HeaderName;
-use super::lines::{HeaderLines, Line};
+use super::lines::read_headers;
 use super::text::{is_token, number};
 use crate::span::Span;
 use memchr::{memchr, memchr2};
@@ -124,18 +124,18 @@ impl Message {
         let line = rest.get(..memchr(b'\n', rest).ok_or(Malformed::NotSip)?).unwrap_or_default();
         let next = start + line.len() + 1;
         self.start = start_line(line.strip_suffix(b"\r").unwrap_or(line), start).ok_or(Malformed::NotSip)?;
-        let mut lines = HeaderLines { bytes, at: next };
-        loop {
-            match lines.next().ok_or(Malformed::Endless)? {
-                Line::Header(_) if self.headers.len() == Self::MAX_HEADERS => {
-                    return Err(Malformed::TooManyHeaders);
-                }
-                Line::Header(header) => self.headers.push(header),
-                Line::Odd => {}
-                Line::End => break,
+        let mut full = false;
+        let body = read_headers(bytes, next, |header| {
+            full = self.headers.len() == Self::MAX_HEADERS;
+            if !full {
+                self.headers.push(header);
             }
+            !full
+        });
+        if full {
+            return Err(Malformed::TooManyHeaders);
         }
-        self.body = Span::new(lines.at, bytes.len());
+        self.body = Span::new(body.ok_or(Malformed::Endless)?, bytes.len());
         Ok(())
     }
 }

@@ -19,7 +19,7 @@
 //! | [`params`] | `;name=value` lists |
 //! | [`host`] | host text to [`std::net::IpAddr`] |
 //! | [`content_type`] | media types with their parameters |
-//! | [`body`] | Content-Length, multipart boundaries: the spans of `application/sdp` parts |
+//! | [`body`] | Content-Length, and the spans of `application/sdp` bodies and parts |
 
 pub mod body;
 pub mod content_type;
@@ -34,7 +34,10 @@ pub mod uri;
 pub mod via;
 
 mod lines;
+mod multipart;
 mod text;
+#[cfg(test)]
+mod torture;
 
 pub use header::HeaderName;
 pub use message::{Header, Malformed, Message, StartLine};

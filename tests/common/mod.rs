@@ -123,7 +123,7 @@ impl Bench {
             waiting: VecDeque::new(),
             nat: BTreeMap::new(),
             tracked: BTreeSet::new(),
-            public: "22.33.44.55".parse().unwrap(),
+            public: IpAddr::from([22, 33, 44, 55]),
             next_port: 17375,
             next_packet: 0,
         }

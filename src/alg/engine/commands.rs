@@ -117,7 +117,7 @@ impl Engine {
         for it in released {
             match (it.failure, self.policy.on_failure) {
                 (None, _) => self.outputs.push_back(Queued::Again(it.packet)),
-                (Some(_), OnFailure::Pass) => self.accept(it.packet, None, Reason::CommandFailed),
+                (Some(_), OnFailure::Pass) => self.accept(it.packet, it.identity, Reason::CommandFailed),
                 (Some(_), OnFailure::Drop) => self.drop_packet(it.packet, Reason::CommandFailedDropped),
             }
         }

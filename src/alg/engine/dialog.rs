@@ -100,6 +100,7 @@ impl Engine {
                 leg.deadline = deadline;
             }
         }
+        let deadline = call.deadline().unwrap_or(deadline);
         self.calls.set_deadline(&context.call, deadline);
     }
 
@@ -245,14 +246,12 @@ impl Engine {
         }
         let idle = now + self.policy.media_inactivity;
         let Some(call) = self.calls.get_mut(&context.call) else { return };
-        if call.far.last() != Some(&context.flow.far.ip()) && !call.far.contains(&context.flow.far.ip()) {
-            let _ = call.far.try_push(context.flow.far.ip());
-        }
         if let Some(index) = call.position(context.tags)
             && let Some(leg) = call.legs.get_mut(index)
             && leg.phase == Phase::Confirmed
         {
             leg.deadline = idle;
+            leg.waited = false;
         }
     }
 

@@ -288,7 +288,7 @@ impl Engine {
         if self.parking.is_full() {
             self.accept(packet, identity, Reason::TableFull);
         } else {
-            self.parking.park(packet, needs);
+            self.parking.park(packet, identity, needs);
         }
     }
 }

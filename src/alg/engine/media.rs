@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use arrayvec::ArrayVec;
 
 use super::super::binding::{Admitted, Binding, BindingKey, BindingKeys, NoBinding, State};
-use super::super::call::{Call, CallNames, Leg, MAX_LEGS, Pin, Remote, Stream, Target};
+use super::super::call::{Call, CallNames, Leg, MAX_LEGS, Phase, Pin, Remote, Stream, Target};
 use super::super::command::{CommandId, Op, Peer, Pinhole, Pinholes, PinnedFlow};
 use super::super::endpoint::{Inside, Outside};
 use super::super::envelope::Method;
@@ -44,46 +44,45 @@ impl Engine {
             }
         }
         let index = self.leg(context)?;
-        let mut streams = Vec::new();
+        scratch.streams.clear();
         for stream in &scratch.local {
-            let opened = self.open_stream(context, stream, &mut scratch.needs);
-            let stream = match opened {
-                Ok(stream) => stream,
+            match self.open_stream(context, stream, &mut scratch.needs) {
+                Ok(stream) => scratch.streams.push(stream),
                 Err(reason) => {
-                    self.give_up(context, &streams);
+                    self.give_up(context, &scratch.streams);
                     return Err(reason);
                 }
-            };
-            streams.push(stream);
+            }
         }
         if first {
-            self.set_local(context, index, &streams);
-            let held = !scratch.description.media.is_empty() && streams.is_empty();
+            self.set_local(context, index, &scratch.streams);
+            let held = !scratch.description.media.is_empty() && scratch.streams.is_empty();
             self.set_held(context.call, index, held || is_on_hold(&scratch.description));
         } else {
-            self.add_local(context, index, &streams);
+            self.add_local(context, index, &scratch.streams);
         }
         if scratch.needs.is_empty() {
-            self.pin_leg(context.call, index, &mut scratch.needs);
+            self.pin_leg(context.call, index, scratch);
         }
         Ok(())
     }
 
     /// The far end's description: noted with the leg; in an answer to something that the phone asked (S5) it is acted
     /// upon at once, otherwise when the phone answers.
-    pub(super) fn note_remote(&mut self, context: &Context<'_>, scratch: &mut Scratch) -> Result<(), Reason> {
+    pub(super) fn note_remote(&mut self, context: &Context<'_>, scratch: &mut Scratch) {
         let is_response = context.envelope.status.is_some();
         if is_response && self.transactions.get(&context.transaction).is_none() {
-            return Ok(());
+            return;
         }
-        let index = self.leg(context)?;
+        // Without room for the call its media stays closed, but what the phone must get back it gets.
+        let Ok(index) = self.leg(context) else { return };
         let lan = self.flows.get(&context.flow).map_or(0, |flow| flow.lan);
         let public =
             self.flows.get(&context.flow).and_then(|flow| flow.public()).map(|it| it.endpoint.0.ip());
         let held = scratch.remote.iter().all(|stream| stream.rtp.is_none());
         let held = held || is_on_hold(&scratch.description);
         let Some(leg) = self.calls.get_mut(&context.call).and_then(|call| call.legs.get_mut(index)) else {
-            return Ok(());
+            return;
         };
         leg.held = held;
         leg.remote.resize(scratch.remote.len(), Remote::default());
@@ -101,9 +100,8 @@ impl Engine {
             }
         }
         if is_response {
-            self.pin_leg(context.call, index, &mut scratch.needs);
+            self.pin_leg(context.call, index, scratch);
         }
-        Ok(())
     }
 
     /// The index of the leg that the message belongs to; made if there is none.
@@ -124,14 +122,13 @@ impl Engine {
                 names: Box::new(names),
                 answered: None,
                 media: None,
-                far: ArrayVec::new(),
-                ended: "no answer",
             };
             self.calls.insert(context.call, call, deadline).map_err(|_| Reason::TableFull)?;
         }
         let call = self.calls.get_mut(&context.call).ok_or(Reason::TableFull)?;
         call.invited |= context.envelope.method == Method::Invite;
         if let Some(index) = call.position(context.tags) {
+            self.take_over(context, index);
             return Ok(index);
         }
         if call.legs.len() >= MAX_LEGS {
@@ -158,7 +155,25 @@ impl Engine {
             }
         }
         call.legs.push(leg);
-        Ok(call.legs.len() - 1)
+        let index = call.legs.len() - 1;
+        if let Some(deadline) = call.deadline() {
+            self.calls.set_deadline(&context.call, deadline);
+        }
+        Ok(index)
+    }
+
+    /// An INVITE that was challenged comes again with a new branch: the half-known leg is now this one's. While the
+    /// first INVITE is still open the second is a branch of a fork that met again, and the leg stays the first one's.
+    fn take_over(&mut self, context: &Context<'_>, index: usize) {
+        let is_invite = context.envelope.method == Method::Invite && context.envelope.status.is_none();
+        let leg = self.calls.get_mut(&context.call).and_then(|call| call.legs.get_mut(index));
+        let Some(leg) = leg.filter(|leg| is_invite && leg.phase != Phase::Confirmed) else { return };
+        let is_open = |key| self.transactions.get(&key).is_some_and(|it| !it.finished);
+        if leg.made_by != context.transaction && !is_open(leg.made_by) {
+            leg.made_by = context.transaction;
+            leg.phase = Phase::Offered;
+            leg.deadline = context.now + self.policy.half_open;
+        }
     }
 
     /// Bindings for all ports of a stream; the commands that open them go into `needs`.
@@ -284,13 +299,13 @@ impl Engine {
         }
     }
 
-    /// Brings pinned flows and admitted peers of a leg in line with its two sides. New ones go into `needs`.
-    pub(super) fn pin_leg(&mut self, call_key: Key, index: usize, needs: &mut Vec<CommandId>) {
+    /// Brings pinned flows and admitted peers of a leg in line with its two sides. New ones go into `scratch.needs`.
+    pub(super) fn pin_leg(&mut self, call_key: Key, index: usize, scratch: &mut Scratch) {
+        let Scratch { flows, peers, needs, .. } = scratch;
+        flows.clear();
+        peers.clear();
         let Some(call) = self.calls.get(&call_key) else { return };
         let Some(leg) = call.legs.get(index) else { return };
-        let signalling = call.flow;
-        let mut flows: Vec<PinnedFlow> = Vec::new();
-        let mut peers: Vec<(BindingKey, Option<IpAddr>)> = Vec::new();
         for stream in &leg.local {
             let Some(remote) = leg.remote.get(usize::from(stream.media)) else { continue };
             for (key, target) in [(Some(stream.rtp), remote.rtp), (stream.rtcp, remote.rtcp)] {
@@ -299,40 +314,40 @@ impl Engine {
                 if let Some((flow, far)) = pinned(binding, target)
                     && !flows.contains(&flow)
                 {
-                    flows.push(flow);
                     let far = far.filter(|_| self.policy.media_source == MediaSource::Negotiated);
+                    flows.push(flow);
                     peers.push((key, far));
                 }
             }
         }
-        // What is not wanted any more: only when the far end named something else, never because it fell silent.
-        let old_pins = leg.pins.clone();
-        let old_peers = leg.admitted.clone();
-        if flows.is_empty() {
-            needs.extend(old_pins.iter().filter_map(|pin| pin.pinning));
+        // What is there is taken back only when the far end named something else, never because it fell silent. So is
+        // nothing done when nothing has changed, but what is under way has to be waited for.
+        let unchanged = flows.iter().eq(leg.pins.iter().map(|pin| &pin.flow)) && *peers == leg.admitted;
+        if flows.is_empty() || unchanged {
+            needs.extend(leg.pins.iter().filter_map(|pin| pin.pinning));
+            let admitting = leg.admitted.iter().filter_map(|(key, far)| self.admitting(key, *far));
+            needs.extend(admitting);
             return;
         }
+        let (signalling, tags) = (call.flow, leg.tags);
+        let (old_pins, old_peers) = (leg.pins.clone(), leg.admitted.clone());
         for pin in old_pins.iter().filter(|pin| !flows.contains(&pin.flow)) {
             self.unpin(call_key, index, &pin.flow);
         }
         for (key, far) in old_peers.iter().filter(|peer| !peers.contains(peer)) {
             self.dismiss(key, *far);
         }
-        for (key, far) in &peers {
+        for (key, far) in peers.iter() {
             let known = old_peers.contains(&(*key, *far));
-            if let Some(id) = self.admit(key, *far, known) {
-                needs.push(id);
-            }
+            needs.extend(self.admit(key, *far, known));
         }
         let mut pins = Vec::with_capacity(flows.len());
-        for flow in flows {
-            let known = old_pins.iter().find(|pin| pin.flow == flow);
-            let pinning = match known {
+        for flow in flows.iter().copied() {
+            let pinning = match old_pins.iter().find(|pin| pin.flow == flow) {
                 Some(pin) => pin.pinning,
                 None => {
-                    let pin =
-                        Inflight::Pin { call: call_key, tags: leg_tags(&self.calls, call_key, index), flow };
-                    Some(self.command(Op::Pin { flow, signalling }, pin))
+                    let purpose = Inflight::Pin { call: call_key, tags, flow };
+                    Some(self.command(Op::Pin { flow, signalling }, purpose))
                 }
             };
             needs.extend(pinning);
@@ -340,8 +355,13 @@ impl Engine {
         }
         if let Some(leg) = self.calls.get_mut(&call_key).and_then(|call| call.legs.get_mut(index)) {
             leg.pins = pins;
-            leg.admitted = peers;
+            leg.admitted.clone_from(peers);
         }
+    }
+
+    fn admitting(&self, key: &BindingKey, far: Option<IpAddr>) -> Option<CommandId> {
+        let binding = self.bindings.get(key)?;
+        binding.peers.iter().find(|entry| entry.far == far)?.admitting
     }
 
     /// Admits `far` to a binding, or counts one more that wants it. The answer is the command to wait for.
@@ -473,10 +493,6 @@ impl Leg {
     fn owns(&self, key: &BindingKey) -> u16 {
         u16::try_from(self.bindings().filter(|it| it == key).count()).unwrap_or(u16::MAX)
     }
-}
-
-fn leg_tags(calls: &super::super::call::Calls, call: Key, index: usize) -> Tags {
-    calls.get(&call).and_then(|call| call.legs.get(index)).map(|leg| leg.tags).unwrap_or_default()
 }
 
 /// The inside endpoints of a stream, RTP and RTCP in turn. `None`: the port numbers run out, or there are too many.

@@ -100,12 +100,9 @@ impl Engine {
         if !guard::is_allowed_server(&self.policy, flow.far.ip()) {
             return Outcome::Accept(Reason::PeerNotAllowed);
         }
-        let envelope = match Envelope::read(bytes, &scratch.message) {
-            Ok(envelope) => envelope,
-            Err(_) => {
-                self.refuse("S4", flow, "a SIP message without what every SIP message must have");
-                return Outcome::Accept(Reason::Suspicious);
-            }
+        let Ok(envelope) = Envelope::read(bytes, &scratch.message) else {
+            self.refuse("S4", flow, "a SIP message without what every SIP message must have");
+            return Outcome::Accept(Reason::Suspicious);
         };
         let context = self.context(now, bytes, flow, direction, envelope);
         let body = body::descriptions(bytes, &scratch.message, &mut scratch.parts);
@@ -186,7 +183,7 @@ impl Engine {
                 }
                 Direction::Inbound if first => {
                     sdp::remote_streams(bytes, &scratch.description, &mut scratch.remote);
-                    self.note_remote(context, scratch)?;
+                    self.note_remote(context, scratch);
                 }
                 Direction::Outbound | Direction::Inbound => {}
             }
@@ -205,7 +202,7 @@ impl Engine {
         scratch: &mut Scratch,
         body: Body,
     ) -> Result<Option<FormId>, Conflict> {
-        let (bytes, message) = (context.bytes, &scratch.message);
+        let (bytes, message, via) = (context.bytes, &scratch.message, &context.envelope.via);
         let via_form = self.transactions.get(&context.transaction).and_then(|it| it.via_form);
         let Some(Flow { mapping: Mapping::Public(public), names, lan, uplink, .. }) =
             self.flows.get_mut(&context.flow)
@@ -216,10 +213,10 @@ impl Engine {
         let mut form = None;
         match context.direction {
             Direction::Outbound => {
-                form = headers::outbound(bytes, message, sides, names, &mut scratch.edits)?
+                form = headers::outbound(bytes, message, via, sides, names, &mut scratch.edits)?
             }
             Direction::Inbound => {
-                headers::inbound(bytes, message, sides, names, via_form, &mut scratch.edits)?;
+                headers::inbound(bytes, message, via, sides, names, via_form, &mut scratch.edits)?;
             }
         }
         if body != Body::Sdp {

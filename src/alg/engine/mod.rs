@@ -19,14 +19,15 @@ mod message;
 mod timers;
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::time::Instant;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
-use super::binding::Bindings;
-use super::call::Calls;
-use super::command::{Command, CommandId, FlowKey};
+use super::binding::{BindingKey, Bindings};
+use super::call::{Calls, Stream};
+use super::command::{Command, CommandId, FlowKey, PinnedFlow};
 use super::event::Event;
 use super::flow::Flow;
 use super::io::{Input, Output, PacketId};
@@ -88,6 +89,9 @@ struct Scratch {
     edits: Edits,
     local: Vec<LocalStream>,
     remote: Vec<RemoteStream>,
+    streams: Vec<Stream>,
+    flows: Vec<PinnedFlow>,
+    peers: Vec<(BindingKey, Option<IpAddr>)>,
     needs: Vec<CommandId>,
 }
 
@@ -123,6 +127,7 @@ impl Engine {
             Input::Packet(packet) => self.handle_packet(now, &packet),
             Input::CommandDone { id, outcome } => self.handle_done(now, id, outcome),
             Input::FlowDestroyed(tuples) => self.handle_destroyed(now, &tuples),
+            Input::RulesetReloaded => self.restore_all(now),
             Input::Timeout => {}
         }
     }

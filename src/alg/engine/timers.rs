@@ -5,6 +5,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::super::binding::BindingKey;
 use super::super::call::Phase;
 use super::super::command::{Op, Pinholes};
 use super::super::envelope::Method;
@@ -86,13 +87,16 @@ impl Engine {
             let why = if call.answered.is_some() && ringing > 1 { "lost the fork" } else { "no answer" };
             return self.end_leg(now, key, index, why);
         }
-        if leg.held {
-            leg.held = false;
+        let asked = leg.pins.first().filter(|_| !leg.held).map(|pin| (pin.flow, leg.tags));
+        let Some((flow, tags)) = asked else {
+            // On hold, direct, or with a far end that is only a name: there is no media to ask for.
+            if leg.waited {
+                return self.end_leg(now, key, index, "inactive");
+            }
+            leg.waited = true;
             leg.deadline = now + LONGEST_HOLD;
             return;
-        }
-        let Some(pin) = leg.pins.first() else { return self.end_leg(now, key, index, "inactive") };
-        let (flow, tags) = (pin.flow, leg.tags);
+        };
         leg.deadline = now + idle;
         let question = Op::Lookup { source: flow.inside.0, destination: flow.far };
         self.command(question, Inflight::Liveness { call: key, tags });
@@ -105,14 +109,32 @@ impl Engine {
         }
     }
 
+    /// Puts everything back that the kernel has lost: bindings with their peers, lifetimes of flows.
+    pub(super) fn restore_all(&mut self, now: Instant) {
+        for key in self.bindings.keys() {
+            self.renew_one(&key);
+        }
+        let alive = self.flows.iter().filter(|(_, flow)| flow.answered && flow.public().is_some());
+        let mut flows: Vec<_> = alive.map(|(key, _)| *key).collect();
+        flows.sort_unstable();
+        for key in flows {
+            self.sustain(now, key);
+        }
+    }
+
     /// Renews what is still owned; the kernel's own lifetimes end the rest.
     fn renew(&mut self, now: Instant) {
         let lifetime = self.policy.pinhole_lifetime;
         while let Some(key) = self.bindings.pop_renewal(now, now + lifetime / 2) {
-            let Some(binding) = self.bindings.get(&key) else { continue };
-            let peers = binding.peers().collect();
-            let pinholes = Pinholes::from_iter([binding.pinhole]);
-            self.background(Op::Renew { pinholes, peers, lifetime }, "renew");
+            self.renew_one(&key);
         }
+    }
+
+    fn renew_one(&mut self, key: &BindingKey) {
+        let Some(binding) = self.bindings.get(key) else { return };
+        let peers = binding.peers().collect();
+        let pinholes = Pinholes::from_iter([binding.pinhole]);
+        let lifetime = self.policy.pinhole_lifetime;
+        self.background(Op::Renew { pinholes, peers, lifetime }, "renew");
     }
 }

@@ -13,7 +13,7 @@ use crate::alg::key::Keyer;
 use crate::alg::names::{FormId, Names};
 use crate::sip::name_addr::{self, NameAddr};
 use crate::sip::uri::Uri;
-use crate::sip::via::{self, Via};
+use crate::sip::via::Via;
 use crate::sip::{Header, HeaderName, Message, StartLine, host, list};
 use crate::span::Span;
 
@@ -44,22 +44,20 @@ fn rule_of(name: HeaderName) -> Option<Rule> {
     }
 }
 
-/// Maps a message that leaves. Answers with the form of the Via sent-by that was replaced, for the way back.
+/// Maps a message that leaves; `via` is its topmost Via. Answers with the form of the Via sent-by that was replaced, for the way back.
 ///
 /// # Errors
 /// [`Conflict`] if two places overlap, which a sound parser rules out.
 pub fn outbound(
     bytes: &[u8],
     message: &Message,
+    via: &Via,
     sides: Sides<'_>,
     names: &mut Names,
     edits: &mut Edits,
 ) -> Result<Option<FormId>, Conflict> {
     let mut via_form = None;
-    if matches!(message.start(), StartLine::Request { .. })
-        && let Some(via) = topmost_via(bytes, message)
-        && sides.is_inside(bytes, via.host)
-    {
+    if matches!(message.start(), StartLine::Request { .. }) && sides.is_inside(bytes, via.host) {
         via_form = names.remember(host_port(via.host, via.port).of(bytes));
         sides.map(bytes, via.host, via.port, SIP_PORT, Rule::Via, edits)?;
     }
@@ -77,13 +75,14 @@ pub fn outbound(
     Ok(via_form)
 }
 
-/// Restores a message that comes in. `via_form` is what [`outbound`] answered for its request.
+/// Restores a message that comes in; `via` is its topmost Via. `via_form` is what [`outbound`] answered for its request.
 ///
 /// # Errors
 /// [`Conflict`] if two places overlap, which a sound parser rules out.
 pub fn inbound(
     bytes: &[u8],
     message: &Message,
+    via: &Via,
     sides: Sides<'_>,
     names: &Names,
     via_form: Option<FormId>,
@@ -100,11 +99,7 @@ pub fn inbound(
                 sides.restore(uri.host_port(), names, Some(form), Rule::RequestUri, edits)?;
             }
         }
-        StartLine::Status { .. } => {
-            if let Some(via) = topmost_via(bytes, message) {
-                restore_via(bytes, &via, sides, names, via_form, edits)?;
-            }
-        }
+        StartLine::Status { .. } => restore_via(bytes, via, sides, names, via_form, edits)?,
     }
     for (header, rule) in address_headers(message) {
         for uri in uris(bytes, header) {
@@ -146,11 +141,6 @@ fn restore_via(
         edits.replace(rport, Decimal::new(sides.inside.0.port().into()).bytes(), Rule::ViaParameter)?;
     }
     Ok(())
-}
-
-fn topmost_via(bytes: &[u8], message: &Message) -> Option<Via> {
-    let header = message.first(HeaderName::Via)?;
-    via::parse(bytes, list::values(bytes, header.value).next()?)
 }
 
 fn address_headers(message: &Message) -> impl Iterator<Item = (&Header, Rule)> {
@@ -202,11 +192,12 @@ impl Sides<'_> {
         edits: &mut Edits,
     ) -> Result<(), Conflict> {
         let same_port = port_number(bytes, port, default) == Some(self.public.endpoint.0.port());
-        Ok(if same_port {
-            edits.replace(host, self.public.host.as_bytes(), rule)?
+        if same_port {
+            edits.replace(host, self.public.host.as_bytes(), rule)?;
         } else {
-            edits.replace(host_port(host, port), self.public.host_port.as_bytes(), rule)?
-        })
+            edits.replace(host_port(host, port), self.public.host_port.as_bytes(), rule)?;
+        }
+        Ok(())
     }
 
     fn restore(
@@ -217,13 +208,12 @@ impl Sides<'_> {
         rule: Rule,
         edits: &mut Edits,
     ) -> Result<(), Conflict> {
-        let text = form.or(names.first()).and_then(|form| names.text(form));
-        Ok(match text {
-            Some(text) => edits.replace(span, text.as_bytes(), rule)?,
-            None => {
-                let canonical = PublicSide::new(crate::alg::endpoint::Outside(self.inside.0));
-                edits.replace(span, canonical.host_port.as_bytes(), rule)?
-            }
-        })
+        if let Some(text) = form.or(names.first()).and_then(|form| names.text(form)) {
+            edits.replace(span, text.as_bytes(), rule)?;
+        } else {
+            let canonical = PublicSide::new(crate::alg::endpoint::Outside(self.inside.0));
+            edits.replace(span, canonical.host_port.as_bytes(), rule)?;
+        }
+        Ok(())
     }
 }

@@ -11,6 +11,7 @@ use arrayvec::ArrayVec;
 
 use super::{Conflict, Decimal, Edits, Rule};
 use crate::alg::flow::PublicSide;
+use crate::alg::guard::is_unicast;
 use crate::sdp::{Address, Description, Media};
 use crate::span::Span;
 
@@ -55,7 +56,10 @@ pub fn local_streams<'a>(
         }
         let rtcp = has_rtcp(bytes, media).then(|| explicit_rtcp(media, ip));
         let rtcp = rtcp.and_then(|explicit| {
-            explicit.or_else(|| Some(SocketAddr::new(ip, media.number.checked_add(1)?)))
+            // RTCP at a third host is that host's business (S8).
+            explicit
+                .map_or_else(|| Some(SocketAddr::new(ip, media.number.checked_add(1)?)), Some)
+                .filter(|endpoint| is_inside(endpoint.ip()))
         });
         let media_index = u16::try_from(index).ok()?;
         Some(LocalStream { media: media_index, ip, port: media.number, count: media.count.max(1), rtcp })
@@ -66,7 +70,7 @@ pub fn local_streams<'a>(
 pub fn remote_streams(bytes: &[u8], description: &Description, into: &mut Vec<RemoteStream>) {
     into.clear();
     into.extend(description.media.iter().map(|media| {
-        let ip = address_of(description, media).filter(is_unicast);
+        let ip = address_of(description, media).filter(|ip| is_unicast(*ip));
         let (Some(ip), true, true) = (ip, media.number != 0, is_udp(bytes, media)) else {
             return RemoteStream::default();
         };
@@ -75,7 +79,7 @@ pub fn remote_streams(bytes: &[u8], description: &Description, into: &mut Vec<Re
         } else {
             explicit_rtcp(media, ip)
                 .or_else(|| Some(SocketAddr::new(ip, media.number.checked_add(1)?)))
-                .filter(|endpoint| is_unicast(&endpoint.ip()))
+                .filter(|endpoint| is_unicast(endpoint.ip()))
         };
         RemoteStream { rtp: Some(SocketAddr::new(ip, media.number)), rtcp }
     }));
@@ -215,11 +219,6 @@ fn explicit_rtcp(media: &Media, ip: IpAddr) -> Option<SocketAddr> {
         None => ip,
     };
     Some(SocketAddr::new(ip, rtcp.number))
-}
-
-fn is_unicast(ip: &IpAddr) -> bool {
-    !(ip.is_unspecified() || ip.is_multicast() || ip.is_loopback())
-        && !matches!(ip, IpAddr::V4(ip) if ip.is_broadcast())
 }
 
 /// `RTP/…`, `UDP/…`, `udptl`, `udp`: everything over UDP that SDP knows (RFC 8866 section 5.14, RFC 5764, RFC 7345).

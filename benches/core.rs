@@ -1,0 +1,74 @@
+//! The pure core, without kernel: what one 900-byte INVITE with SDP costs on each part of its way.
+//!
+//! `parse` reads it into spans; `edit` is the engine's whole work on a message of a known call, parsing included;
+//! `rebuild` writes the packet with its new lengths and sums; `translate` is all of it.
+
+#[path = "shared/invite.rs"]
+mod invite;
+#[path = "shared/known_dialog.rs"]
+mod known_dialog;
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use sipalg::packet::{Datagram, Identity};
+use sipalg::sdp::Description;
+use sipalg::sip::{Message, body};
+
+use invite::Invite;
+use known_dialog::KnownDialog;
+
+criterion_group! {
+    name = core;
+    config = Criterion::default().warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(2));
+    targets = parse, rebuild, engine
+}
+criterion_main!(core);
+
+fn parse(criterion: &mut Criterion) {
+    let invite = Invite::new(10, 1, 40_000).bytes;
+    let (mut message, mut parts, mut description) = (Message::default(), Vec::new(), Description::default());
+    message.parse(&invite).expect("the INVITE is well-formed");
+    body::descriptions(&invite, &message, &mut parts);
+    let part = *parts.first().expect("the INVITE has a description");
+
+    let mut group = criterion.benchmark_group("parse");
+    group.bench_function("body", |bencher| {
+        bencher.iter(|| body::descriptions(black_box(&invite), &message, &mut parts));
+    });
+    group.bench_function("sdp", |bencher| bencher.iter(|| description.parse(black_box(&invite), part)));
+    group.bench_function("sip", |bencher| bencher.iter(|| message.parse(black_box(&invite))));
+    group.bench_function("all", |bencher| {
+        bencher.iter(|| {
+            let read = message.parse(black_box(&invite));
+            let kind = body::descriptions(&invite, &message, &mut parts);
+            (read, kind, description.parse(&invite, part))
+        });
+    });
+    group.finish();
+}
+
+fn rebuild(criterion: &mut Criterion) {
+    let packet = known_dialog::packet();
+    let datagram = Datagram::parse(&packet).expect("the packet is a datagram");
+    let identity = Identity { set: None, spare: 1 };
+    let mut rebuilt = Vec::new();
+    let mut group = criterion.benchmark_group("packet");
+    group.bench_function("parse", |bencher| bencher.iter(|| Datagram::parse(black_box(&packet)).is_ok()));
+    group.bench_function("rebuild", |bencher| {
+        bencher.iter(|| {
+            let same = |payload: &[u8], out: &mut Vec<u8>| out.extend_from_slice(payload);
+            datagram.rebuild(same, identity, 1500, black_box(&mut rebuilt)).is_ok()
+        });
+    });
+    group.finish();
+}
+
+fn engine(criterion: &mut Criterion) {
+    let mut dialog = KnownDialog::new();
+    let mut group = criterion.benchmark_group("engine");
+    group.bench_function("edit", |bencher| bencher.iter(|| dialog.edit()));
+    group.bench_function("translate", |bencher| bencher.iter(|| dialog.translate().len()));
+    group.finish();
+}

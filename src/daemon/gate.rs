@@ -1,0 +1,231 @@
+//! Every packet that waits for a verdict, and what each verdict does to its bytes.
+//!
+//! The gate owns the queue. It knows which packets of the batch are still open, keeps those that outlast it
+//! ([`Held`]), and turns an [`Action`] into a packet: edits become a new payload, lengths and checksums follow
+//! ([`Datagram`]). It decides nothing; what cannot be carried out passes as it came, for doing no harm is the rule that
+//! is left.
+
+use std::io;
+use std::time::Instant;
+
+use tracing::{Level, debug, enabled, trace};
+
+use super::held::Held;
+use crate::alg::{Action, Edits, PacketId, PacketIn, Verdict};
+use crate::packet::{Datagram, Identity, TooLarge};
+use crate::queue::{Counters, PacketQueue};
+
+/// The queue, and the packets in it that have no verdict.
+#[derive(Debug)]
+pub struct Gate<Q> {
+    queue: Q,
+    /// Packets of the last batch without a verdict, and their places in it.
+    open: Vec<(PacketId, usize)>,
+    held: Held,
+    buffer: Vec<u8>,
+    mishaps: Mishaps,
+}
+
+/// What should not happen, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mishaps {
+    /// Edited packets that would have been too large; they passed as they came.
+    pub too_large: u64,
+    /// Packets that passed as they came because too many others were waiting.
+    pub held_full: u64,
+    /// Packets that passed as they came because no verdict ever came.
+    pub forgotten: u64,
+    /// Verdicts for packets that were not waiting.
+    pub stray: u64,
+}
+
+/// What becomes of a packet once its new bytes, if any, are in the buffer.
+enum Way {
+    AsItCame,
+    Changed,
+    TooLarge,
+    Gone,
+}
+
+impl<Q: PacketQueue> Gate<Q> {
+    /// A gate in front of `queue`.
+    pub fn new(queue: Q) -> Self {
+        let (open, buffer) = (Vec::new(), Vec::new());
+        Self { queue, open, held: Held::default(), buffer, mishaps: Mishaps::default() }
+    }
+
+    /// Takes in the next batch and says how many packets it has. The last one must have been put aside.
+    ///
+    /// # Errors
+    /// As [`PacketQueue::receive`].
+    pub fn receive(&mut self) -> io::Result<usize> {
+        debug_assert!(self.open.is_empty(), "packets of the last batch would be lost");
+        self.queue.receive()
+    }
+
+    /// The packet at this place of the batch, which waits for its verdict from now on.
+    pub fn admit(&mut self, index: usize) -> Option<PacketIn<'_>> {
+        let packet = self.queue.packet(index)?;
+        self.open.push((packet.id, index));
+        Some(packet)
+    }
+
+    /// A packet that waits.
+    pub fn packet(&self, id: PacketId) -> Option<PacketIn<'_>> {
+        waiting(&self.queue, &self.open, &self.held, id)
+    }
+
+    /// Carries out a verdict; `mtu` tells that of an interface by its index.
+    pub fn carry_out(&mut self, verdict: &Verdict<'_>, mtu: impl FnOnce(u32) -> usize) {
+        let id = verdict.packet;
+        let Some(packet) = waiting(&self.queue, &self.open, &self.held, id) else {
+            self.mishaps.stray += 1;
+            return;
+        };
+        trace!(packet = id.0, point = ?packet.point, reason = verdict.reason.name(), "verdict");
+        let way = match verdict.action {
+            Action::Accept { identity: None } => Way::AsItCame,
+            Action::Accept { identity: Some(identity) } => restamp(&packet, identity, &mut self.buffer),
+            Action::Rewrite { edits, identity, spare_identity } => {
+                let identity = Identity { set: identity, spare: spare_identity };
+                rewrite(&packet, edits, identity, mtu(packet.outdev), &mut self.buffer)
+            }
+            Action::Drop => Way::Gone,
+        };
+        let way = match way {
+            Way::Changed if self.queue.replace(id, &self.buffer).is_err() => Way::TooLarge,
+            way => way,
+        };
+        match way {
+            Way::Changed => {}
+            Way::AsItCame => self.queue.accept(id),
+            Way::Gone => self.queue.discard(id),
+            Way::TooLarge => {
+                self.mishaps.too_large += 1;
+                self.queue.accept(id);
+            }
+        }
+        self.open.retain(|(open, _)| *open != id);
+        self.held.remove(id);
+    }
+
+    /// Ends the batch: packets still open are held, or pass if they cannot be.
+    pub fn put_aside(&mut self, now: Instant) {
+        for (id, index) in self.open.drain(..) {
+            let held = self.queue.packet(index).is_some_and(|packet| self.held.insert(&packet, now).is_ok());
+            if !held {
+                self.mishaps.held_full += 1;
+                self.queue.accept(id);
+            }
+        }
+    }
+
+    /// Lets packets pass for which no verdict came in all the time that there was; how many.
+    pub fn release_forgotten(&mut self, now: Instant) -> usize {
+        let mut count = 0;
+        while let Some(id) = self.held.pop_overdue(now) {
+            self.queue.accept(id);
+            count += 1;
+        }
+        self.mishaps.forgotten += count as u64;
+        count
+    }
+
+    /// Lets every packet pass that waits.
+    pub fn release_all(&mut self) {
+        for id in self.open.drain(..).map(|(id, _)| id).chain(self.held.ids()) {
+            self.held.remove(id);
+            self.queue.accept(id);
+        }
+    }
+
+    /// Sends the verdicts.
+    ///
+    /// # Errors
+    /// As [`PacketQueue::flush`]: to be called again.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.queue.flush()
+    }
+
+    /// The queue, for its descriptor.
+    pub fn queue(&self) -> &Q {
+        &self.queue
+    }
+
+    #[cfg(test)]
+    pub(super) fn queue_mut(&mut self) -> &mut Q {
+        &mut self.queue
+    }
+
+    /// When [`Gate::release_forgotten`] is worth a call.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.held.poll_timeout()
+    }
+
+    /// Packets held over from earlier batches.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// What the queue has counted.
+    pub fn counters(&self) -> Counters {
+        self.queue.counters()
+    }
+
+    /// What should not have happened.
+    pub fn mishaps(&self) -> Mishaps {
+        self.mishaps
+    }
+}
+
+fn waiting<'a, Q: PacketQueue>(
+    queue: &'a Q,
+    open: &[(PacketId, usize)],
+    held: &'a Held,
+    id: PacketId,
+) -> Option<PacketIn<'a>> {
+    match open.iter().find(|(open, _)| *open == id) {
+        Some((_, index)) => queue.packet(*index),
+        None => held.get(id),
+    }
+}
+
+fn restamp(packet: &PacketIn<'_>, identity: u32, buffer: &mut Vec<u8>) -> Way {
+    match Datagram::parse(packet.bytes) {
+        Ok(datagram) => {
+            datagram.restamp(identity, buffer);
+            Way::Changed
+        }
+        Err(_) => Way::AsItCame,
+    }
+}
+
+fn rewrite(
+    packet: &PacketIn<'_>,
+    edits: &Edits,
+    identity: Identity,
+    mtu: usize,
+    buffer: &mut Vec<u8>,
+) -> Way {
+    let Ok(datagram) = Datagram::parse(packet.bytes) else { return Way::AsItCame };
+    if enabled!(Level::DEBUG) {
+        log_edits(packet.id, datagram.payload(), edits);
+    }
+    match datagram.rebuild(|payload, out| edits.apply(payload, out), identity, mtu, buffer) {
+        Ok(()) => Way::Changed,
+        Err(TooLarge) => Way::TooLarge,
+    }
+}
+
+fn log_edits(packet: PacketId, payload: &[u8], edits: &Edits) {
+    for edit in edits.iter() {
+        debug!(
+            packet = packet.0,
+            offset = edit.span.start,
+            old = &*String::from_utf8_lossy(edit.span.of(payload)),
+            new = &*String::from_utf8_lossy(edits.text(edit)),
+            rule = edit.rule.name(),
+            "rewrite"
+        );
+    }
+}

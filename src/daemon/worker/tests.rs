@@ -1,0 +1,641 @@
+//! The loop with a scripted queue, engine and executor. Every step of each goes into one journal, whose exact content
+//! is what is tested.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::fmt::Display;
+use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::rc::Rc;
+
+use super::*;
+use crate::alg::{
+    Action, CommandId, Edits, FlowKey, Inside, Op, PacketIn, QueuePoint, Reason, Reply, Rule, Verdict,
+};
+use crate::daemon::held;
+use crate::queue::TooLong;
+use crate::span::Span;
+
+type Journal = Rc<RefCell<Vec<String>>>;
+
+/// 192.0.2.1:5060 > 198.51.100.2:5062, ID 0x1234, DF, payload "abc"
+const PACKET: [u8; 31] = [
+    0x45, 0, 0, 0x1f, 0x12, 0x34, 0x40, 0, 0x40, 0x11, 0x3c, 0x63, 192, 0, 2, 1, 198, 51, 100, 2, 0x13, 0xc4,
+    0x13, 0xc6, 0, 0x0b, 0x27, 0xb4, b'a', b'b', b'c',
+];
+
+#[test]
+fn verdicts_of_a_batch_are_sent_together_at_its_end() {
+    let mut bench = Bench::new(|input, out| {
+        if let Input::Packet(packet) = input {
+            out.push_back(match packet.id.0 {
+                1 => Out::Accept(1),
+                2 => Out::Drop(2),
+                _ => Out::Restamp(3, 0x1235),
+            });
+        }
+    });
+    bench.arrive(&[1, 2, 3]);
+    assert_eq!(bench.turn(), 3);
+    let restamped = hex(&[&PACKET[..5], &[0x35], &PACKET[6..11], &[0x62], &PACKET[12..]].concat());
+    let replaced = format!("replace 3 {restamped}");
+    bench.expect(&["packet 1", "accept 1", "packet 2", "discard 2", "packet 3", &replaced, "flush"]);
+}
+
+#[test]
+fn commands_of_a_batch_are_carried_out_together_and_their_verdicts_follow() {
+    let mut bench = Bench::new(|input, out| match input {
+        Input::Packet(packet) => out.push_back(Out::Command(packet.id.0 + 10)),
+        Input::CommandDone { id, .. } => out.push_back(Out::Accept(id.0 - 10)),
+        _ => {}
+    });
+    bench.arrive(&[1, 2]);
+    bench.turn();
+    bench.expect(&[
+        "packet 1",
+        "packet 2",
+        "execute [11, 12]",
+        "done 11 Ok(Done)",
+        "accept 1",
+        "done 12 Ok(Done)",
+        "accept 2",
+        "flush",
+    ]);
+}
+
+#[test]
+fn commands_that_follow_from_outcomes_are_carried_out_in_the_same_turn() {
+    let mut bench = Bench::new(|input, out| match input {
+        Input::Packet(_) => out.extend([Out::Command(1), Out::Command(2)]),
+        Input::CommandDone { id: CommandId(1), .. } => out.push_back(Out::Command(3)),
+        Input::CommandDone { id: CommandId(2), .. } => out.push_back(Out::Command(4)),
+        Input::CommandDone { id: CommandId(4), .. } => out.push_back(Out::Accept(1)),
+        _ => {}
+    });
+    bench.worker.executor.failing.insert(3);
+    bench.arrive(&[1]);
+    bench.turn();
+    bench.expect(&[
+        "packet 1",
+        "execute [1, 2]",
+        "done 1 Ok(Done)",
+        "done 2 Ok(Done)",
+        "execute [3, 4]",
+        "done 3 Err(Full)",
+        "done 4 Ok(Done)",
+        "accept 1",
+        "flush",
+    ]);
+}
+
+#[test]
+fn a_packet_that_the_engine_wants_again_comes_after_all_that_came_before() {
+    let mut seen = 0;
+    let mut bench = Bench::new(move |input, out| match input {
+        Input::Packet(PacketIn { bytes, .. }) => {
+            assert_eq!(*bytes, PACKET);
+            seen += 1;
+            match seen {
+                1 => out.push_back(Out::Command(5)),
+                2 => out.extend([Out::Again(1), Out::Accept(2)]),
+                _ => out.push_back(Out::Accept(1)),
+            }
+        }
+        Input::CommandDone { .. } => {}
+        _ => {}
+    });
+    bench.arrive(&[1, 2]);
+    bench.turn();
+    bench.expect(&[
+        "packet 1",
+        "packet 2",
+        "accept 2",
+        "packet 1",
+        "accept 1",
+        "execute [5]",
+        "done 5 Ok(Done)",
+        "flush",
+    ]);
+}
+
+#[test]
+fn a_packet_without_verdict_is_held_with_its_bytes() {
+    let mut bench = Bench::new(|input, out| match input {
+        Input::Packet(PacketIn { id: PacketId(2), .. }) => out.extend([Out::Again(1), Out::Accept(2)]),
+        Input::Packet(PacketIn { id: PacketId(1), point, indev, outdev, bytes }) => {
+            assert_eq!((*point, *indev, *outdev, *bytes), (QueuePoint::NewFlow, 3, 4, &PACKET[..]));
+        }
+        Input::FlowDestroyed(_) => out.push_back(Out::Rewrite(1, "xyz")),
+        _ => {}
+    });
+    bench.arrive(&[1]);
+    bench.turn();
+    assert_eq!(bench.worker.gate.held(), 1);
+    bench.arrive(&[2]);
+    bench.turn();
+    bench.worker.events.waiting.push(destroyed());
+    bench.worker.handle_kernel_events(bench.now);
+    bench.turn();
+    assert_eq!(bench.worker.gate.held(), 0);
+    let replaced = format!("replace 1 {}", hex(&rebuilt(b"xyz")));
+    bench.expect(&[
+        "packet 1",
+        "flush",
+        "packet 2",
+        "accept 2",
+        "packet 1",
+        "flush",
+        "destroyed",
+        "mtu 4",
+        &replaced,
+        "flush",
+    ]);
+}
+
+#[test]
+fn a_grown_packet_loses_df_by_the_mtu_of_its_own_way_out() {
+    let mut bench = Bench::new(|input, out| {
+        if let Input::Packet(packet) = input {
+            out.push_back(Out::Rewrite(packet.id.0, if packet.id.0 == 1 { "abcd" } else { "abcde" }));
+        }
+    });
+    bench.worker.surroundings.mtu = 32;
+    bench.arrive(&[1, 2]);
+    bench.turn();
+    let journal = bench.take();
+    let flags_and_id: Vec<_> =
+        journal.iter().filter(|line| line.starts_with("replace")).map(|line| &line[18..26]).collect();
+    assert_eq!(flags_and_id, ["12344000", "beef0000"]);
+}
+
+#[test]
+fn what_would_be_too_large_passes_as_it_came() {
+    let mut bench = Bench::new(|input, out| {
+        if let Input::Packet(packet) = input {
+            out.push_back(Out::RewriteTo(packet.id.0, if packet.id.0 == 1 { 65_531 } else { 70_000 } - 28));
+        }
+    });
+    bench.arrive(&[1, 2]);
+    bench.worker.gate.queue_mut().longest = 65_530;
+    bench.turn();
+    bench.expect(&["packet 1", "mtu 4", "accept 1", "packet 2", "mtu 4", "accept 2", "flush"]);
+    assert_eq!(bench.worker.gate.mishaps(), Mishaps { too_large: 2, ..Mishaps::default() });
+}
+
+#[test]
+fn a_verdict_for_a_packet_that_does_not_wait_is_counted_and_nothing_else() {
+    let mut bench = Bench::new(|input, out| {
+        if let Input::Packet(_) = input {
+            out.extend([Out::Accept(1), Out::Accept(1), Out::Drop(99), Out::Again(99)]);
+        }
+    });
+    bench.arrive(&[1]);
+    bench.turn();
+    bench.expect(&["packet 1", "accept 1", "flush"]);
+    assert_eq!(bench.worker.gate.mishaps(), Mishaps { stray: 2, ..Mishaps::default() });
+}
+
+#[test]
+fn a_forgotten_packet_passes() {
+    let mut bench = Bench::new(|_, _| {});
+    bench.arrive(&[1]);
+    bench.turn();
+    let late = bench.now + held::LIFETIME;
+    assert_eq!(bench.worker.gate.release_forgotten(late), 1);
+    bench.expect(&["packet 1", "flush", "accept 1"]);
+    assert_eq!(bench.worker.gate.mishaps(), Mishaps { forgotten: 1, ..Mishaps::default() });
+}
+
+#[test]
+fn more_packets_than_can_be_held_pass() {
+    let mut bench = Bench::new(|_, _| {});
+    for first in 0..33 {
+        let ids: Vec<u64> = (first * 32..first * 32 + 32).collect();
+        bench.arrive(&ids);
+        bench.turn();
+    }
+    assert_eq!(bench.worker.gate.held(), 1024);
+    assert_eq!(bench.take().iter().filter(|line| line.starts_with("accept")).count(), 32);
+    assert_eq!(bench.worker.gate.mishaps(), Mishaps { held_full: 32, ..Mishaps::default() });
+}
+
+#[test]
+fn kernel_events_reach_the_engine_and_changes_of_the_ruleset_the_daemon_once() {
+    let mut bench = Bench::new(|input, out| {
+        if let Input::FlowDestroyed(_) = input {
+            out.extend([Out::Command(7), Out::Event]);
+        }
+    });
+    let events = [
+        KernelEvent::RulesetChanged,
+        destroyed(),
+        KernelEvent::Overrun,
+        KernelEvent::RulesetChanged,
+        destroyed(),
+    ];
+    bench.worker.events.waiting.extend(events);
+    bench.worker.handle_kernel_events(bench.now);
+    bench.expect(&[
+        "destroyed",
+        "event S4",
+        "destroyed",
+        "event S4",
+        "ruleset changed",
+        "events lost",
+        "execute [7, 7]",
+        "done 7 Ok(Done)",
+        "done 7 Ok(Done)",
+    ]);
+}
+
+#[test]
+fn an_error_of_the_queue_is_a_warning_and_the_next_turn_goes_on() {
+    let mut bench = Bench::new(|input, out| {
+        if let Input::Packet(packet) = input {
+            out.push_back(Out::Accept(packet.id.0));
+        }
+    });
+    bench.worker.gate.queue_mut().batches.push_back(Err(libc::EIO));
+    bench.arrive(&[1]);
+    assert_eq!(bench.turn(), 0);
+    assert_eq!(bench.worker.retry, Some(bench.now + RETRY));
+    assert_eq!(bench.turn(), 1);
+    assert_eq!(bench.worker.retry, None);
+    bench.worker.gate.queue_mut().deaf_for = 1;
+    bench.turn();
+    assert!(bench.worker.poll_timeout().is_some_and(|due| due <= bench.now + RETRY));
+    bench.expect(&[
+        "warning: cannot read packets",
+        "flush",
+        "packet 1",
+        "accept 1",
+        "flush",
+        "warning: cannot send verdicts",
+    ]);
+}
+
+#[test]
+fn a_deadline_of_the_engine_is_kept() {
+    let mut bench = Bench::new(|_, _| {});
+    bench.worker.core.due = Some(bench.now + Duration::from_millis(5));
+    assert_eq!(bench.worker.poll_timeout(), bench.worker.core.due);
+    bench.turn();
+    bench.now += Duration::from_millis(5);
+    bench.turn();
+    bench.expect(&["flush", "timeout", "flush"]);
+}
+
+#[test]
+fn a_snapshot_is_taken_once_a_second_at_most() {
+    let mut bench = Bench::new(|input, out| {
+        if let Input::Packet(packet) = input {
+            out.push_back(Out::Accept(packet.id.0));
+        }
+    });
+    let snapshot = bench.worker.snapshot();
+    let received = || snapshot.lock().unwrap().queue.received;
+    bench.arrive(&[1]);
+    bench.turn();
+    assert_eq!(received(), 0);
+    assert!(
+        bench.worker.poll_timeout().is_some_and(|due| due <= bench.now + PUBLISH),
+        "it will be taken, though idle"
+    );
+    bench.now += PUBLISH;
+    bench.turn();
+    assert_eq!(received(), 1);
+    assert_eq!(bench.worker.poll_timeout(), None, "nothing to do and nothing to tell");
+}
+
+#[test]
+fn at_the_order_to_stop_every_packet_gets_its_verdict() {
+    let mut bench = Bench::new(|input, out| {
+        if let Input::Packet(packet) = input
+            && packet.id.0 != 1
+        {
+            out.push_back(Out::Drop(packet.id.0));
+        }
+    });
+    bench.arrive(&[1]);
+    bench.turn();
+    bench.arrive(&[2]);
+    bench.arrive(&[3]);
+    bench.worker.gate.queue_mut().deaf_for = 4;
+    let (stop, stopping) = io::pipe().unwrap();
+    drop(stopping);
+    bench.worker.run(stop);
+    let journal = bench.take();
+    let verdicts: Vec<_> =
+        journal.iter().filter(|line| line.starts_with("accept") || line.starts_with("discard")).collect();
+    assert_eq!(verdicts, ["discard 2", "discard 3", "accept 1"]);
+    assert_eq!(journal.last().map(String::as_str), Some("flush"), "also when the first attempts fail");
+    assert_eq!(bench.worker.snapshot().lock().unwrap().held, 0);
+}
+
+#[test]
+fn the_loop_wakes_for_packets_events_and_deadlines() {
+    for with_descriptor in [true, false] {
+        let (mut stop, stopping) = io::pipe().map(|(reader, writer)| (reader, Some(writer))).unwrap();
+        let stopping = RefCell::new(stopping);
+        let mut bench = Bench::new(move |input, out| match input {
+            Input::Packet(packet) => out.push_back(Out::Accept(packet.id.0)),
+            Input::Timeout => drop(stopping.borrow_mut().take()),
+            _ => {}
+        });
+        bench.worker.gate.queue_mut().without_descriptor = !with_descriptor;
+        bench.arrive(&[1]);
+        bench.worker.events.announce(destroyed());
+        bench.worker.core.due = Some(Instant::now() + Duration::from_millis(50));
+        bench.worker.run(&stop);
+        let journal = bench.take();
+        for step in ["packet 1", "accept 1", "destroyed", "timeout"] {
+            assert!(journal.iter().any(|line| line == step), "{step}: {journal:?}");
+        }
+        assert_eq!(stop.read(&mut [0]).unwrap(), 0);
+    }
+}
+
+fn destroyed() -> KernelEvent {
+    let end = "192.0.2.1:5060".parse().unwrap();
+    KernelEvent::Destroyed(Tuples {
+        orig_source: end,
+        orig_destination: end,
+        reply_source: end,
+        reply_destination: end,
+    })
+}
+
+fn rebuilt(payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let datagram = crate::packet::Datagram::parse(&PACKET).unwrap();
+    datagram.rebuild(|_, out| out.extend_from_slice(payload), Default::default(), 1500, &mut out).unwrap();
+    out
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What the scripted engine puts out; numbers are those of packets and commands.
+enum Out {
+    Command(u64),
+    Accept(u64),
+    Restamp(u64, u32),
+    Rewrite(u64, &'static str),
+    /// To a payload of so many bytes.
+    RewriteTo(u64, usize),
+    Drop(u64),
+    Again(u64),
+    Event,
+}
+
+type Script = Box<dyn FnMut(&Input<'_>, &mut VecDeque<Out>)>;
+
+struct FakeCore {
+    journal: Journal,
+    script: Script,
+    outputs: VecDeque<Out>,
+    edits: Edits,
+    due: Option<Instant>,
+    stats: Stats,
+}
+
+impl Core for FakeCore {
+    fn handle(&mut self, now: Instant, input: Input<'_>) {
+        assert!(self.outputs.is_empty(), "an input before all outputs were taken");
+        if self.due.is_some_and(|due| due <= now) {
+            self.due = None;
+        }
+        self.journal.borrow_mut().push(match &input {
+            Input::Packet(packet) => format!("packet {}", packet.id.0),
+            Input::CommandDone { id, outcome } => format!("done {} {outcome:?}", id.0),
+            Input::FlowDestroyed(_) => "destroyed".into(),
+            Input::Timeout => "timeout".into(),
+        });
+        (self.script)(&input, &mut self.outputs);
+    }
+
+    fn poll_output(&mut self) -> Option<Output<'_>> {
+        let rewrite = |text: &[u8], edits: &mut Edits| {
+            edits.clear();
+            edits.replace(Span::new(0, 3), text, Rule::Via).unwrap();
+        };
+        let (packet, action) = match self.outputs.pop_front()? {
+            Out::Again(id) => return Some(Output::Again(PacketId(id))),
+            Out::Event => {
+                let inside = ([1, 1, 1, 1], 1).into();
+                return Some(Output::Event(Event::Refused { rule: "S4", inside, why: "test" }));
+            }
+            Out::Command(id) => {
+                let flow =
+                    FlowKey { inside: Inside(([1, 1, 1, 1], 1).into()), far: ([2, 2, 2, 2], 2).into() };
+                let op = Op::Sustain { flow, lifetime: Duration::ZERO };
+                return Some(Output::Command(Command { id: CommandId(id), op }));
+            }
+            Out::Accept(id) => (id, Action::Accept { identity: None }),
+            Out::Restamp(id, identity) => (id, Action::Accept { identity: Some(identity) }),
+            Out::Drop(id) => (id, Action::Drop),
+            Out::Rewrite(id, text) => {
+                rewrite(text.as_bytes(), &mut self.edits);
+                (id, Action::Rewrite { edits: &self.edits, identity: None, spare_identity: 0xbeef })
+            }
+            Out::RewriteTo(id, length) => {
+                rewrite(&vec![b'x'; length], &mut self.edits);
+                (id, Action::Rewrite { edits: &self.edits, identity: None, spare_identity: 0xbeef })
+            }
+        };
+        Some(Output::Verdict(Verdict { packet: PacketId(packet), action, reason: Reason::Unchanged }))
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.due
+    }
+
+    fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    fn sizes(&self) -> Sizes {
+        Sizes::default()
+    }
+}
+
+struct FakeQueue {
+    journal: Journal,
+    batches: VecDeque<Result<Vec<u64>, i32>>,
+    batch: Vec<u64>,
+    /// So many flushes fail.
+    deaf_for: usize,
+    longest: usize,
+    received: u64,
+    without_descriptor: bool,
+    /// Readable for ever.
+    pipe: (PipeReader, PipeWriter),
+}
+
+impl PacketQueue for FakeQueue {
+    fn receive(&mut self) -> io::Result<usize> {
+        self.batch =
+            self.batches.pop_front().unwrap_or(Ok(Vec::new())).map_err(io::Error::from_raw_os_error)?;
+        self.received += self.batch.len() as u64;
+        Ok(self.batch.len())
+    }
+
+    fn packet(&self, index: usize) -> Option<PacketIn<'_>> {
+        let id = PacketId(*self.batch.get(index)?);
+        Some(PacketIn { id, point: QueuePoint::NewFlow, indev: 3, outdev: 4, bytes: &PACKET })
+    }
+
+    fn accept(&mut self, id: PacketId) {
+        self.journal.borrow_mut().push(format!("accept {}", id.0));
+    }
+
+    fn discard(&mut self, id: PacketId) {
+        self.journal.borrow_mut().push(format!("discard {}", id.0));
+    }
+
+    fn replace(&mut self, id: PacketId, bytes: &[u8]) -> Result<(), TooLong> {
+        if bytes.len() > self.longest {
+            return Err(TooLong);
+        }
+        self.journal.borrow_mut().push(format!("replace {} {}", id.0, hex(bytes)));
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.deaf_for > 0 {
+            self.deaf_for -= 1;
+            return Err(io::Error::from_raw_os_error(libc::ENOBUFS));
+        }
+        self.journal.borrow_mut().push("flush".into());
+        Ok(())
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        (!self.without_descriptor).then(|| self.pipe.0.as_fd())
+    }
+
+    fn counters(&self) -> Counters {
+        Counters { received: self.received, ..Counters::default() }
+    }
+}
+
+struct FakeExecutor {
+    journal: Journal,
+    failing: HashSet<u64>,
+}
+
+impl Executor for FakeExecutor {
+    fn execute(&mut self, commands: &[Command], outcomes: &mut Vec<Outcome>) {
+        let ids: Vec<u64> = commands.iter().map(|command| command.id.0).collect();
+        self.journal.borrow_mut().push(format!("execute {ids:?}"));
+        outcomes.extend(
+            ids.iter().map(|id| if self.failing.contains(id) { Err(Failure::Full) } else { Ok(Reply::Done) }),
+        );
+    }
+}
+
+struct FakeEvents {
+    waiting: Vec<KernelEvent>,
+    pipe: (PipeReader, PipeWriter),
+}
+
+impl FakeEvents {
+    fn announce(&mut self, event: KernelEvent) {
+        self.waiting.push(event);
+        self.pipe.1.write_all(b"x").unwrap();
+    }
+}
+
+impl EventSource for FakeEvents {
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.pipe.0.as_fd()
+    }
+
+    fn drain(&mut self, sink: &mut dyn FnMut(KernelEvent)) {
+        self.waiting.drain(..).for_each(sink);
+    }
+}
+
+struct FakeSurroundings {
+    journal: Journal,
+    mtu: usize,
+}
+
+impl Surroundings<FakeExecutor> for FakeSurroundings {
+    fn mtu(&mut self, interface: u32, _: Instant) -> usize {
+        self.journal.borrow_mut().push(format!("mtu {interface}"));
+        self.mtu
+    }
+
+    fn event(&mut self, _: Instant, event: &Event) {
+        let Event::Refused { rule, .. } = event else { panic!("{event:?}") };
+        self.journal.borrow_mut().push(format!("event {rule}"));
+    }
+
+    fn warning(&mut self, _: Instant, what: &'static str, _: &dyn Display) {
+        self.journal.borrow_mut().push(format!("warning: {what}"));
+    }
+
+    fn ruleset_changed(&mut self, _: &mut FakeExecutor) {
+        self.journal.borrow_mut().push("ruleset changed".into());
+    }
+
+    fn events_lost(&mut self, _: &mut FakeExecutor) {
+        self.journal.borrow_mut().push("events lost".into());
+    }
+}
+
+struct Bench {
+    worker: Worker<FakeCore, FakeQueue, FakeExecutor, FakeEvents, FakeSurroundings>,
+    journal: Journal,
+    now: Instant,
+}
+
+impl Bench {
+    fn new(script: impl FnMut(&Input<'_>, &mut VecDeque<Out>) + 'static) -> Self {
+        let journal = Journal::default();
+        let mut pipe = io::pipe().unwrap();
+        pipe.1.write_all(b"x").unwrap();
+        let parts = Parts {
+            core: FakeCore {
+                journal: Rc::clone(&journal),
+                script: Box::new(script),
+                outputs: VecDeque::new(),
+                edits: Edits::new(),
+                due: None,
+                stats: Stats::default(),
+            },
+            queue: FakeQueue {
+                journal: Rc::clone(&journal),
+                batches: VecDeque::new(),
+                batch: Vec::new(),
+                deaf_for: 0,
+                longest: queue::MAX_PACKET,
+                received: 0,
+                without_descriptor: false,
+                pipe,
+            },
+            executor: FakeExecutor { journal: Rc::clone(&journal), failing: HashSet::new() },
+            events: FakeEvents { waiting: Vec::new(), pipe: io::pipe().unwrap() },
+            surroundings: FakeSurroundings { journal: Rc::clone(&journal), mtu: 1500 },
+        };
+        let now = Instant::now();
+        Self { worker: Worker::new(parts, now), journal, now }
+    }
+
+    fn arrive(&mut self, ids: &[u64]) {
+        self.worker.gate.queue_mut().batches.push_back(Ok(ids.to_vec()));
+    }
+
+    fn turn(&mut self) -> usize {
+        self.worker.turn(self.now)
+    }
+
+    fn take(&self) -> Vec<String> {
+        self.journal.take()
+    }
+
+    fn expect(&self, steps: &[&str]) {
+        assert_eq!(self.take(), steps);
+    }
+}
