@@ -54,7 +54,7 @@ fn f07_every_form_of_contact_is_mapped_and_comes_back_to_the_letter() {
             format!("<sip:alice@{public}?X-Host=192.168.1.10>;x=192.168.1.10"),
         ),
         ("<sip:alice@192.168.1.10 : 5060>", format!("<sip:alice@{public}>")),
-        ("<sip:alice@\r\n 192.168.1.10\r\n\t:5060>", format!("<sip:alice@\r\n {public}>")),
+        ("<sip:alice@\n 192.168.1.10\n\t:5060>", format!("<sip:alice@\n {public}>")),
     ] {
         let mut bench = Bench::default();
         let uri = "sip:provider.example";
@@ -63,6 +63,7 @@ fn f07_every_form_of_contact_is_mapped_and_comes_back_to_the_letter() {
         // The provider repeats the Contact, and then uses it.
         let more = format!("Contact: {outside}\n");
         let got = bench.inn(PROXY, PHONE, answer(&sent.text(), "200 OK", at(PUBLIC), &more, "")).text();
+        let inside = inside.replace('\n', "\r\n");
         assert!(got.contains(&format!("Contact: {inside}\r\n")), "{inside}: {got}");
         assert!(!got.contains("22.33.44.55"), "{inside}: {got}");
     }
