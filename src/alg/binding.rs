@@ -256,6 +256,13 @@ impl Bindings {
         keys
     }
 
+    /// Has a binding renewed at `at`, unless that happens earlier.
+    pub fn renew_by(&mut self, key: &BindingKey, at: Instant) {
+        if self.table.deadline(key).is_some_and(|due| due > at) {
+            self.table.set_deadline(key, at);
+        }
+    }
+
     /// A binding that must be renewed now; each gets `next` as its next date.
     pub fn pop_renewal(&mut self, now: Instant, next: Instant) -> Option<BindingKey> {
         let (key, binding) = self.table.pop_expired(now)?;

@@ -114,6 +114,10 @@ fn f20_layered_media_has_ports_in_a_row() {
         "200 OK",
         &sdp("22.33.44.22", 30000).replace("m=audio 30000", "m=video 30000/3"),
     );
+    for offset in 0..6 {
+        let (local, far) = (40000 + offset, 30000 + offset);
+        bench.assert_pinned(&format!("192.168.1.10:{local}"), &format!("22.33.44.22:{far}"));
+    }
     hang_up(&mut bench, Dialog::default());
     bench.assert_all_closed();
 }
