@@ -242,7 +242,7 @@ impl Bindings {
         if let Some(pool) = self.pools.get_mut(&public.0.ip()) {
             pool.release(public.0.port(), now, quarantine);
         }
-        let host = key.inside.0.ip();
+        let host = binding.signalling.inside.0.ip();
         if let Some(record) = self.hosts.get_mut(&host) {
             record.bindings = record.bindings.saturating_sub(1);
         }

@@ -191,6 +191,15 @@ impl Engine {
         let (lan, uplink) = (flow.lan, flow.uplink);
         let wanted = endpoints(stream).ok_or(Reason::Refused)?;
         let key = |inside: Inside| BindingKey { inside, uplink };
+        let moved: ArrayVec<(BindingKey, u16), { 2 * MAX_PORTS as usize }> = wanted
+            .iter()
+            .filter_map(|inside| Some((key(*inside), self.bindings.get(&key(*inside))?)))
+            .filter(|(_, binding)| binding.pinhole.public.0.ip() != public)
+            .map(|(key, binding)| (key, binding.owners))
+            .collect();
+        for (key, _) in &moved {
+            self.leave(context.now, key);
+        }
         let missing: Endpoints =
             wanted.iter().copied().filter(|inside| self.bindings.get(&key(*inside)).is_none()).collect();
         if let Some(first) = missing.first() {
@@ -229,14 +238,12 @@ impl Engine {
                         pinhole,
                         lan,
                         signalling: context.flow,
-                        owners: 0,
+                        owners: moved.iter().find(|(it, _)| *it == key).map_or(0, |(_, owners)| *owners),
                         state: State::Opening(id),
                         peers: Vec::new(),
                         latched: Vec::new(),
                     };
                     self.bindings.insert(key, binding, context.now + self.policy.half_open);
-                    let call_id = String::from_utf8_lossy(context.envelope.call_id.of(context.bytes)).into();
-                    self.event(Event::Opened { pinhole, call_id });
                 }
             }
         }
@@ -446,13 +453,36 @@ impl Engine {
             return;
         }
         let leg = call.legs.swap_remove(index);
-        let elsewhere =
-            |pin: &&Pin| !call.legs.iter().any(|leg| leg.pins.iter().any(|it| it.flow == pin.flow));
-        let pins: Vec<PinnedFlow> = leg.pins.iter().filter(elsewhere).map(|pin| pin.flow).collect();
         let over = call.legs.is_empty();
         if let Some(deadline) = call.deadline() {
             self.calls.set_deadline(&call_key, deadline);
         }
+        self.release(now, call_key, &leg);
+        if over {
+            self.end_call(now, call_key, why);
+        }
+    }
+
+    /// Gives back what a leg owns for the phone's side. If the far end has said nothing either, the leg ends.
+    pub(super) fn release_local(&mut self, now: Instant, call_key: Key, index: usize) {
+        let leg = self.calls.get_mut(&call_key).and_then(|call| call.legs.get_mut(index));
+        let Some(leg) = leg else { return };
+        if leg.remote.is_empty() {
+            return self.end_leg(now, call_key, index, "refused");
+        }
+        let mut given = Leg::new(leg.tags, leg.made_by, leg.deadline);
+        std::mem::swap(&mut given.local, &mut leg.local);
+        std::mem::swap(&mut given.retired, &mut leg.retired);
+        std::mem::swap(&mut given.pins, &mut leg.pins);
+        std::mem::swap(&mut given.admitted, &mut leg.admitted);
+        self.release(now, call_key, &given);
+    }
+
+    /// Gives back what `leg`, which is no longer part of its call, owns.
+    fn release(&mut self, now: Instant, call_key: Key, leg: &Leg) {
+        let others = self.calls.get(&call_key).map_or(&[][..], |call| &call.legs);
+        let elsewhere = |pin: &&Pin| !others.iter().any(|leg| leg.pins.iter().any(|it| it.flow == pin.flow));
+        let pins: Vec<PinnedFlow> = leg.pins.iter().filter(elsewhere).map(|pin| pin.flow).collect();
         for (key, far) in &leg.admitted {
             if self.bindings.get(key).is_some_and(|binding| binding.owners > leg.owns(key)) {
                 self.dismiss(key, *far);
@@ -474,8 +504,27 @@ impl Engine {
         for flow in pins {
             self.background(Op::Unpin { flow }, "unpin");
         }
-        if over {
-            self.end_call(now, call_key, why);
+    }
+
+    /// The router has another public address, and the binding lies on the old one: it goes, with all that calls which
+    /// were never hung up have made of it.
+    fn leave(&mut self, now: Instant, key: &BindingKey) {
+        let Some(public) = self.bindings.get(key).map(|binding| binding.pinhole.public) else { return };
+        let mut calls: Vec<Key> = self.calls.iter().map(|(key, _)| *key).collect();
+        calls.sort_unstable();
+        let mut pins = Vec::new();
+        for call in calls {
+            let Some(call) = self.calls.get_mut(&call) else { continue };
+            for leg in &mut call.legs {
+                leg.admitted.retain(|(it, _)| it != key);
+                let (gone, kept) = leg.pins.iter().partition(|pin| pin.flow.public == public);
+                leg.pins = kept;
+                pins.extend::<Vec<Pin>>(gone);
+            }
+        }
+        self.close(now, &[*key]);
+        for pin in pins {
+            self.background(Op::Unpin { flow: pin.flow }, "unpin");
         }
     }
 
@@ -487,7 +536,7 @@ impl Engine {
             let Some(binding) = self.bindings.remove(key, now, quarantine) else { continue };
             peers.extend(binding.peers());
             latched.extend(binding.latched.iter().map(|(flow, _)| *flow));
-            if pinholes.try_push(binding.pinhole).is_ok() {
+            if pinholes.try_push(binding.pinhole).is_ok() && binding.state == State::Open {
                 self.event(Event::Closed { pinhole: binding.pinhole });
             }
         }
@@ -501,7 +550,8 @@ impl Engine {
 }
 
 impl Stream {
-    fn keys(&self) -> impl Iterator<Item = BindingKey> + use<> {
+    /// The bindings of both ports.
+    pub(super) fn keys(&self) -> impl Iterator<Item = BindingKey> + use<> {
         [Some(self.rtp), self.rtcp].into_iter().flatten()
     }
 }
