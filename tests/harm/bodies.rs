@@ -34,6 +34,23 @@ fn f21_a_body_of_several_parts_keeps_its_length_right() {
     let part = |ip: &str, port: u16| format!("Content-Type: application/sdp\r\n\r\n{}", crlf(&sdp(ip, port)));
     let pidf =
         "Content-Type: application/pidf+xml\r\nContent-ID: <a@192.168.1.10>\r\n\r\n<x>192.168.1.10</x>\r\n";
+    // With a length of its own, which may lose a digit.
+    let own = |ip: &str, port: u16, padding: usize| {
+        let body = format!("{}a=x:{}\r\n", crlf(&sdp(ip, port)), "x".repeat(padding))
+            .replace("a=rtpmap:0 PCMU/8000\r\n", "");
+        format!("Content-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    };
+    for padding in 0..12 {
+        let full = |host: &str, ip: &str, port: u16| {
+            let body = format!("--b1\r\n{}\r\n--b1--\r\n", own(ip, port, padding));
+            raw(
+                host,
+                &format!("Content-Type: multipart/mixed;boundary=b1\r\nContent-Length: {}", body.len()),
+                &body,
+            )
+        };
+        assert_leaves(&full(PHONE, "192.168.1.10", 40000), |port| full(PUBLIC, "22.33.44.55", port));
+    }
     for first in [true, false] {
         let body = |ip: &str, port: u16| {
             let sdp = part(ip, port);

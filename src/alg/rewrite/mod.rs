@@ -126,6 +126,21 @@ pub fn content_length(
     Ok(())
 }
 
+/// Adjusts the lengths that MIME parts around a description say, given from outside to inside. A length that loses a
+/// digit makes all those outside of it smaller too.
+pub fn part_lengths(lengths: &[(Span, u64)], description: Span, edits: &mut Edits) -> Result<(), Conflict> {
+    let mut growth = edits.growth(description);
+    if growth == 0 {
+        return Ok(());
+    }
+    for (span, number) in lengths.iter().rev() {
+        let number = Decimal::new(number.saturating_add_signed(growth));
+        growth += number.bytes().len() as i64 - span.len() as i64;
+        edits.replace(*span, number.bytes(), Rule::ContentLength)?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
