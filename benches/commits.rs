@@ -74,7 +74,7 @@ impl Bench {
         for batch in batches {
             self.outcomes.clear();
             self.kernel.execute(batch, &mut self.outcomes);
-            let failed = self.outcomes.iter().find(|outcome| outcome.is_err());
+            let failed = batch.iter().zip(&self.outcomes).find(|(_, outcome)| outcome.is_err());
             assert!(failed.is_none() && self.outcomes.len() == batch.len(), "{failed:?}");
         }
         start.elapsed()

@@ -11,7 +11,7 @@ mod known_dialog;
 use std::hint::black_box;
 use std::time::Duration;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group, criterion_main};
 use sipalg::packet::{Datagram, Identity};
 use sipalg::sdp::Description;
 use sipalg::sip::{Message, body};

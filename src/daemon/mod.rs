@@ -1,6 +1,183 @@
-//! The running gateway.
+//! The running gateway: what is started in which order, and how it ends.
+//!
+//! 1. The log, so that everything after it can be told.
+//! 2. The probe: what this kernel lacks is said now, in one sentence, and not with the first call.
+//! 3. The kernel's sockets, then the packet queues, then the ruleset: a queue must be there before the rule that fills
+//!    it, and a second sipalg finds the queue taken before it has touched anything.
+//! 4. The engine, and the thread that owns all of these ([`worker`]).
+//! 5. `READY=1` to systemd. From then on this thread only waits: for signals, and for the packet thread's end.
+//!
+//! SIGTERM and SIGINT stop it: packets that wait get their verdicts, and the ruleset stays, so that calls go on and a
+//! restart finds everything. Nothing here looks at packets.
 
+mod error;
 pub mod gate;
 pub mod held;
 pub mod log;
+pub mod logging;
+mod router;
+mod supervise;
 pub mod worker;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Instant;
+
+use tracing::{info, warn};
+
+pub use error::Error;
+
+use crate::alg::{Engine, Policy};
+use crate::config::{self, Backend, Config, Overload};
+use crate::kernel::events::Events;
+use crate::kernel::probe::{self, Finding, Level};
+use crate::kernel::ruleset::{self, Origin, RulesetSettings};
+use crate::kernel::{Kernel, KernelError, KernelSettings};
+use crate::queue::mtu::Mtus;
+use crate::queue::{self, PacketQueue};
+use router::Router;
+use supervise::Supervisor;
+use worker::{Parts, Worker};
+
+/// Runs the gateway until it is told to stop. `file` is where the settings came from, if they were named.
+///
+/// # Errors
+/// [`Error`] says why it did not start, or did not go on.
+pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), Error> {
+    let levels = logging::start(&config.log)?;
+    let named = file.as_deref().unwrap_or(Path::new(config::DEFAULT_PATH));
+    for warning in config.check(Some(named)) {
+        warn!("{warning}");
+    }
+
+    let ruleset = ruleset_settings(&config);
+    let (problems, notes): (Vec<Finding>, Vec<Finding>) = probe::run(&ruleset)
+        .into_iter()
+        .filter(|finding| finding.level != Level::Ok)
+        .partition(|finding| finding.level == Level::Problem);
+    for Finding { name, text, remedy, .. } in &notes {
+        info!(remedy, "{name}: {text}");
+    }
+    if !problems.is_empty() {
+        return Err(Error::NotReady { findings: problems });
+    }
+
+    let kernel = Kernel::open(&KernelSettings::default())?;
+    let queue = open_queue(&config.queue)?;
+    let installed = ruleset::install(&ruleset).map_err(|error| match error {
+        refused @ KernelError::Refused(_) => Error::Ruleset(refused),
+        other => Error::Kernel(other),
+    })?;
+    if installed.origin == Origin::Administrator && installed.ports != ruleset.ports {
+        warn!(
+            ruleset = ?installed.ports,
+            configuration = ?ruleset.ports,
+            "the ruleset that you included queues other ports than sip.ports says; the ruleset's hold"
+        );
+    }
+    let events = router::Events(Events::open(&kernel)?);
+    let mtus = Mtus::open().map_err(Error::doing("open a socket"))?;
+    let policy = Policy { seed: seed().map_err(Error::doing("read /dev/urandom"))?, ..config.policy.clone() };
+
+    let parts = Parts {
+        core: Engine::new(policy),
+        queue,
+        executor: kernel,
+        events,
+        surroundings: Router::new(mtus, ruleset),
+    };
+    let mut worker = Worker::new(parts, Instant::now());
+    let snapshot = worker.snapshot();
+    let (stopped, stop) = io::pipe().map_err(Error::doing("make a pipe"))?;
+    let (ended, end) = tokio::sync::oneshot::channel();
+    let thread = thread::Builder::new()
+        .name("packets".to_owned())
+        .spawn(move || {
+            worker.run(stopped);
+            let _ = ended.send(());
+        })
+        .map_err(Error::doing("start the packet thread"))?;
+
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        ports = ?installed.ports,
+        queues = ?(config.queue.base..=config.queue.base + 3),
+        backend = ?config.queue.backend,
+        form = ?installed.queue,
+        "ready"
+    );
+    let supervisor = Supervisor { config, file, levels, snapshot };
+    let outcome = supervisor.run(end);
+    // Closing our end of the pipe is the order to stop.
+    drop(stop);
+    let joined = thread.join();
+    supervisor.last_words();
+    outcome?;
+    joined.map_err(|_| Error::Died)
+}
+
+/// What the ruleset depends on.
+pub fn ruleset_settings(config: &Config) -> RulesetSettings {
+    let mut ports: Vec<u16> = config.sip_ports.iter().cloned().flatten().collect();
+    ports.sort_unstable();
+    ports.dedup();
+    RulesetSettings { ports, queue_base: config.queue.base }
+}
+
+/// What a queue depends on.
+fn queue_options(settings: &config::Queue) -> queue::Options {
+    queue::Options {
+        first: settings.base,
+        max_length: settings.max_length,
+        receive_buffer: u32::try_from(settings.receive_buffer).unwrap_or(u32::MAX),
+        overload: match settings.overload {
+            Overload::Drop => queue::Overload::Drop,
+            Overload::Pass => queue::Overload::Pass,
+        },
+    }
+}
+
+fn open_queue(settings: &config::Queue) -> Result<Box<dyn PacketQueue + Send>, queue::OpenError> {
+    let options = queue_options(settings);
+    Ok(match settings.backend {
+        Backend::Netlink => Box::new(queue::netlink::NetlinkQueue::open(&options)?),
+        Backend::Nfq => Box::new(queue::nfq::NfqQueue::open(&options)?),
+    })
+}
+
+/// Random bits for the hashes of the engine's tables.
+fn seed() -> io::Result<[u64; 2]> {
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    let (low, high) = bytes.split_at(8);
+    let word = |half: &[u8]| half.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
+    Ok([word(low), word(high)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_queue_is_what_the_settings_say() {
+        assert_eq!(queue_options(&Config::default().queue), queue::Options::default());
+        let other = "[queue]\nbase = 7\nmax-length = 100\nreceive-buffer = \"1MiB\"\noverload = \"pass\"";
+        let options = queue_options(&Config::parse(other).unwrap().queue);
+        assert_eq!((options.first, options.max_length, options.receive_buffer), (7, 100, 1 << 20));
+        assert_eq!(options.overload, queue::Overload::Pass);
+    }
+
+    #[test]
+    fn the_ruleset_gets_every_port_once() {
+        let config = Config::parse("[sip]\nports = [\"5070-5072\", 5060, 5071]").unwrap();
+        assert_eq!(ruleset_settings(&config).ports, [5060, 5070, 5071, 5072]);
+        assert_eq!(ruleset_settings(&config).queue_base, 5060);
+    }
+
+    #[test]
+    fn two_starts_have_two_seeds() {
+        assert_ne!(seed().unwrap(), seed().unwrap());
+    }
+}

@@ -8,24 +8,37 @@
 //! Nothing here decides anything about calls, reads packets or knows SIP. All netlink sockets belong to the network
 //! namespace of the thread that opened them.
 
-pub mod conntrack;
+mod conntrack;
+mod ctmessage;
+mod element;
 pub mod events;
 pub mod fake;
+mod ledger;
 pub mod links;
 pub mod maps;
+mod nft;
+mod pin;
 pub mod probe;
+mod rules;
 pub mod ruleset;
+mod socket;
 
 use std::io;
-use std::time::Duration;
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
 
-use crate::alg::{Command, Executor, Outcome};
+use conntrack::Conntrack;
+use ctmessage::Tuple;
+use ledger::Ledger;
+use socket::NetlinkSocket;
+
+use crate::alg::{Command, Executor, Failure, Op, Outcome, Outside, Reply};
 
 /// Settings of [`Kernel`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelSettings {
     /// First lifetime of a pinned flow; from its first packet on conntrack's own UDP timeouts hold. Long enough for the
-    /// slowest phone to begin, whole seconds.
+    /// slowest phone to begin; parts of a second are rounded up.
     pub pin_lifetime: Duration,
 }
 
@@ -42,8 +55,8 @@ pub enum KernelError {
     #[error("the program `nft` could not be started: {0}")]
     NftMissing(io::Error),
     /// The kernel refuses: no CAP_NET_ADMIN in this network namespace.
-    #[error("the kernel does not permit it: {0}")]
-    NotPermitted(String),
+    #[error("{0}: the kernel does not permit it")]
+    NotPermitted(&'static str),
     /// The kernel lacks something.
     #[error("this kernel lacks {0}")]
     Unsupported(String),
@@ -67,19 +80,33 @@ impl KernelError {
             Self::NftMissing(_) => "install nftables (Debian: apt install nftables)",
             Self::NotPermitted(_) => "run as root, or with CAP_NET_ADMIN in the router's network namespace",
             Self::Unsupported(_) => {
-                "use a kernel with this option, or load its module; `sipalg check` lists what is needed"
+                "use a kernel with this option, or load its module; `sipalg check` lists all that is needed"
             }
             Self::Refused(_) => {
                 "run `sipalg check`; if a table `inet sipalg` of another version is loaded, `sipalg unload` first"
             }
-            Self::System { .. } => "see the system's message; `sipalg check` tells what the kernel can do",
+            Self::System { .. } => "`sipalg check` tells what this kernel can do",
+        }
+    }
+
+    /// The error of a system call or a netlink request.
+    fn system(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| match source.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) => Self::NotPermitted(doing),
+            _ => Self::System { doing, source },
         }
     }
 }
 
 /// The kernel's side of the gateway.
 #[derive(Debug)]
-pub struct Kernel {}
+pub struct Kernel {
+    nft: NetlinkSocket,
+    conntrack: Conntrack,
+    ledger: Ledger,
+    /// Seconds.
+    pin_lifetime: u32,
+}
 
 impl Kernel {
     /// Opens the sockets. The ruleset need not be there yet.
@@ -87,17 +114,27 @@ impl Kernel {
     /// # Errors
     /// No CAP_NET_ADMIN, or a kernel without nf_tables or ctnetlink.
     pub fn open(settings: &KernelSettings) -> Result<Self, KernelError> {
-        let _ = settings;
-        todo!()
+        let mut nft = NetlinkSocket::netfilter().map_err(KernelError::system("opening a netlink socket"))?;
+        let zones = rules::uses_zones(&mut nft).map_err(KernelError::system("reading the rules"))?;
+        let conntrack = Conntrack::open(zones).map_err(KernelError::system("opening a conntrack socket"))?;
+        Ok(Self { nft, conntrack, ledger: Ledger::default(), pin_lifetime: seconds(settings.pin_lifetime) })
     }
 
     /// Puts back every element that should be there by what has been carried out so far: after
-    /// [`ruleset::install`] has mended the table. Answers how many elements.
+    /// [`ruleset::install`] has mended the table. Answers how many commands that took.
     ///
     /// # Errors
-    /// The transaction failed.
+    /// The first command that failed; the others were carried out.
     pub fn restore(&mut self) -> Result<usize, KernelError> {
-        todo!()
+        let commands = self.ledger.commands(Instant::now());
+        let outcomes = maps::execute(&mut self.nft, commands.iter());
+        match outcomes.into_iter().flatten().find_map(Result::err) {
+            None => Ok(commands.len()),
+            Some(failure) => {
+                let source = io::Error::other(failure);
+                Err(KernelError::System { doing: "putting elements back", source })
+            }
+        }
     }
 
     /// What the maps and sets hold now.
@@ -105,13 +142,77 @@ impl Kernel {
     /// # Errors
     /// The table is not there, or the kernel refuses.
     pub fn held(&mut self) -> Result<maps::Held, KernelError> {
-        todo!()
+        maps::held(&mut self.nft).map_err(KernelError::system("listing the maps and sets"))
+    }
+
+    /// The netlink address under which this makes its changes to nftables.
+    fn port(&self) -> u32 {
+        self.nft.port()
+    }
+
+    /// A command about conntrack; nothing for the others.
+    fn track(&mut self, op: &Op) -> Outcome {
+        let conntrack = &mut self.conntrack;
+        match op {
+            Op::Pin { flow, signalling } => {
+                pin::pin(conntrack, flow, signalling, self.pin_lifetime).map(|()| None)
+            }
+            Op::Unpin { flow } => pin::unpin(conntrack, flow).map(|()| None),
+            Op::Lookup { source, destination } => conntrack.find(*source, *destination).map(Some),
+            Op::Sustain { flow, lifetime } => {
+                let tuple = Tuple::new(flow.inside.0, flow.far);
+                conntrack.set_timeout(tuple, seconds(*lifetime)).map(|()| None)
+            }
+            Op::Open { .. } | Op::Renew { .. } | Op::Close { .. } | Op::Admit { .. } | Op::Dismiss { .. } => {
+                Ok(None)
+            }
+        }
+        .map(|found| found.map_or(Reply::Done, |entry| Reply::Found(entry.map(|entry| entry.tuples()))))
+        .map_err(|error| match error.raw_os_error() {
+            Some(libc::ENOENT) => Failure::NotFound,
+            Some(libc::ENOMEM | libc::ENFILE | libc::ENOSPC) => Failure::Full,
+            code => Failure::Kernel(code.unwrap_or(libc::EIO)),
+        })
     }
 }
 
 impl Executor for Kernel {
+    /// All elements first, in their order and as one transaction where possible: a pin may rely on the pinholes of its
+    /// round. Then conntrack, in order.
     fn execute(&mut self, commands: &[Command], outcomes: &mut Vec<Outcome>) {
-        let _ = (commands, outcomes);
-        todo!()
+        let taken: Vec<_> = commands.iter().map(|command| has_taken_port(&command.op)).collect();
+        let free = commands.iter().zip(&taken).filter(|(_, taken)| !**taken).map(|(command, _)| &command.op);
+        let mut changed = maps::execute(&mut self.nft, free).into_iter();
+        let now = Instant::now();
+        outcomes.extend(commands.iter().zip(taken).map(|(command, taken)| {
+            if taken {
+                return Err(Failure::PortInUse);
+            }
+            match changed.next().flatten() {
+                Some(Ok(())) => {
+                    self.ledger.enter(now, &command.op);
+                    Ok(Reply::Done)
+                }
+                Some(Err(failure)) => Err(failure),
+                None => self.track(&command.op),
+            }
+        }));
     }
+}
+
+/// Whether a socket of this machine has one of the public endpoints that the command would take from it. An address that is
+/// not this machine's (a NAT to an address that is only routed here) has no sockets.
+fn has_taken_port(op: &Op) -> bool {
+    let Op::Open { pinholes, .. } = op else { return false };
+    pinholes.iter().any(|pinhole| {
+        let Outside(public) = pinhole.public;
+        UdpSocket::bind(public).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+    })
+}
+
+/// Whole seconds, rounded up; at least one.
+fn seconds(duration: Duration) -> u32 {
+    let whole = duration.as_secs().saturating_add(u64::from(duration.subsec_nanos() > 0));
+    // Conntrack refuses what does not fit its signed clock.
+    u32::try_from(whole).unwrap_or(u32::MAX).clamp(1, i32::MAX as u32 / 1000)
 }

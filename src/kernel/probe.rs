@@ -28,5 +28,5 @@ pub enum Level {
 /// Looks at everything; changes nothing.
 pub fn run(settings: &RulesetSettings) -> Vec<Finding> {
     let _ = settings;
-    todo!()
+    Vec::new()
 }

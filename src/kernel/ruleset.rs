@@ -1,13 +1,53 @@
-//! stub
-use super::KernelError;
+//! The table `inet sipalg`: load it, know it again, mend it, remove it.
+//!
+//! `nft-rules/sipalg.nft` is the one source: it is embedded here, and an administrator may include it in the router's own
+//! ruleset, where it is used as it is. The file leaves its four queue points empty; the daemon puts in the rule that this
+//! kernel has (nft's `queue`, or xtables' `NFQUEUE`). The table stays when the daemon goes: without a reader the queue
+//! rules let everything pass, and every element has a timeout.
+//!
+//! Loading is `nft -f -` and happens at start and after a flush; everything else is a netlink request. What is in the maps
+//! is not looked at here: [`super::maps`].
+
+use std::collections::HashSet;
+use std::ffi::CStr;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::process::{Command, Output, Stdio};
+
+use super::conntrack::Conntrack;
+use super::element::Reader;
+use super::rules::{self, Rule};
+use super::socket::NetlinkSocket;
+use super::{KernelError, maps, nft};
+
+/// The file as it is shipped.
+pub const SHIPPED: &str = include_str!("../../nft-rules/sipalg.nft");
+
+/// What the rule in chain `about` says; `sipalg.nft` has the same.
+const MARK: &str = "sipalg ruleset 1";
+/// What stands behind the mark if the daemon loaded it.
+const BY_DAEMON: &str = ", loaded by the daemon";
+/// The line of `sipalg.nft` that the daemon replaces.
+const PORTS_LINE: &str = "define SIPALG_UDP_PORTS = { 5060 }";
+const PORTS_SET: &CStr = c"sip_udp";
+/// The queue points, in the order of [`QueuePoint::ALL`](crate::alg::QueuePoint::ALL).
+const QUEUE_POINTS: [&CStr; 4] = [c"q_sip", c"q_new", c"q_learn", c"q_latch"];
+/// Chains without which nothing works.
+const CHAINS: [&str; 7] = ["guard", "admitted", "dnat_in", "snat_out", "forward", "new_flow", "learn"];
 
 /// What the ruleset depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RulesetSettings {
-    /// UDP ports of SIP servers.
+    /// UDP ports of SIP servers; not empty.
     pub ports: Vec<u16>,
     /// Number of the first of the four queues, in the order of [`QueuePoint::ALL`](crate::alg::QueuePoint::ALL).
     pub queue_base: u16,
+}
+
+impl Default for RulesetSettings {
+    fn default() -> Self {
+        Self { ports: vec![5060], queue_base: 5060 }
+    }
 }
 
 /// What [`install`] found and did.
@@ -15,7 +55,7 @@ pub struct RulesetSettings {
 pub struct Installed {
     /// Who loaded the table.
     pub origin: Origin,
-    /// The UDP ports that the loaded ruleset queues.
+    /// The UDP ports that the loaded ruleset queues, ascending.
     pub ports: Vec<u16>,
     /// The form of the queue rules.
     pub queue: QueueForm,
@@ -33,28 +73,55 @@ pub enum Origin {
 /// How a packet gets into an NFQUEUE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QueueForm {
-    /// nft's own `queue` expression.
+    /// nft's own `queue` statement.
     Native,
     /// xtables' `NFQUEUE` target through `nft_compat`.
     Compat,
 }
 
-/// Loads the ruleset unless it is there, and fills the queue points. Idempotent; keeps all elements.
+/// Loads the ruleset unless an administrator's is there, and fills the queue points. Idempotent; keeps all elements.
+///
+/// A table of the daemon with other ports, and a table of another version, whoever loaded it, is replaced in place.
+/// Otherwise only the queue rules are, in one transaction: no packet passes unqueued while the daemon restarts.
 ///
 /// # Errors
 /// See [`KernelError`].
 pub fn install(settings: &RulesetSettings) -> Result<Installed, KernelError> {
-    let _ = settings;
-    todo!()
+    let mut socket = NetlinkSocket::netfilter().map_err(KernelError::system("opening a netlink socket"))?;
+    let mut wanted = settings.ports.clone();
+    wanted.sort_unstable();
+    wanted.dedup();
+    let found = origin(&own_rules(&mut socket)?);
+    let usable = match found {
+        Some(Origin::Administrator) => true,
+        Some(Origin::Daemon) => loaded_ports(&mut socket)? == wanted,
+        None => false,
+    };
+    if !usable {
+        load(&for_daemon(&wanted), Mode::Commit)?;
+    }
+    let origin = found.filter(|_| usable).unwrap_or(Origin::Daemon);
+    let queue = fill_queue_points(&mut socket, settings.queue_base)?;
+    Ok(Installed { origin, ports: loaded_ports(&mut socket)?, queue })
 }
 
-/// Removes the table, and with it every map, set and timeout policy, and the conntrack entries that its bindings made.
-/// Nothing there is no error. Answers whether there was anything.
+/// Removes the table, and with it every map, set and timeout policy, and the conntrack entries that its bindings made:
+/// running calls lose their media. Nothing there is no error. Answers whether there was anything.
 ///
 /// # Errors
 /// See [`KernelError`].
 pub fn remove() -> Result<bool, KernelError> {
-    todo!()
+    let mut socket = NetlinkSocket::netfilter().map_err(KernelError::system("opening a netlink socket"))?;
+    let public: HashSet<SocketAddr> = match maps::held(&mut socket) {
+        Ok(held) => held.pinholes.iter().map(|(pinhole, _)| pinhole.public.0).collect(),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => HashSet::new(),
+        Err(error) => return Err(KernelError::system("listing the bindings")(error)),
+    };
+    let removed = nft::delete_table(&mut socket).map_err(KernelError::system("deleting the table"))?;
+    if !public.is_empty() {
+        remove_entries(&public).map_err(KernelError::system("deleting conntrack entries"))?;
+    }
+    Ok(removed)
 }
 
 /// Whether our table is loaded and every queue point has its rule. Cheap: one netlink request.
@@ -62,5 +129,160 @@ pub fn remove() -> Result<bool, KernelError> {
 /// # Errors
 /// See [`KernelError`].
 pub fn is_intact() -> Result<bool, KernelError> {
-    todo!()
+    let mut socket = NetlinkSocket::netfilter().map_err(KernelError::system("opening a netlink socket"))?;
+    check(&mut socket)
+}
+
+/// As [`is_intact`], by a socket that is open already.
+pub(super) fn check(socket: &mut NetlinkSocket) -> Result<bool, KernelError> {
+    let rules = own_rules(socket)?;
+    let is_filled = |point: &&CStr| {
+        let in_point = rules.iter().find(|rule| rule.chain.as_bytes() == point.to_bytes());
+        in_point.is_some_and(|rule| rule.expressions.iter().any(is_queue))
+    };
+    Ok(origin(&rules).is_some() && QUEUE_POINTS.iter().all(is_filled))
+}
+
+/// Asks the kernel whether it would take a piece of ruleset; changes nothing.
+///
+/// # Errors
+/// See [`KernelError`].
+pub(super) fn dry_run(text: &str) -> Result<(), KernelError> {
+    load(text, Mode::Check)
+}
+
+/// The ruleset with these ports, marked as loaded by the daemon.
+pub(super) fn for_daemon(ports: &[u16]) -> String {
+    let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
+    let ports_line = format!("define SIPALG_UDP_PORTS = {{ {} }}", ports.join(", "));
+    SHIPPED.replace(PORTS_LINE, &ports_line).replace(MARK, &format!("{MARK}{BY_DAEMON}"))
+}
+
+/// The program `nft`, to be started with these arguments and fed with `input`. Its directory need not be in `PATH`.
+///
+/// # Errors
+/// It could not be started.
+pub(super) fn run_nft(arguments: &[&str], input: &str) -> io::Result<Output> {
+    let start = |program| {
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env("LC_ALL", "C").spawn()
+    };
+    let mut child = match start("nft") {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => start("/usr/sbin/nft")?,
+        result => result?,
+    };
+    // The ruleset is smaller than a pipe's buffer (64 KiB), and nft reads all of it before it writes: no deadlock. An
+    // nft that went away without reading says why by its exit code.
+    if let Some(mut stdin) = child.stdin.take() {
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    child.wait_with_output()
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Commit,
+    Check,
+}
+
+fn load(text: &str, mode: Mode) -> Result<(), KernelError> {
+    let arguments: &[&str] = if mode == Mode::Check { &["-c", "-f", "-"] } else { &["-f", "-"] };
+    let output = run_nft(arguments, text).map_err(KernelError::NftMissing)?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(match &said {
+        said if said.contains("Operation not permitted") => KernelError::NotPermitted("loading the ruleset"),
+        said if LACKS.iter().any(|phrase| said.contains(phrase)) => {
+            KernelError::Unsupported(format!("something that the ruleset needs:\n{said}"))
+        }
+        _ => KernelError::Refused(said),
+    })
+}
+
+/// What nft says when the kernel does not know an expression, an object or a chain type.
+const LACKS: [&str; 3] = ["No such file or directory", "Operation not supported", "Protocol not supported"];
+
+fn fill_queue_points(socket: &mut NetlinkSocket, base: u16) -> Result<QueueForm, KernelError> {
+    let points: Vec<_> = QUEUE_POINTS.into_iter().zip(base..).collect();
+    let mut refused = 0;
+    for form in [QueueForm::Native, QueueForm::Compat] {
+        let faults = nft::fill_queue_points(socket, form, &points)
+            .map_err(KernelError::system("putting in the queue rules"))?;
+        match faults.first() {
+            None => return Ok(form),
+            Some(fault) => refused = fault.code,
+        }
+    }
+    let reason = io::Error::from_raw_os_error(refused);
+    Err(KernelError::Unsupported(format!(
+        "a way to queue packets: neither nft's `queue` (CONFIG_NFT_QUEUE) nor xtables' NFQUEUE \
+         (CONFIG_NFT_COMPAT, CONFIG_NETFILTER_XT_TARGET_NFQUEUE) is there ({reason})"
+    )))
+}
+
+fn own_rules(socket: &mut NetlinkSocket) -> Result<Vec<Rule>, KernelError> {
+    rules::list(socket, Some("sipalg")).map_err(KernelError::system("reading our rules"))
+}
+
+/// Who loaded the table; `None` if it is not there, not whole, or of another version.
+fn origin(rules: &[Rule]) -> Option<Origin> {
+    if !CHAINS.iter().all(|chain| rules.iter().any(|rule| rule.chain == *chain)) {
+        return None;
+    }
+    let about = rules.iter().find(|rule| rule.chain == "about")?;
+    match about.comment.as_deref()?.strip_prefix(MARK)? {
+        "" => Some(Origin::Administrator),
+        BY_DAEMON => Some(Origin::Daemon),
+        _ => None,
+    }
+}
+
+fn is_queue(expression: &rules::Expression) -> bool {
+    expression.name == "queue" || expression.target("NFQUEUE").is_some()
+}
+
+fn loaded_ports(socket: &mut NetlinkSocket) -> Result<Vec<u16>, KernelError> {
+    let mut ports = Vec::new();
+    nft::list(socket, PORTS_SET, |key, _, _| ports.extend(Reader::new(key, false).port()))
+        .map_err(KernelError::system("reading the ports"))?;
+    ports.sort_unstable();
+    Ok(ports)
+}
+
+/// Deletes the entries that translate to one of these endpoints, pinned or made by the maps.
+fn remove_entries(public: &HashSet<SocketAddr>) -> io::Result<()> {
+    let mut conntrack = Conntrack::open(false)?;
+    let mut ours = Vec::new();
+    conntrack.dump(|entry| {
+        if public.contains(&entry.reply.destination) || public.contains(&entry.original.destination) {
+            ours.push(entry);
+        }
+    })?;
+    ours.iter().try_for_each(|entry| conntrack.delete(entry))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_file_has_what_the_daemon_replaces() {
+        assert_eq!(SHIPPED.matches(PORTS_LINE).count(), 1);
+        assert_eq!(SHIPPED.matches(MARK).count(), 1);
+        let text = for_daemon(&[5060, 5070]);
+        assert_eq!(text.matches("define SIPALG_UDP_PORTS = { 5060, 5070 }\n").count(), 1);
+        assert_eq!(text.matches("\"sipalg ruleset 1, loaded by the daemon\"").count(), 1);
+    }
+
+    #[test]
+    fn the_shipped_file_has_the_chains_that_are_looked_for() {
+        let points = QUEUE_POINTS.iter().map(|point| point.to_str().unwrap());
+        for chain in points.chain(CHAINS).chain(["about"]) {
+            assert_eq!(SHIPPED.matches(&format!("\tchain {chain} {{")).count(), 1, "{chain}");
+        }
+        assert!(SHIPPED.len() < 32 * 1024);
+    }
 }

@@ -199,6 +199,8 @@ mod tests {
             "Content-Lengths",
             "a",
             "\x16",
+            "Call\rID",
+            "Refer\rTo",
             "Vi\u{e1}",
         ] {
             assert_eq!(HeaderName::of(name.as_bytes()), HeaderName::Other, "{name:?}");

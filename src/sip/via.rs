@@ -54,7 +54,7 @@ pub fn parse(bytes: &[u8], value: Span) -> Option<Via> {
     if !text.get(after).is_some_and(|&b| is_lws(b)) {
         return None;
     }
-    let semicolon = memchr(b';', text).filter(|&at| at > after).unwrap_or(text.len());
+    let semicolon = memchr(b';', text).unwrap_or(text.len());
     let (host, port) = host_port(bytes, Span::new(base + after, base + semicolon))?;
     let mut via = Via {
         transport: Span::new(base + transport, base + after),

@@ -409,6 +409,7 @@ impl Core for FakeCore {
             Input::Packet(packet) => format!("packet {}", packet.id.0),
             Input::CommandDone { id, outcome } => format!("done {} {outcome:?}", id.0),
             Input::FlowDestroyed(_) => "destroyed".into(),
+            Input::RulesetReloaded => "reloaded".into(),
             Input::Timeout => "timeout".into(),
         });
         (self.script)(&input, &mut self.outputs);

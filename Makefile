@@ -1,0 +1,48 @@
+# Every target works on a fresh Debian machine that has Rust, gcc and make.
+#
+#   make demo    ten phones behind one NAT, calls in all directions, a table of what came of them
+#   make test    everything that must hold: format, lints, documentation, all tests (needs root for namespaces)
+#   make bench   how fast it is, beside plain forwarding and beside others
+
+CARGO ?= cargo
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+
+PREFIX ?= /usr
+DESTDIR ?=
+
+.PHONY: demo test bench build install deps deps-test lint doc
+
+demo: deps build
+	$(SUDO) target/release/sipalg lab
+
+# The parts that look at the kernel build their own network namespaces, so they need root; none of them skips itself.
+test: lint doc
+	$(CARGO) test --locked
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+
+bench: deps-test
+	$(CARGO) bench --locked
+
+build: deps
+	$(CARGO) build --locked --release
+
+# After `cargo build --release`. An existing configuration stays as it is.
+install:
+	install -D -m 755 target/release/sipalg $(DESTDIR)$(PREFIX)/sbin/sipalg
+	install -D -m 644 nft-rules/sipalg.nft $(DESTDIR)$(PREFIX)/share/sipalg/sipalg.nft
+	install -D -m 644 src/daemon/sipalg.service $(DESTDIR)/lib/systemd/system/sipalg.service
+	[ -e $(DESTDIR)/etc/sipalg/sipalg.toml ] || \
+		install -D -m 644 src/config/sample.toml $(DESTDIR)/etc/sipalg/sipalg.toml
+
+# What the program and the demo need, and what the tests need beside it; installed only where missing.
+deps:
+	.ci/deps build
+
+deps-test:
+	.ci/deps test

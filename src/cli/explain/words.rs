@@ -1,0 +1,93 @@
+//! The engine's answers in words.
+
+use super::text::lasting;
+use crate::alg::{Event, Op, Pinhole, Reason};
+
+/// Why a verdict is as it is, in a sentence for people. It begins with the stable name.
+pub(super) fn reason(reason: Reason) -> String {
+    let why = match reason {
+        Reason::Rewritten => "its addresses were translated",
+        Reason::Unchanged => "it is SIP, and nothing in it had to change",
+        Reason::Learning => "first packet of a flow; its NAT mapping is not known yet",
+        Reason::NotNated => "the NAT leaves this flow alone, and so does sipalg",
+        Reason::BrokenPacket => "its IP or UDP headers make no sense",
+        Reason::NotUdp => "it is not UDP",
+        Reason::NotSip => "it does not begin like a SIP message",
+        Reason::KeepAlive => "a keep-alive",
+        Reason::Stun => "STUN",
+        Reason::Suspicious => "it fails the strict checks of a SIP message (S4), so it opens nothing",
+        Reason::Unparsable => "its headers do not end, or there are too many",
+        Reason::UnknownFlow => "conntrack has no entry for its flow",
+        Reason::NotOurs => "it was not marked by sipalg before the NAT",
+        Reason::NatClash => "the NAT gave a second packet of this new flow another port; SIP repeats it",
+        Reason::PeerNotAllowed => "its server is not in sip.servers",
+        Reason::Quota => "its sender has as many pinholes as it may have",
+        Reason::TableFull => "a table is full",
+        Reason::PoolEmpty => "no port of media.ports is free",
+        Reason::CommandFailed => "the kernel refused what it needs",
+        Reason::CommandFailedDropped => "the kernel refused what it needs, and on-failure is \"drop\"",
+        Reason::Protected => "it is signed or encrypted",
+        Reason::Latched => {
+            "media from a port of its own choice: its flow is pinned, this packet repeats itself"
+        }
+        Reason::NotNegotiated => "media that nobody negotiated",
+        Reason::Refused => "it asks for a pinhole that the rules forbid (S8, S9), so it opens nothing",
+        Reason::EditFailed => "two changes claim the same bytes: a mistake of sipalg, please report it",
+    };
+    format!("{}: {why}", reason.name())
+}
+
+/// What a command does, as verb and object, line by line; `None` for those that only ask.
+pub(super) fn command(op: &Op) -> Option<Vec<(&'static str, String)>> {
+    let hole = |it: &Pinhole| format!("{} -> {}", it.public, it.inside);
+    let peer = |it: &crate::alg::Peer| match it.far {
+        Some(far) => format!("{far} to {}", it.public),
+        None => format!("everybody to {}", it.public),
+    };
+    Some(match op {
+        Op::Open { pinholes, lifetime } => {
+            pinholes.iter().map(|it| ("opens", format!("{} for {}", hole(it), lasting(*lifetime)))).collect()
+        }
+        Op::Renew { pinholes, lifetime, .. } => {
+            pinholes.iter().map(|it| ("keeps", format!("{} for {}", hole(it), lasting(*lifetime)))).collect()
+        }
+        Op::Close { pinholes, .. } => pinholes.iter().map(|it| ("closes", hole(it))).collect(),
+        Op::Admit { peers, .. } => peers.iter().map(|it| ("admits", peer(it))).collect(),
+        Op::Dismiss { peers } => peers.iter().map(|it| ("bars", peer(it))).collect(),
+        Op::Pin { flow, .. } => {
+            vec![("pins", format!("{} <-> {} as {}", flow.inside, flow.far, flow.public))]
+        }
+        Op::Unpin { flow } => {
+            vec![("unpins", format!("{} <-> {} as {}", flow.inside, flow.far, flow.public))]
+        }
+        Op::Sustain { flow, lifetime } => {
+            vec![("sustains", format!("{} <-> {} for {}", flow.inside, flow.far, lasting(*lifetime)))]
+        }
+        Op::Lookup { .. } => return None,
+    })
+}
+
+/// An event as a sentence; `None` for those that repeat a command.
+pub(super) fn event(event: &Event) -> Option<String> {
+    Some(match event {
+        Event::FlowLearned { inside, public: Some(public), .. } => {
+            format!("the NAT makes {public} of {inside}")
+        }
+        Event::FlowLearned { inside, public: None, .. } => format!("the NAT leaves {inside} alone"),
+        Event::Registered { who, public, lifetime, .. } => {
+            format!("{who} is registered as {public} for {}", lasting(*lifetime))
+        }
+        Event::Unregistered { who, why, .. } => format!("{who} is no longer registered: {why}"),
+        Event::CallAnswered { from, to, .. } => format!("the call from {from} to {to} is answered"),
+        Event::CallEnded { from, to, duration: Some(duration), why, .. } => {
+            format!("the call from {from} to {to} ends after {} s: {why}", duration.as_secs())
+        }
+        Event::CallEnded { from, to, duration: None, why, .. } => {
+            format!("the call from {from} to {to} ends: {why}")
+        }
+        Event::Latched { far, public } => format!("media from {far} reaches {public}"),
+        Event::Refused { rule, why, .. } => format!("nothing is opened ({rule}): {why}"),
+        Event::CommandFailed { what, failure } => format!("{what} failed: {failure}"),
+        Event::Opened { .. } | Event::Closed { .. } => return None,
+    })
+}

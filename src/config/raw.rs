@@ -1,0 +1,257 @@
+//! The file as it is written: one field for each key, nothing checked against anything else.
+//!
+//! The defaults are those of [`alg::Policy`], so that they stand in one place. What the values mean, and whether they
+//! fit together, is decided by [`Config::new`](super::Config::new). Keys are the field names in kebab-case;
+//! `sample.toml` explains each, and the tests hold both lists equal.
+
+use serde::{Deserialize, Serialize};
+
+use super::value::{Block, Level, Ports, Size, Span};
+use crate::alg;
+
+/// The whole file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Raw {
+    /// What happens to a message when the kernel refuses what it needs.
+    pub on_failure: OnFailure,
+    /// `[sip]`
+    pub sip: Sip,
+    /// `[media]`
+    pub media: Media,
+    /// `[queue]`
+    pub queue: Queue,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[log]`
+    pub log: Log,
+}
+
+/// `[sip]`: which messages are looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Sip {
+    /// Server side UDP ports of signalling.
+    pub ports: Vec<Ports>,
+    /// If not empty: the only servers whose messages are touched.
+    pub servers: Vec<Block>,
+}
+
+/// `[media]`: pinholes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Media {
+    /// Public ports.
+    pub ports: Ports,
+    /// How long a released public port stays closed.
+    pub quarantine: Span,
+    /// Who may send.
+    pub source: Source,
+    /// The way between two phones behind the same NAT.
+    pub local: Local,
+    /// When a silent call is over.
+    pub inactivity: Span,
+    /// Kernel lifetime of a pinhole.
+    pub pinhole_lifetime: Span,
+    /// Life of what was opened for a request that nobody answers.
+    pub half_open: Span,
+    /// Inside ports that never get a pinhole.
+    pub denied_ports: Vec<Ports>,
+    /// Inside hosts that others may speak for.
+    pub inside_hosts: Vec<Block>,
+}
+
+/// `[queue]`: how packets come from the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Queue {
+    /// Which reader.
+    pub backend: Backend,
+    /// The first of four queue numbers.
+    pub base: u16,
+    /// Packets that one queue holds.
+    pub max_length: u32,
+    /// Socket receive buffer.
+    pub receive_buffer: Size,
+    /// What happens to packets that find the queue full.
+    pub overload: Overload,
+}
+
+/// `[limits]`: how large each table may become.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Limits {
+    /// Signalling flows.
+    pub flows: u32,
+    /// Transactions in progress.
+    pub transactions: u32,
+    /// Calls.
+    pub calls: u32,
+    /// Registrations.
+    pub registrations: u32,
+    /// Pinholes.
+    pub bindings: u32,
+    /// Pinholes of one inside host.
+    pub bindings_per_host: u32,
+    /// Pinholes that one inside host may open in a minute.
+    pub openings_per_minute: u32,
+    /// Packets that wait for the kernel.
+    pub parked: u32,
+}
+
+/// `[log]`: where and what.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Log {
+    /// Where to.
+    pub target: LogTarget,
+    /// What.
+    pub level: Level,
+}
+
+/// Values of `on-failure`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnFailure {
+    /// The message passes untouched.
+    Pass,
+    /// The message is dropped; SIP over UDP repeats it.
+    Drop,
+}
+
+/// Values of `media.source`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// The addresses that the far end's SDP names.
+    Negotiated,
+    /// Everybody, for the life of the call.
+    Any,
+}
+
+/// Values of `media.local`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Local {
+    /// Directly.
+    Direct,
+    /// By the router.
+    Hairpin,
+}
+
+/// Values of `queue.backend`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backend {
+    /// Our own batched socket.
+    Netlink,
+    /// The nfq crate.
+    Nfq,
+}
+
+/// Values of `queue.overload`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Overload {
+    /// Drop.
+    Drop,
+    /// Let it pass untouched.
+    Pass,
+}
+
+/// Values of `log.target`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogTarget {
+    /// journald when started by systemd, standard error otherwise.
+    Auto,
+    /// journald.
+    Journald,
+    /// Standard error.
+    Stderr,
+}
+
+impl Default for Raw {
+    fn default() -> Self {
+        Self {
+            on_failure: match alg::Policy::default().on_failure {
+                alg::OnFailure::Pass => OnFailure::Pass,
+                alg::OnFailure::Drop => OnFailure::Drop,
+            },
+            sip: Sip::default(),
+            media: Media::default(),
+            queue: Queue::default(),
+            limits: Limits::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Default for Sip {
+    fn default() -> Self {
+        Self {
+            ports: vec![Ports(5060..=5060)],
+            servers: alg::Policy::default().servers.into_iter().map(Block).collect(),
+        }
+    }
+}
+
+impl Default for Media {
+    fn default() -> Self {
+        let policy = alg::Policy::default();
+        Self {
+            ports: Ports(policy.ports),
+            quarantine: Span(policy.quarantine),
+            source: match policy.media_source {
+                alg::MediaSource::Negotiated => Source::Negotiated,
+                alg::MediaSource::Any => Source::Any,
+            },
+            local: match policy.media_local {
+                alg::MediaLocal::Direct => Local::Direct,
+                alg::MediaLocal::Hairpin => Local::Hairpin,
+            },
+            inactivity: Span(policy.media_inactivity),
+            pinhole_lifetime: Span(policy.pinhole_lifetime),
+            half_open: Span(policy.half_open),
+            denied_ports: policy.denied_ports.into_iter().map(Ports).collect(),
+            inside_hosts: policy.inside_hosts.into_iter().map(Block).collect(),
+        }
+    }
+}
+
+impl Default for Queue {
+    /// 5060 is easy to remember and far from 0, where other programs start. The sizes are those of
+    /// [`queue::Options`](crate::queue::Options), which has the reasons.
+    fn default() -> Self {
+        Self {
+            backend: Backend::Netlink,
+            base: 5060,
+            max_length: 8192,
+            receive_buffer: Size(32 << 20),
+            overload: Overload::Drop,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let limits = alg::Limits::default();
+        let entries = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        Self {
+            flows: entries(limits.flows),
+            transactions: entries(limits.transactions),
+            calls: entries(limits.calls),
+            registrations: entries(limits.registrations),
+            bindings: entries(limits.bindings),
+            bindings_per_host: entries(limits.bindings_per_host),
+            openings_per_minute: limits.openings_per_minute,
+            parked: entries(limits.parked),
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { target: LogTarget::Auto, level: Level("info".to_owned()) }
+    }
+}

@@ -1,0 +1,96 @@
+//! What the packet thread needs from the rest: MTUs, the log, and a ruleset that somebody mends.
+
+use std::fmt::Display;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
+
+use tracing::{debug, error, info};
+
+use super::log::EventLog;
+use super::worker::{EventSource, KernelEvent, Surroundings};
+use crate::alg::Event;
+use crate::kernel::ruleset::{self, RulesetSettings};
+use crate::kernel::{self, Kernel};
+use crate::queue::mtu::Mtus;
+
+/// The router around the packet thread.
+#[derive(Debug)]
+pub(super) struct Router {
+    mtus: Mtus,
+    log: EventLog,
+    ruleset: RulesetSettings,
+}
+
+impl Router {
+    pub(super) fn new(mtus: Mtus, ruleset: RulesetSettings) -> Self {
+        Self { mtus, log: EventLog::default(), ruleset }
+    }
+
+    /// Loads the ruleset again where it is not whole, and puts back what was in its maps. An administrator's
+    /// `flush ruleset` takes both away; calls that are up survive it in conntrack, and everything else in what the
+    /// kernel side remembers.
+    fn mend(&mut self, kernel: &mut Kernel) {
+        match ruleset::is_intact() {
+            Ok(true) => {
+                debug!("the ruleset was changed, ours is whole");
+                return;
+            }
+            Ok(false) => {}
+            Err(error) => debug!(%error, "can't look at the ruleset"),
+        }
+        let mended = ruleset::install(&self.ruleset).and_then(|_| kernel.restore());
+        match mended {
+            Ok(elements) => info!(elements, "the ruleset was taken away and is mended"),
+            Err(error) => {
+                error!(%error, remedy = error.remedy(), "the ruleset can't be mended: messages pass untouched");
+            }
+        }
+    }
+}
+
+impl Surroundings<Kernel> for Router {
+    fn mtu(&mut self, interface: u32, now: Instant) -> usize {
+        self.mtus.of(interface, now)
+    }
+
+    fn event(&mut self, now: Instant, event: &Event) {
+        self.log.event(now, event);
+    }
+
+    fn warning(&mut self, now: Instant, what: &'static str, detail: &dyn Display) {
+        self.log.warning(now, what, detail);
+    }
+
+    fn ruleset_changed(&mut self, kernel: &mut Kernel) {
+        self.mend(kernel);
+    }
+
+    fn events_lost(&mut self, kernel: &mut Kernel) {
+        // Lost conntrack events cost nothing that timeouts do not repair; a lost ruleset would cost every new call.
+        self.log.warning(Instant::now(), "kernel events were lost", &"the event socket overran");
+        self.mend(kernel);
+    }
+}
+
+/// The kernel's event socket, as the packet thread wants it.
+#[derive(Debug)]
+pub(super) struct Events(pub(super) kernel::events::Events);
+
+impl EventSource for Events {
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    fn drain(&mut self, sink: &mut dyn FnMut(KernelEvent)) {
+        let drained = self.0.drain(&mut |event| {
+            sink(match event {
+                kernel::events::KernelEvent::Destroyed(tuples) => KernelEvent::Destroyed(tuples),
+                kernel::events::KernelEvent::RulesetChanged => KernelEvent::RulesetChanged,
+                kernel::events::KernelEvent::Overrun => KernelEvent::Overrun,
+            });
+        });
+        if drained.is_err() {
+            sink(KernelEvent::Overrun);
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Conntrack entries in the language of ctnetlink.
+//!
+//! Writes the requests and reads the answers; sends nothing ([`super::conntrack`]) and decides nothing ([`super::pin`]).
+//! All integers in attributes are big-endian. Only UDP: other protocols have no place in [`Tuples`] yet.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use crate::alg::Tuples;
+use crate::netlink::{
+    Attributes, Message, MessageType, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, Writer,
+};
+
+const CTNETLINK: u8 = 1;
+const CT_NEW: u8 = 0;
+const CT_GET: u8 = 1;
+const CT_DELETE: u8 = 2;
+
+const CTA_TUPLE_ORIG: u16 = 1;
+const CTA_TUPLE_REPLY: u16 = 2;
+const CTA_STATUS: u16 = 3;
+const CTA_HELP: u16 = 5;
+const CTA_NAT_SRC: u16 = 6;
+const CTA_TIMEOUT: u16 = 7;
+const CTA_MARK: u16 = 8;
+const CTA_ID: u16 = 12;
+const CTA_NAT_DST: u16 = 13;
+const CTA_ZONE: u16 = 18;
+
+const CTA_TUPLE_IP: u16 = 1;
+const CTA_TUPLE_PROTO: u16 = 2;
+const CTA_IP_V4_SRC: u16 = 1;
+const CTA_IP_V4_DST: u16 = 2;
+const CTA_IP_V6_SRC: u16 = 3;
+const CTA_IP_V6_DST: u16 = 4;
+const CTA_PROTO_NUM: u16 = 1;
+const CTA_PROTO_SRC_PORT: u16 = 2;
+const CTA_PROTO_DST_PORT: u16 = 3;
+const CTA_HELP_NAME: u16 = 1;
+
+const CTA_NAT_V4_MINIP: u16 = 1;
+const CTA_NAT_V4_MAXIP: u16 = 2;
+const CTA_NAT_PROTO: u16 = 3;
+const CTA_NAT_V6_MINIP: u16 = 4;
+const CTA_NAT_V6_MAXIP: u16 = 5;
+const CTA_PROTONAT_PORT_MIN: u16 = 1;
+const CTA_PROTONAT_PORT_MAX: u16 = 2;
+
+/// `IPS_SEEN_REPLY | IPS_ASSURED | IPS_CONFIRMED`: looks answered, so that a firewall takes both directions as
+/// established and conntrack does not drop the entry early.
+pub(super) const SEEN_ASSURED_CONFIRMED: u32 = 0xe;
+
+/// One direction of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Tuple {
+    pub(super) source: SocketAddr,
+    pub(super) destination: SocketAddr,
+}
+
+impl Tuple {
+    pub(super) fn new(source: SocketAddr, destination: SocketAddr) -> Self {
+        Self { source, destination }
+    }
+
+    pub(super) fn reversed(self) -> Self {
+        Self { source: self.destination, destination: self.source }
+    }
+
+    fn family(&self) -> u8 {
+        if self.source.is_ipv4() { libc::AF_INET as u8 } else { libc::AF_INET6 as u8 }
+    }
+}
+
+/// An entry as the kernel tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) original: Tuple,
+    pub(super) reply: Tuple,
+    pub(super) id: Option<u32>,
+    pub(super) mark: u32,
+    /// 0: the default zone.
+    pub(super) zone: u16,
+    /// Name of the kernel's helper that works on it.
+    pub(super) helper: Option<String>,
+}
+
+impl Entry {
+    /// Both directions, for the engine.
+    pub(super) fn tuples(&self) -> Tuples {
+        Tuples {
+            orig_source: self.original.source,
+            orig_destination: self.original.destination,
+            reply_source: self.reply.source,
+            reply_destination: self.reply.destination,
+        }
+    }
+}
+
+/// An entry to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NewEntry {
+    /// Its original direction, before any translation.
+    pub(super) original: Tuple,
+    /// What its source is translated to.
+    pub(super) nat_source: SocketAddr,
+    /// What its destination is translated to.
+    pub(super) nat_destination: Option<SocketAddr>,
+    /// Seconds.
+    pub(super) timeout: u32,
+    pub(super) mark: u32,
+    pub(super) zone: u16,
+}
+
+/// Asks for the entry that has this tuple in either direction.
+pub(super) fn get(writer: &mut Writer, tuple: Tuple, zone: u16) {
+    request(writer, CT_GET, NLM_F_ACK, tuple.family(), |w| {
+        put_tuple(w, CTA_TUPLE_ORIG, tuple);
+        put_zone(w, zone);
+    });
+}
+
+/// Asks for all entries of a family (`AF_INET`, `AF_INET6`).
+pub(super) fn dump(writer: &mut Writer, family: u8) {
+    request(writer, CT_GET, NLM_F_DUMP, family, |_| ());
+}
+
+/// Makes an entry; EEXIST if one of its tuples is taken. The reply is given as the mirror of the original: the kernel
+/// applies the translations to it.
+pub(super) fn create(writer: &mut Writer, entry: &NewEntry) {
+    let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+    request(writer, CT_NEW, flags, entry.original.family(), |w| {
+        put_tuple(w, CTA_TUPLE_ORIG, entry.original);
+        put_tuple(w, CTA_TUPLE_REPLY, entry.original.reversed());
+        put_nat(w, CTA_NAT_SRC, entry.nat_source);
+        if let Some(destination) = entry.nat_destination {
+            put_nat(w, CTA_NAT_DST, destination);
+        }
+        w.put_u32(CTA_STATUS, SEEN_ASSURED_CONFIRMED);
+        w.put_u32(CTA_TIMEOUT, entry.timeout);
+        if entry.mark != 0 {
+            w.put_u32(CTA_MARK, entry.mark);
+        }
+        put_zone(w, entry.zone);
+    });
+}
+
+/// Sets the seconds that are left to the entry that has this tuple in either direction.
+pub(super) fn set_timeout(writer: &mut Writer, tuple: Tuple, zone: u16, seconds: u32) {
+    request(writer, CT_NEW, NLM_F_ACK, tuple.family(), |w| {
+        put_tuple(w, CTA_TUPLE_ORIG, tuple);
+        w.put_u32(CTA_TIMEOUT, seconds);
+        put_zone(w, zone);
+    });
+}
+
+/// Deletes this entry and no other that took its place in the meantime.
+pub(super) fn delete(writer: &mut Writer, entry: &Entry) {
+    request(writer, CT_DELETE, NLM_F_ACK, entry.original.family(), |w| {
+        put_tuple(w, CTA_TUPLE_ORIG, entry.original);
+        put_zone(w, entry.zone);
+        if let Some(id) = entry.id {
+            w.put_u32(CTA_ID, id);
+        }
+    });
+}
+
+/// The UDP entry in a message of ctnetlink.
+pub(super) fn parse(message: &Message<'_>) -> Option<Entry> {
+    if message.kind().subsystem != CTNETLINK {
+        return None;
+    }
+    let attributes = message.attributes();
+    let helper = attributes.nested(CTA_HELP).bytes(CTA_HELP_NAME).map(|name| {
+        String::from_utf8_lossy(name.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
+    });
+    Some(Entry {
+        original: tuple(attributes.nested(CTA_TUPLE_ORIG))?,
+        reply: tuple(attributes.nested(CTA_TUPLE_REPLY))?,
+        id: attributes.u32(CTA_ID),
+        mark: attributes.u32(CTA_MARK).unwrap_or(0),
+        zone: attributes.u16(CTA_ZONE).unwrap_or(0),
+        helper,
+    })
+}
+
+/// Whether this is the news that an entry is gone.
+pub(super) fn is_destroyed(message: &Message<'_>) -> bool {
+    message.kind() == MessageType { subsystem: CTNETLINK, message: CT_DELETE }
+}
+
+fn request(writer: &mut Writer, message: u8, flags: u16, family: u8, attributes: impl FnOnce(&mut Writer)) {
+    writer.clear();
+    writer.message(MessageType { subsystem: CTNETLINK, message }, flags, 1, family, 0, attributes);
+}
+
+fn put_tuple(w: &mut Writer, kind: u16, tuple: Tuple) {
+    w.nest(kind, |w| {
+        w.nest(CTA_TUPLE_IP, |w| {
+            put_address(w, tuple.source.ip(), CTA_IP_V4_SRC, CTA_IP_V6_SRC);
+            put_address(w, tuple.destination.ip(), CTA_IP_V4_DST, CTA_IP_V6_DST);
+        });
+        w.nest(CTA_TUPLE_PROTO, |w| {
+            w.put(CTA_PROTO_NUM, &[libc::IPPROTO_UDP as u8]);
+            w.put_u16(CTA_PROTO_SRC_PORT, tuple.source.port());
+            w.put_u16(CTA_PROTO_DST_PORT, tuple.destination.port());
+        });
+    });
+}
+
+fn put_nat(w: &mut Writer, kind: u16, to: SocketAddr) {
+    w.nest(kind, |w| {
+        put_address(w, to.ip(), CTA_NAT_V4_MINIP, CTA_NAT_V6_MINIP);
+        put_address(w, to.ip(), CTA_NAT_V4_MAXIP, CTA_NAT_V6_MAXIP);
+        w.nest(CTA_NAT_PROTO, |w| {
+            w.put_u16(CTA_PROTONAT_PORT_MIN, to.port());
+            w.put_u16(CTA_PROTONAT_PORT_MAX, to.port());
+        });
+    });
+}
+
+fn put_address(w: &mut Writer, address: IpAddr, kind_v4: u16, kind_v6: u16) {
+    match address {
+        IpAddr::V4(v4) => w.put(kind_v4, &v4.octets()),
+        IpAddr::V6(v6) => w.put(kind_v6, &v6.octets()),
+    }
+}
+
+fn put_zone(w: &mut Writer, zone: u16) {
+    if zone != 0 {
+        w.put_u16(CTA_ZONE, zone);
+    }
+}
+
+fn tuple(attributes: Attributes<'_>) -> Option<Tuple> {
+    let (ip, proto) = (attributes.nested(CTA_TUPLE_IP), attributes.nested(CTA_TUPLE_PROTO));
+    if proto.bytes(CTA_PROTO_NUM) != Some(&[libc::IPPROTO_UDP as u8]) {
+        return None;
+    }
+    let address = |v4, v6| -> Option<IpAddr> {
+        let four = ip.bytes(v4).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok()).map(Ipv4Addr::from);
+        let six = || ip.bytes(v6).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok()).map(Ipv6Addr::from);
+        four.map(IpAddr::V4).or_else(|| six().map(IpAddr::V6))
+    };
+    Some(Tuple {
+        source: SocketAddr::new(address(CTA_IP_V4_SRC, CTA_IP_V6_SRC)?, proto.u16(CTA_PROTO_SRC_PORT)?),
+        destination: SocketAddr::new(address(CTA_IP_V4_DST, CTA_IP_V6_DST)?, proto.u16(CTA_PROTO_DST_PORT)?),
+    })
+}

@@ -1,0 +1,86 @@
+//! Pinned flows: conntrack entries that we make ourselves.
+//!
+//! Once both ends of a stream are known, its entry is made as if the stream were already running, so that the far end's
+//! media passes a firewall that lets only established flows in, before the phone has sent anything. An entry that is there
+//! before ours wins for ever: a stray packet's (it has another public port, and the phone's media would be dropped at its
+//! confirmation), or the right one, made by the phone's own media or by the far end's. So a pin that meets an entry looks
+//! at it, deletes it unless it is right, and tries again. Packets race with us; three tries are enough for any that are
+//! not a flood.
+
+use std::io;
+
+use super::conntrack::Conntrack;
+use super::ctmessage::{Entry, NewEntry, Tuple};
+use crate::alg::{FlowKey, Inside, Outside, PinnedFlow};
+
+const TRIES: usize = 3;
+
+/// Makes sure that there is exactly this entry, with the zone and mark of the signalling flow: the user's rules route
+/// and shape by them. If conntrack does not know the signalling flow, it gets neither.
+///
+/// # Errors
+/// EEXIST: entries in its way come faster than they are deleted. Else what the kernel says.
+pub(super) fn pin(
+    conntrack: &mut Conntrack,
+    flow: &PinnedFlow,
+    signalling: &FlowKey,
+    timeout: u32,
+) -> io::Result<()> {
+    let model = conntrack.find(signalling.inside.0, signalling.far)?;
+    let (mark, zone) = model.map_or((0, 0), |entry| (entry.mark, entry.zone));
+    let there = directions(flow);
+    let entry = NewEntry {
+        original: there.0,
+        nat_source: flow.public.0,
+        nat_destination: flow.hairpin.map(|Inside(far)| far),
+        timeout,
+        mark,
+        zone,
+    };
+    for _ in 0..TRIES {
+        match conntrack.create(&entry) {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => (),
+            result => return result,
+        }
+        if clear_the_way(conntrack, there, zone)? {
+            return Ok(());
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::EEXIST))
+}
+
+/// Deletes the flow's entry in whichever zone it is.
+pub(super) fn unpin(conntrack: &mut Conntrack, flow: &PinnedFlow) -> io::Result<()> {
+    let (out, _) = directions(flow);
+    for zone in conntrack.zones().to_vec() {
+        if let Some(entry) = conntrack.get(out, zone)? {
+            conntrack.delete(&entry)?;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes what has one of the tuples; `true` if it is what we want.
+fn clear_the_way(conntrack: &mut Conntrack, (out, back): (Tuple, Tuple), zone: u16) -> io::Result<bool> {
+    for tuple in [out, back] {
+        let Some(entry) = conntrack.get(tuple, zone)? else { continue };
+        if is_right(&entry, out, back) {
+            return Ok(true);
+        }
+        tracing::debug!(?entry, "deleting a conntrack entry that is in the way of a pinned flow");
+        conntrack.delete(&entry)?;
+    }
+    Ok(false)
+}
+
+/// Either end may have been first.
+fn is_right(entry: &Entry, out: Tuple, back: Tuple) -> bool {
+    (entry.original, entry.reply) == (out, back) || (entry.original, entry.reply) == (back, out)
+}
+
+/// Both directions of the flow as they come in: the phone's, and the far end's as the outside addresses it.
+fn directions(flow: &PinnedFlow) -> (Tuple, Tuple) {
+    let (Inside(inside), Outside(public)) = (flow.inside, flow.public);
+    let far_sends_from = flow.hairpin.map_or(flow.far, |Inside(far)| far);
+    (Tuple::new(inside, flow.far), Tuple::new(far_sends_from, public))
+}

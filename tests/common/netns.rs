@@ -1,0 +1,142 @@
+#![allow(unsafe_code)] // unshare and setns
+#![allow(dead_code)] // each test program uses a part of it
+//! Network namespaces for tests.
+//!
+//! A [`Netns`] has no name and no file: it lives as long as its descriptor, a process or a socket is in it. So there is
+//! nothing to remove after a failure, a panic or a signal, and no two tests can meet. Needs root; without it, it panics.
+//!
+//! Sockets belong to the namespace in which they were opened, whichever thread uses them later.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// A network namespace of its own, with its loopback interface up.
+#[derive(Debug)]
+pub struct Netns(File);
+
+impl Netns {
+    /// A new, empty one.
+    pub fn new() -> Self {
+        let made = std::thread::spawn(|| {
+            // SAFETY: changes only what this short-lived thread sees.
+            let code = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+            assert_eq!(code, 0, "these tests need root: unshare: {}", io::Error::last_os_error());
+            File::open("/proc/thread-self/ns/net").expect("/proc is mounted")
+        });
+        let namespace = Self(made.join().expect("a network namespace can be made: these tests need root"));
+        namespace.run("ip link set lo up");
+        namespace
+    }
+
+    /// Runs `body` in a thread inside; panics go on outside.
+    pub fn enter<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
+        let inside = || {
+            enter_by_descriptor(self.0.as_raw_fd()).expect("the namespace can be entered");
+            body()
+        };
+        std::thread::scope(|scope| scope.spawn(inside).join())
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    /// A program that will run inside, and die with the thread that starts it.
+    pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let descriptor = self.0.as_raw_fd();
+        let mut command = Command::new(program);
+        command.args(arguments);
+        // SAFETY: between fork and exec only two system calls are made.
+        unsafe {
+            command.pre_exec(move || {
+                if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
+                    return Err(io::Error::last_os_error());
+                }
+                enter_by_descriptor(descriptor)
+            });
+        }
+        command
+    }
+
+    /// Runs a command line (words separated by spaces) and answers what it printed; panics if it fails.
+    pub fn run(&self, line: &str) -> String {
+        let output = self.output(line);
+        assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    /// Runs a command line that may fail.
+    pub fn output(&self, line: &str) -> Output {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let (program, arguments) = words.split_first().expect("a command line");
+        self.command(program, arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"))
+    }
+
+    /// Loads nftables rules; panics if they are refused.
+    pub fn nft(&self, rules: &str) {
+        let mut nft =
+            self.command("nft", &["-f", "-"]).stdin(Stdio::piped()).spawn().expect("nft is installed");
+        nft.stdin.take().expect("a pipe").write_all(rules.as_bytes()).expect("nft reads");
+        assert!(nft.wait().expect("nft ends").success(), "{rules}");
+    }
+
+    /// Starts a program inside; it is killed when the guard is dropped.
+    pub fn spawn(&self, program: &str, arguments: &[&str]) -> Running {
+        let mut command = self.command(program, arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Running(command.spawn().unwrap_or_else(|error| panic!("{program}: {error}")))
+    }
+
+    /// A UDP socket inside, that waits at most 20 s for a datagram.
+    pub fn udp(&self, address: &str) -> UdpSocket {
+        let address: SocketAddr = address.parse().expect("an address and a port");
+        let socket = self.enter(|| UdpSocket::bind(address)).expect("the address is there and the port free");
+        socket.set_read_timeout(Some(Duration::from_secs(20))).expect("not zero");
+        socket
+    }
+
+    /// Joins two namespaces by a pair of interfaces, both up.
+    pub fn join(&self, name: &str, other: &Self, other_name: &str) {
+        // A path, because there is no name; the numbers are those of this process.
+        let path = |it: &Self| format!("/proc/{}/fd/{}", std::process::id(), it.0.as_raw_fd());
+        let peer = path(other);
+        self.run(&format!("ip link add {name} type veth peer name {other_name} netns {peer}"));
+        self.run(&format!("ip link set {name} up"));
+        other.run(&format!("ip link set {other_name} up"));
+    }
+
+    /// The index of an interface inside.
+    pub fn index(&self, name: &str) -> u32 {
+        let text = self.run(&format!("ip -o link show dev {name}"));
+        text.split(':').next().and_then(|number| number.parse().ok()).expect("an index")
+    }
+}
+
+/// A program that ends with this value.
+#[derive(Debug)]
+pub struct Running(pub Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits until `condition` holds, at most 60 s; panics with `what` then.
+#[track_caller]
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(60), "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn enter_by_descriptor(descriptor: RawFd) -> io::Result<()> {
+    // SAFETY: takes a descriptor and changes only what this thread sees.
+    let code = unsafe { libc::setns(descriptor, libc::CLONE_NEWNET) };
+    if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

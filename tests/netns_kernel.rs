@@ -1,0 +1,157 @@
+//! The kernel side against the real kernel, in network namespaces of its own: phone, router, far end. What came of a command
+//! is asserted from outside, with `nft` and `conntrack`. Needs root.
+
+#[path = "common/netns.rs"]
+mod netns;
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use netns::{Netns, eventually};
+use serde_json::Value;
+use sipalg::alg::{
+    Command, CommandId, Executor, Failure, FlowKey, Inside, Op, Outcome, Outside, Peer, Pinhole, Pinholes,
+    PinnedFlow, Reply, Tuples,
+};
+use sipalg::kernel::events::{Events, KernelEvent};
+use sipalg::kernel::ruleset::{self, Origin, RulesetSettings};
+use sipalg::kernel::{Kernel, KernelSettings};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// What a router has before sipalg comes: a firewall that lets only answers in, and masquerade.
+const ADMINISTRATOR: &str = r#"
+table inet firewall {
+    chain input { type filter hook input priority filter; policy drop; ct state established,related accept; }
+    chain forward {
+        type filter hook forward priority filter; policy drop;
+        ct state established,related accept
+        iifname "lan" accept
+    }
+}
+table ip nat {
+    chain postrouting { type nat hook postrouting priority srcnat; oifname "wan" masquerade random; }
+}
+"#;
+
+/// phone 192.168.1.10 and .11 — lan 192.168.1.1 router 203.0.113.1 wan — far end 203.0.113.9 and .10
+struct Network {
+    phone: Netns,
+    router: Netns,
+    far: Netns,
+}
+
+impl Network {
+    fn new() -> Self {
+        let (phone, router, far) = (Netns::new(), Netns::new(), Netns::new());
+        phone.join("eth0", &router, "lan");
+        router.join("wan", &far, "eth0");
+        phone.run("ip address add 192.168.1.10/24 dev eth0");
+        phone.run("ip address add 192.168.1.11/24 dev eth0");
+        phone.run("ip route add default via 192.168.1.1");
+        router.run("ip address add 192.168.1.1/24 dev lan");
+        router.run("ip address add 203.0.113.1/24 dev wan");
+        router.run("sysctl -qw net.ipv4.ip_forward=1");
+        far.run("ip address add 203.0.113.9/24 dev eth0");
+        far.run("ip address add 203.0.113.10/24 dev eth0");
+        router.nft(ADMINISTRATOR);
+        Self { phone, router, far }
+    }
+
+    /// With the ruleset installed, an hour's pinhole 192.168.1.10:40000 behind 203.0.113.1:16384 open.
+    fn with_pinhole() -> (Self, Kernel, Pinhole) {
+        let network = Self::new();
+        let pinhole = network.pinhole("192.168.1.10:40000", 16384);
+        let mut kernel = network.kernel();
+        network.done(&mut kernel, open(&[pinhole]));
+        (network, kernel, pinhole)
+    }
+
+    fn kernel(&self) -> Kernel {
+        self.router.enter(|| {
+            ruleset::install(&RulesetSettings::default()).unwrap();
+            Kernel::open(&KernelSettings::default()).unwrap()
+        })
+    }
+
+    fn pinhole(&self, inside: &str, port: u16) -> Pinhole {
+        let public = Outside(([203, 0, 113, 1], port).into());
+        Pinhole { inside: Inside(inside.parse().unwrap()), public, uplink: self.router.index("wan") }
+    }
+
+    fn execute(&self, kernel: &mut Kernel, ops: Vec<Op>) -> Vec<Outcome> {
+        let number = |(n, op)| Command { id: CommandId(n), op };
+        let commands: Vec<_> = (0..).zip(ops).map(number).collect();
+        let mut outcomes = Vec::new();
+        self.router.enter(|| kernel.execute(&commands, &mut outcomes));
+        assert_eq!(outcomes.len(), commands.len());
+        outcomes
+    }
+
+    #[track_caller]
+    fn done(&self, kernel: &mut Kernel, op: Op) {
+        assert_eq!(self.execute(kernel, vec![op]), [Ok(Reply::Done)]);
+    }
+
+    /// Elements of a map or set as nft lists them: keys, values and remaining seconds.
+    fn elements(&self, set: &str) -> Vec<(Value, Value, u64)> {
+        let text = self.router.run(&format!("nft -j list set inet sipalg {set}"));
+        let listed: Value = serde_json::from_str(&text).unwrap();
+        let objects = listed["nftables"].as_array().unwrap();
+        let set = objects.iter().find_map(|object| object.get("set").or(object.get("map"))).expect("a set");
+        let element = |element: &Value| {
+            let (element, data) = match element {
+                Value::Array(pair) => (&pair[0]["elem"], pair[1]["concat"].clone()),
+                element => (&element["elem"], Value::Null),
+            };
+            (element["val"]["concat"].clone(), data, element["expires"].as_u64().unwrap())
+        };
+        set["elem"].as_array().map(|all| all.iter().map(element).collect()).unwrap_or_default()
+    }
+
+    /// Lines of `conntrack -L` that contain every one of these words.
+    fn entries(&self, words: &[&str]) -> Vec<String> {
+        let text = self.router.run("conntrack -L -p udp -o extended,id");
+        let has_all = |line: &&str| words.iter().all(|word| line.split_whitespace().any(|w| w == *word));
+        text.lines().filter(has_all).map(str::to_owned).collect()
+    }
+}
+
+fn open(pinholes: &[Pinhole]) -> Op {
+    Op::Open { pinholes: pinholes.iter().copied().collect(), lifetime: HOUR }
+}
+
+fn close(pinholes: &[Pinhole], peers: &[Peer]) -> Op {
+    let pinholes: Pinholes = pinholes.iter().copied().collect();
+    Op::Close { pinholes, peers: peers.to_vec(), quarantine: MINUTE }
+}
+
+fn peer(pinhole: Pinhole, far: &str) -> Peer {
+    Peer { public: pinhole.public, far: Some(far.parse().unwrap()) }
+}
+
+fn admit(peers: &[Peer]) -> Op {
+    Op::Admit { peers: peers.to_vec(), lifetime: HOUR }
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn a_pinhole_is_four_elements_for_as_long_as_it_was_asked_for() {
+    let (network, mut kernel, pinhole) = Network::with_pinhole();
+    network.done(&mut kernel, admit(&[peer(pinhole, "203.0.113.9")]));
+    let inbound = network.elements("inbound4");
+    let [(key, data, left)] = &inbound[..] else { panic!("{inbound:?}") };
+    assert_eq!(*key, json(r#"["udp", "203.0.113.1", 16384]"#));
+    assert_eq!(*data, json(r#"["192.168.1.10", 40000]"#));
+    assert!((3500..=3600).contains(left), "{left}");
+    let outbound = network.elements("outbound4");
+    let [(key, data, _)] = &outbound[..] else { panic!("{outbound:?}") };
+    assert_eq!(*key, json(r#"["wan", "udp", "192.168.1.10", 40000]"#));
+    assert_eq!(*data, json(r#"["203.0.113.1", 16384]"#));
+    assert_eq!(network.elements("owned4")[0].0, json(r#"["udp", "203.0.113.1", 16384]"#));
+    assert_eq!(network.elements("peers4")[0].0, json(r#"["udp", "203.0.113.1", 16384, "203.0.113.9"]"#));
+}
