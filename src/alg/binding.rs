@@ -242,7 +242,7 @@ impl Bindings {
         if let Some(pool) = self.pools.get_mut(&public.0.ip()) {
             pool.release(public.0.port(), now, quarantine);
         }
-        let host = key.inside.0.ip();
+        let host = binding.signalling.inside.0.ip();
         if let Some(record) = self.hosts.get_mut(&host) {
             record.bindings = record.bindings.saturating_sub(1);
         }
@@ -254,6 +254,13 @@ impl Bindings {
         let mut keys: Vec<_> = self.table.iter().map(|(key, _)| *key).collect();
         keys.sort_unstable();
         keys
+    }
+
+    /// Has a binding renewed at `at`, unless that happens earlier.
+    pub fn renew_by(&mut self, key: &BindingKey, at: Instant) {
+        if self.table.deadline(key).is_some_and(|due| due > at) {
+            self.table.set_deadline(key, at);
+        }
     }
 
     /// A binding that must be renewed now; each gets `next` as its next date.

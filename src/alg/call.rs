@@ -90,6 +90,8 @@ pub struct Leg {
 pub struct Stream {
     /// Index of the `m=` line.
     pub media: u16,
+    /// Which pair of ports of that line, from 0 on (`m=video 40000/3` has three).
+    pub pair: u16,
     /// RTP, or the only port.
     pub rtp: BindingKey,
     /// RTCP.
@@ -103,6 +105,8 @@ pub struct Remote {
     pub rtp: Option<Target>,
     /// RTCP.
     pub rtcp: Option<Target>,
+    /// Number of pairs; the others follow the first one.
+    pub count: u16,
 }
 
 /// Where the phone's media goes.
@@ -119,6 +123,21 @@ pub enum Target {
         /// Who is behind it.
         inside: Inside,
     },
+}
+
+impl Target {
+    /// The same port of another pair, if the far end has so many (`count`). Of phones behind the same NAT only the
+    /// first pair is known.
+    pub fn of_pair(self, pair: u16, count: u16) -> Option<Self> {
+        match self {
+            _ if pair == 0 => Some(self),
+            Self::Far(first) if pair < count => {
+                let port = first.port().checked_add(pair.checked_mul(2)?)?;
+                Some(Self::Far(SocketAddr::new(first.ip(), port)))
+            }
+            Self::Far(_) | Self::Direct | Self::Hairpin { .. } => None,
+        }
+    }
 }
 
 /// A pinned flow of a leg.

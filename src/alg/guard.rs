@@ -8,6 +8,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::policy::Policy;
+use crate::sip::{HeaderName, Message, body};
 
 /// What a datagram on the SIP port is, by its first bytes (S3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,25 @@ pub fn is_sip(payload: &[u8]) -> Datagram {
     } else {
         Datagram::Sip
     }
+}
+
+/// S4: whether Content-Length tells the truth. More than there is, or no number, is a truncated or crafted message. Less
+/// is allowed, for what follows a datagram's message belongs to nobody (RFC 3261 section 18.3), but not where the
+/// body goes on behind it: whoever reads that by another rule sees another message.
+pub fn is_true_length(bytes: &[u8], message: &Message) -> bool {
+    if message.first(HeaderName::ContentLength).is_none() {
+        return true;
+    }
+    let told = body::content_length(bytes, message).and_then(|(_, length)| usize::try_from(length).ok());
+    let Some((body, rest)) = told.and_then(|length| message.body().of(bytes).split_at_checked(length)) else {
+        return false;
+    };
+    let is_padding = rest.iter().all(|byte| matches!(byte, b'\r' | b'\n' | b' ' | 0));
+    if is_padding || message.first(HeaderName::ContentType).is_none() {
+        return true;
+    }
+    let goes_on = rest.starts_with(b"--") || matches!(rest, [b'a'..=b'z', b'=', ..]);
+    body.ends_with(b"\n") && !goes_on
 }
 
 /// S6: whether messages to and from this server are touched at all.
@@ -67,6 +87,38 @@ mod tests {
         }
         assert_eq!(is_sip(b"\0\x01\0\0\x21\x12\xa4\x42abcdefghijkl"), Datagram::Stun);
         assert_eq!(is_sip(b"\r\n\r\nOPTIONS sip:a SIP/2.0"), Datagram::Sip);
+    }
+
+    #[test]
+    fn a_length_is_true_if_the_body_ends_there() {
+        let is_true = |headers: &str, body: &str| {
+            let text = format!("BYE sip:h SIP/2.0\r\n{headers}\r\n\r\n{body}");
+            let mut message = Message::default();
+            message.parse(text.as_bytes()).unwrap();
+            is_true_length(text.as_bytes(), &message)
+        };
+        let sdp = "v=0\r\ns=-\r\n";
+        for (length, tail) in
+            [("10", ""), ("010", ""), ("10", "\0\0"), ("8", ""), ("10", "garbage"), ("10", "\r\nx")]
+        {
+            let headers = format!("c: application/sdp\r\nl: {length}");
+            assert!(is_true(&headers, &format!("{sdp}{tail}")), "{length} {tail:?}");
+        }
+        for (length, tail) in [
+            ("11", ""),
+            ("9", "x"),
+            ("5", ""),
+            ("0", ""),
+            ("-1", ""),
+            ("x", ""),
+            ("", ""),
+            ("10\r\nl: 9", ""),
+            ("99999999999999999999", ""),
+        ] {
+            let headers = format!("c: application/sdp\r\nl: {length}");
+            assert!(!is_true(&headers, &format!("{sdp}{tail}")), "{length} {tail:?}");
+        }
+        assert!(is_true("c: application/sdp", sdp) && is_true("l: 0", "garbage") && !is_true("l: 1", ""));
     }
 
     #[test]

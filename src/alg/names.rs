@@ -2,7 +2,7 @@
 //!
 //! Outbound, the host and port of an inside URI are replaced; inbound, the phone must get back exactly the text that
 //! it wrote: `192.168.1.10` without a port is not `192.168.1.10:5060`. A flow has very few such texts (*forms*), so
-//! they are kept once each, and the user parts of Contacts point to them. Via sent-by forms are remembered by
+//! they are kept once each, and the user parts of URIs point to them. Via sent-by forms are remembered by
 //! their transaction. Nothing here knows the public side.
 
 use arrayvec::{ArrayString, ArrayVec};
@@ -21,7 +21,7 @@ pub struct FormId(u8);
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     forms: ArrayVec<ArrayString<FORM_BYTES>, FORMS>,
-    /// Digest of a Contact's user part and its form, by digest.
+    /// Digest of a URI's user part (and of the kind of its header) and its form, by digest.
     users: Vec<(u64, FormId)>,
 }
 
@@ -40,7 +40,7 @@ impl Names {
         Some(FormId(u8::try_from(index).ok()?))
     }
 
-    /// Remembers that the Contact with this user part (digest) was written in this form.
+    /// Remembers that the URI with this user part (digest) was written in this form.
     pub fn remember_user(&mut self, user: u64, form: FormId) {
         match self.users.binary_search_by_key(&user, |(digest, _)| *digest) {
             Ok(at) => {
@@ -59,7 +59,7 @@ impl Names {
         }
     }
 
-    /// The form in which the Contact of this user was written.
+    /// The form in which the URI of this user was written.
     pub fn of_user(&self, user: u64) -> Option<FormId> {
         let at = self.users.binary_search_by_key(&user, |(digest, _)| *digest).ok()?;
         self.users.get(at).map(|(_, form)| *form)

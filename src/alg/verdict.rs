@@ -77,7 +77,8 @@ reasons! {
     Stun = "stun",
     /// SIP that fails the strict checks (S4); passes untouched and opens nothing.
     Suspicious = "suspicious",
-    /// A SIP message with more headers or lines than the limits allow, or without an end of the headers.
+    /// A SIP message with more headers or lines than the limits allow, longer than a packet can become, or without an
+    /// end of the headers.
     Unparsable = "unparsable",
     /// conntrack has no entry for the packet's flow.
     UnknownFlow = "unknown_flow",

@@ -1,5 +1,7 @@
 //! Messages as a phone and a provider write them. Plain functions that make text; a test changes it with `replace`.
 
+use std::net::SocketAddr;
+
 /// The phone.
 pub const PHONE: &str = "192.168.1.10:5060";
 /// The provider's proxy.
@@ -85,4 +87,32 @@ pub fn response(
          Contact: <sip:bob@22.33.44.21:5060>\n{kind}"
     );
     message(&headers, body)
+}
+
+/// The response to `request` as whoever got it writes it: what RFC 3261 section 8.2.6.2 says is repeated to the
+/// letter, folds included; `;rport` is filled in if there is one. `more` are header lines, with their `\n`.
+pub fn answer(request: &str, status: &str, seen: SocketAddr, more: &str, body: &str) -> String {
+    let (head, _) = request.split_once("\r\n\r\n").expect("the headers end");
+    let mut headers = format!("SIP/2.0 {status}\n");
+    let mut copies = false;
+    for line in head.split("\r\n").skip(1) {
+        let folded = line.starts_with([' ', '\t']);
+        let name = line.split(':').next().unwrap_or_default().trim().to_ascii_lowercase();
+        copies = match name.as_str() {
+            _ if folded => copies,
+            "via" | "v" | "from" | "f" | "to" | "t" | "call-id" | "i" | "cseq" | "record-route" => true,
+            _ => false,
+        };
+        if !copies {
+            continue;
+        }
+        headers += line;
+        if matches!(name.as_str(), "to" | "t") && !line.contains(";tag=") && !status.starts_with("100") {
+            headers += ";tag=bob-1";
+        }
+        headers += "\n";
+    }
+    let filled = format!(";rport={};received={}", seen.port(), seen.ip());
+    let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\n" };
+    message(&format!("{}{more}{kind}", headers.replacen(";rport\n", &format!("{filled}\n"), 1)), body)
 }

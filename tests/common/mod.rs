@@ -48,6 +48,15 @@ pub struct Kernel {
     pub peers: BTreeSet<Peer>,
     pub pins: Vec<PinnedFlow>,
     pub sustained: Vec<(FlowKey, Duration)>,
+    /// When the kernel would close what is open by itself.
+    pub until: BTreeMap<Opened, Instant>,
+}
+
+/// Something with a lifetime in the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Opened {
+    Pinhole(SocketAddr),
+    Peer(Peer),
 }
 
 pub struct Bench {
@@ -58,6 +67,10 @@ pub struct Bench {
     pub commands: Vec<Op>,
     /// Failures to give to the next commands of a kind (see [`kind`]).
     pub failures: VecDeque<(&'static str, Failure)>,
+    /// Fates of the next commands that open something, one each; when it is used up all goes well.
+    pub dice: VecDeque<Option<Failure>>,
+    /// Interface index of the uplink that packets leave by.
+    pub uplink: u32,
     /// Whether commands are answered at once. If not, they pile up in `waiting`.
     pub answers: bool,
     pub waiting: VecDeque<Command>,
@@ -104,6 +117,8 @@ impl Bench {
             events: Vec::new(),
             commands: Vec::new(),
             failures: VecDeque::new(),
+            dice: VecDeque::new(),
+            uplink: WAN,
             answers: true,
             waiting: VecDeque::new(),
             nat: BTreeMap::new(),
@@ -146,17 +161,17 @@ impl Bench {
         let public = self.map(inside, far);
         if !self.tracked.insert((inside, far)) {
             let packet = packet(inside, far, payload.as_ref());
-            return self.pass(QueuePoint::Signalling, LAN, WAN, &packet).0;
+            return self.pass(QueuePoint::Signalling, LAN, self.uplink, &packet).0;
         }
         let first = packet(inside, far, payload.as_ref());
-        let (passed, bytes) = self.pass(QueuePoint::NewFlow, LAN, WAN, &first);
+        let (passed, bytes) = self.pass(QueuePoint::NewFlow, LAN, self.uplink, &first);
         if passed.reason != Reason::Learning {
             return passed;
         }
         // What source NAT does to the packet on its way to POSTROUTING.
         let marked = Datagram::parse(&bytes).expect("the engine only set the identity");
         let natted = with_source(&marked, public, payload.as_ref());
-        let (passed, bytes) = self.pass(QueuePoint::Learn, 0, WAN, &natted);
+        let (passed, bytes) = self.pass(QueuePoint::Learn, 0, self.uplink, &natted);
         if passed.reason != Reason::NatClash {
             let identity = Datagram::parse(&bytes).expect("it went on").identity();
             assert_eq!(identity, IDENTITY, "the sender's identification comes back");
@@ -167,13 +182,13 @@ impl Bench {
     /// A server sends to a phone by a flow that the phone opened; the answer is what the phone gets.
     pub fn inn(&mut self, far: &str, inside: &str, payload: impl AsRef<[u8]>) -> Passed {
         let packet = packet(at(far), at(inside), payload.as_ref());
-        self.pass(QueuePoint::Signalling, WAN, LAN, &packet).0
+        self.pass(QueuePoint::Signalling, self.uplink, LAN, &packet).0
     }
 
     /// Media arrives at a public endpoint from a source that conntrack does not know.
     pub fn latch(&mut self, far: &str, public: SocketAddr) -> Passed {
         let packet = packet(at(far), public, b"\x80\0rtp");
-        self.pass(QueuePoint::Latch, WAN, 0, &packet).0
+        self.pass(QueuePoint::Latch, self.uplink, 0, &packet).0
     }
 
     /// Any packet at any point; the answer is its fate, and its bytes as they went on.
@@ -246,10 +261,18 @@ impl Bench {
             self.failures.pop_front();
             return Err(failure);
         }
-        let kernel = &mut self.kernel;
+        let opens = matches!(
+            op,
+            Op::Open { .. } | Op::Renew { .. } | Op::Admit { .. } | Op::Pin { .. } | Op::Sustain { .. }
+        );
+        if opens && let Some(Some(failure)) = self.dice.pop_front() {
+            return Err(failure);
+        }
+        let (kernel, now) = (&mut self.kernel, self.now);
         match op {
-            Op::Open { pinholes, .. } => {
+            Op::Open { pinholes, lifetime } => {
                 for Pinhole { inside, public, .. } in pinholes {
+                    kernel.until.insert(Opened::Pinhole(public.0), now + *lifetime);
                     let old = kernel.pinholes.insert(public.0, *inside);
                     assert_eq!(old, None, "{public} is given to two");
                 }
@@ -258,13 +281,16 @@ impl Bench {
                 for pinhole in pinholes {
                     let gone = kernel.pinholes.remove(&pinhole.public.0);
                     assert_eq!(gone, Some(pinhole.inside), "{} was not open", pinhole.public);
+                    kernel.until.remove(&Opened::Pinhole(pinhole.public.0));
                 }
                 for peer in peers {
                     assert!(kernel.peers.remove(peer), "{peer:?} was not admitted");
+                    kernel.until.remove(&Opened::Peer(*peer));
                 }
             }
-            Op::Admit { peers, .. } => {
+            Op::Admit { peers, lifetime } => {
                 for peer in peers {
+                    kernel.until.insert(Opened::Peer(*peer), now + *lifetime);
                     assert!(kernel.pinholes.contains_key(&peer.public.0), "{peer:?} is admitted to nothing");
                     assert!(kernel.peers.insert(*peer), "{peer:?} is admitted twice");
                 }
@@ -272,6 +298,7 @@ impl Bench {
             Op::Dismiss { peers } => {
                 for peer in peers {
                     assert!(kernel.peers.remove(peer), "{peer:?} was not admitted");
+                    kernel.until.remove(&Opened::Peer(*peer));
                 }
             }
             Op::Pin { flow, .. } => {
@@ -284,9 +311,12 @@ impl Bench {
                 };
                 kernel.pins.remove(index);
             }
-            Op::Renew { pinholes, peers, .. } => {
+            Op::Renew { pinholes, peers, lifetime } => {
                 assert!(pinholes.iter().all(|it| kernel.pinholes.contains_key(&it.public.0)));
                 assert!(peers.iter().all(|it| kernel.peers.contains(it)));
+                let pinholes = pinholes.iter().map(|it| Opened::Pinhole(it.public.0));
+                let renewed = pinholes.chain(peers.iter().copied().map(Opened::Peer));
+                kernel.until.extend(renewed.map(|it| (it, now + *lifetime)));
             }
             Op::Sustain { flow, lifetime } => kernel.sustained.push((*flow, *lifetime)),
             Op::Lookup { source, destination } => {
@@ -351,6 +381,15 @@ impl Bench {
         self.drain(PacketId(0), &[], &mut None);
     }
 
+    /// All flows get another public address, as when the provider gives the router a new one.
+    pub fn move_to(&mut self, public: &str) {
+        self.public = public.parse().expect("an address");
+        for (inside, far) in self.tracked.clone() {
+            self.destroy(&inside.to_string(), &far.to_string());
+        }
+        self.nat.clear();
+    }
+
     /// The public endpoint of an inside media endpoint.
     #[track_caller]
     pub fn binding(&self, inside: &str) -> SocketAddr {
@@ -368,6 +407,14 @@ impl Bench {
         let pin = self.kernel.pins.iter().find(|pin| pin.inside == inside && pin.far == far);
         let pin = pin.unwrap_or_else(|| panic!("{inside} → {far} is not pinned: {:?}", self.kernel.pins));
         assert_eq!(self.kernel.pinholes.get(&pin.public.0), Some(&inside));
+    }
+
+    /// What is open has not been closed by the kernel itself.
+    #[track_caller]
+    pub fn assert_renewed(&self) {
+        for (what, until) in &self.kernel.until {
+            assert!(*until > self.now, "{what:?} died of old age {:?} ago", self.now - *until);
+        }
     }
 
     /// Nothing is open, now.

@@ -5,7 +5,8 @@
 
 use std::time::Instant;
 
-use super::super::binding::{BindingKey, BindingKeys, Latch, State};
+use super::super::binding::{Admitted, BindingKey, BindingKeys, Latch, State};
+use super::super::call::{Leg, Phase, Stream};
 use super::super::command::{Command, CommandId, Failure, FlowKey, Op, Outcome, Pinholes, PinnedFlow, Reply};
 use super::super::event::Event;
 use super::super::key::Key;
@@ -81,11 +82,12 @@ impl Engine {
                 };
                 self.looked_up(now, asked, found);
             }
-            Inflight::Open { keys, call, .. } => self.opened(now, &keys, call, failure),
+            Inflight::Open { keys, call, .. } => self.opened(now, id, &keys, call, failure),
             Inflight::Admit { binding, far } => {
                 self.failed("admit", failure);
+                let ours = |peer: &Admitted| peer.far == far && peer.admitting == Some(id);
                 if let Some(binding) = self.bindings.get_mut(&binding)
-                    && let Some(at) = binding.peers.iter().position(|peer| peer.far == far)
+                    && let Some(at) = binding.peers.iter().position(ours)
                 {
                     if failure.is_some() {
                         binding.peers.swap_remove(at);
@@ -123,28 +125,51 @@ impl Engine {
         }
     }
 
-    fn opened(&mut self, now: Instant, keys: &BindingKeys, call: Key, failure: Option<Failure>) {
+    fn opened(
+        &mut self,
+        now: Instant,
+        id: CommandId,
+        keys: &BindingKeys,
+        call: Key,
+        failure: Option<Failure>,
+    ) {
         self.failed("open", failure);
-        if failure.is_none() {
-            for key in keys {
-                if let Some(binding) = self.bindings.get_mut(key) {
-                    binding.state = State::Open;
-                }
-            }
-            return;
+        // A binding that was closed and made again in the meantime waits for a command of its own.
+        let state = State::Opening(id);
+        let ours = |key: &&BindingKey| self.bindings.get(key).is_some_and(|it| it.state == state);
+        let keys: BindingKeys = keys.iter().filter(ours).copied().collect();
+        if failure.is_some() {
+            return self.forget(now, &keys, call);
         }
-        // The kernel has nothing of it; only our own tables have to forget.
+        for key in &keys {
+            let Some(binding) = self.bindings.get_mut(key) else { continue };
+            binding.state = State::Open;
+            let pinhole = binding.pinhole;
+            if let Some(call_id) = self.calls.get(&call).map(|call| call.names.call_id.to_string()) {
+                self.event(Event::Opened { pinhole, call_id });
+            }
+        }
+    }
+
+    /// The kernel could not make these bindings. What was made with them is undone: all of it in a dialog that has just
+    /// begun; in one that stands only what needs them, for its media so far goes on.
+    fn forget(&mut self, now: Instant, keys: &BindingKeys, call: Key) {
         for key in keys {
             self.bindings.remove(key, now, self.policy.quarantine);
         }
-        let Some(it) = self.calls.get_mut(&call) else { return };
-        for leg in &mut it.legs {
-            leg.local.retain(|stream| !keys.contains(&stream.rtp));
+        let concerned = |leg: &Leg| leg.bindings().any(|key| keys.contains(&key));
+        while let Some(it) = self.calls.get_mut(&call)
+            && let Some(index) = it.legs.iter().position(concerned)
+            && let Some(leg) = it.legs.get_mut(index)
+        {
             leg.retired.retain(|key| !keys.contains(key));
-        }
-        let idle = it.legs.iter().position(|leg| leg.local.is_empty() && leg.remote.is_empty());
-        if let Some(index) = idle {
-            self.end_leg(now, call, index, "refused");
+            let whole = |stream: &Stream| !stream.keys().any(|key| keys.contains(&key));
+            let (kept, broken): (Vec<_>, Vec<_>) = leg.local.iter().copied().partition(whole);
+            leg.local = kept;
+            leg.retired.extend(broken.iter().flat_map(Stream::keys).filter(|key| !keys.contains(key)));
+            if leg.phase != Phase::Confirmed {
+                self.release_local(now, call, index);
+            }
         }
     }
 

@@ -30,6 +30,8 @@ const MISSING: Duration = Duration::from_secs(1);
 const CLASH: Duration = Duration::from_secs(2);
 /// conntrack's own lifetime rule for a new flow holds for two seconds; then ours is set.
 const SETTLED: Duration = Duration::from_millis(2500);
+/// Longer messages pass as they are: there must be room for what they grow by, and nobody writes any.
+const LONGEST: usize = 60_000;
 const PAYLOAD_DOMAIN: u8 = b'p';
 /// Flows that may be latched to one binding: a far end that moves more often has to wait for conntrack.
 const LATCHED: usize = 8;
@@ -62,7 +64,8 @@ impl Engine {
         self.scratch.message.parse(payload).map_err(|malformed| match malformed {
             Malformed::NotSip => Reason::NotSip,
             Malformed::Endless | Malformed::TooManyHeaders => Reason::Unparsable,
-        })
+        })?;
+        if payload.len() > LONGEST { Err(Reason::Unparsable) } else { Ok(()) }
     }
 
     /// First packet, before the NAT: it gets a token and goes on.

@@ -5,6 +5,7 @@
 //! with what is there, so that a repeated description asks for nothing.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
 use arrayvec::ArrayVec;
 
@@ -36,22 +37,22 @@ impl Engine {
         first: bool,
     ) -> Result<(), Reason> {
         for stream in &scratch.local {
-            for endpoint in endpoints(stream).ok_or(Reason::Refused)? {
-                if !guard::may_open(&self.policy, endpoint.0) {
-                    self.refuse("S9", context.flow, "media on a port that is reserved for a service");
-                    return Err(Reason::Refused);
-                }
+            let Some(all) = endpoints(stream) else {
+                self.refuse("S9", context.flow, "more ports for one stream than anybody needs");
+                return Err(Reason::Refused);
+            };
+            if !all.iter().all(|endpoint| guard::may_open(&self.policy, endpoint.0)) {
+                self.refuse("S9", context.flow, "media on a port that is reserved for a service");
+                return Err(Reason::Refused);
             }
         }
         let index = self.leg(context)?;
         scratch.streams.clear();
         for stream in &scratch.local {
-            match self.open_stream(context, stream, &mut scratch.needs) {
-                Ok(stream) => scratch.streams.push(stream),
-                Err(reason) => {
-                    self.give_up(context, &scratch.streams);
-                    return Err(reason);
-                }
+            let (streams, needs) = (&mut scratch.streams, &mut scratch.needs);
+            if let Err(reason) = self.open_stream(context, stream, streams, needs) {
+                self.give_up(context, &scratch.streams);
+                return Err(reason);
             }
         }
         if first {
@@ -62,7 +63,7 @@ impl Engine {
             self.add_local(context, index, &scratch.streams);
         }
         if scratch.needs.is_empty() {
-            self.pin_leg(context.call, index, scratch);
+            self.pin_leg(context, index, scratch);
         }
         Ok(())
     }
@@ -86,7 +87,7 @@ impl Engine {
         };
         leg.held = held;
         leg.remote.resize(scratch.remote.len(), Remote::default());
-        for (remote, RemoteStream { rtp, rtcp }) in leg.remote.iter_mut().zip(&scratch.remote) {
+        for (remote, RemoteStream { rtp, rtcp, count }) in leg.remote.iter_mut().zip(&scratch.remote) {
             let target =
                 |endpoint: SocketAddr| match self.bindings.target(Outside(endpoint), lan, &self.policy) {
                     Some((target, _)) => Some(target),
@@ -96,11 +97,11 @@ impl Engine {
                 };
             // A stream that is on hold keeps its last target: its media resumes without a new description.
             if let Some(rtp) = rtp {
-                *remote = Remote { rtp: target(*rtp), rtcp: rtcp.and_then(target) };
+                *remote = Remote { rtp: target(*rtp), rtcp: rtcp.and_then(target), count: *count };
             }
         }
         if is_response {
-            self.pin_leg(context.call, index, scratch);
+            self.pin_leg(context, index, scratch);
         }
     }
 
@@ -176,18 +177,29 @@ impl Engine {
         }
     }
 
-    /// Bindings for all ports of a stream; the commands that open them go into `needs`.
+    /// Bindings for all ports of a stream, one entry of `streams` for each pair; the commands that open them go into
+    /// `needs`.
     fn open_stream(
         &mut self,
         context: &Context<'_>,
         stream: &LocalStream,
+        streams: &mut Vec<Stream>,
         needs: &mut Vec<CommandId>,
-    ) -> Result<Stream, Reason> {
+    ) -> Result<(), Reason> {
         let flow = self.flows.get(&context.flow).ok_or(Reason::UnknownFlow)?;
         let public = flow.public().ok_or(Reason::NotNated)?.endpoint.0.ip();
         let (lan, uplink) = (flow.lan, flow.uplink);
         let wanted = endpoints(stream).ok_or(Reason::Refused)?;
         let key = |inside: Inside| BindingKey { inside, uplink };
+        let moved: ArrayVec<(BindingKey, u16), { 2 * MAX_PORTS as usize }> = wanted
+            .iter()
+            .filter_map(|inside| Some((key(*inside), self.bindings.get(&key(*inside))?)))
+            .filter(|(_, binding)| binding.pinhole.public.0.ip() != public)
+            .map(|(key, binding)| (key, binding.owners))
+            .collect();
+        for (key, _) in &moved {
+            self.leave(context.now, key);
+        }
         let missing: Endpoints =
             wanted.iter().copied().filter(|inside| self.bindings.get(&key(*inside)).is_none()).collect();
         if let Some(first) = missing.first() {
@@ -226,14 +238,12 @@ impl Engine {
                         pinhole,
                         lan,
                         signalling: context.flow,
-                        owners: 0,
+                        owners: moved.iter().find(|(it, _)| *it == key).map_or(0, |(_, owners)| *owners),
                         state: State::Opening(id),
                         peers: Vec::new(),
                         latched: Vec::new(),
                     };
                     self.bindings.insert(key, binding, context.now + self.policy.half_open);
-                    let call_id = String::from_utf8_lossy(context.envelope.call_id.of(context.bytes)).into();
-                    self.event(Event::Opened { pinhole, call_id });
                 }
             }
         }
@@ -242,9 +252,12 @@ impl Engine {
                 needs.push(id);
             }
         }
-        let rtp = wanted.first().copied().map(key).ok_or(Reason::Refused)?;
-        let rtcp = stream.rtcp.and_then(|_| wanted.get(1).copied().map(key));
-        Ok(Stream { media: stream.media, rtp, rtcp })
+        for (pair, endpoints) in (0..).zip(wanted.chunks(2)) {
+            let [rtp, rtcp @ ..] = endpoints else { continue };
+            let rtcp = rtcp.first().copied().map(key);
+            streams.push(Stream { media: stream.media, pair, rtp: key(*rtp), rtcp });
+        }
+        Ok(())
     }
 
     /// Notes the phone's streams. Those that are no longer named keep their bindings until the dialog ends.
@@ -300,15 +313,24 @@ impl Engine {
     }
 
     /// Brings pinned flows and admitted peers of a leg in line with its two sides. New ones go into `scratch.needs`.
-    pub(super) fn pin_leg(&mut self, call_key: Key, index: usize, scratch: &mut Scratch) {
+    /// An offer may be refused, and media goes on as before until it is answered (RFC 3264 section 8.3.1): so it only
+    /// adds, and what it replaces goes with its answer.
+    fn pin_leg(&mut self, context: &Context<'_>, index: usize, scratch: &mut Scratch) {
+        let call_key = context.call;
+        let is_answer = context.envelope.status.is_some() || context.envelope.method == Method::Ack;
         let Scratch { flows, peers, needs, .. } = scratch;
         flows.clear();
         peers.clear();
         let Some(call) = self.calls.get(&call_key) else { return };
         let Some(leg) = call.legs.get(index) else { return };
+        if !is_answer {
+            flows.extend(leg.pins.iter().map(|pin| pin.flow));
+            peers.extend(leg.admitted.iter().copied());
+        }
         for stream in &leg.local {
             let Some(remote) = leg.remote.get(usize::from(stream.media)) else { continue };
             for (key, target) in [(Some(stream.rtp), remote.rtp), (stream.rtcp, remote.rtcp)] {
+                let target = target.and_then(|target| target.of_pair(stream.pair, remote.count));
                 let (Some(key), Some(target)) = (key, target) else { continue };
                 let Some(binding) = self.bindings.get(&key) else { continue };
                 if let Some((flow, far)) = pinned(binding, target)
@@ -339,7 +361,7 @@ impl Engine {
         }
         for (key, far) in peers.iter() {
             let known = old_peers.contains(&(*key, *far));
-            needs.extend(self.admit(key, *far, known));
+            needs.extend(self.admit(context.now, key, *far, known));
         }
         let mut pins = Vec::with_capacity(flows.len());
         for flow in flows.iter().copied() {
@@ -365,7 +387,13 @@ impl Engine {
     }
 
     /// Admits `far` to a binding, or counts one more that wants it. The answer is the command to wait for.
-    fn admit(&mut self, key: &BindingKey, far: Option<IpAddr>, known: bool) -> Option<CommandId> {
+    fn admit(
+        &mut self,
+        now: Instant,
+        key: &BindingKey,
+        far: Option<IpAddr>,
+        known: bool,
+    ) -> Option<CommandId> {
         let binding = self.bindings.get_mut(key)?;
         if let Some(entry) = binding.peers.iter_mut().find(|entry| entry.far == far) {
             entry.wanted += u16::from(!known);
@@ -375,6 +403,8 @@ impl Engine {
         let lifetime = 2 * self.policy.half_open;
         let op = Op::Admit { peers: vec![peer], lifetime };
         let id = self.command(op, Inflight::Admit { binding: *key, far });
+        // The binding may not be due for renewal for a long time.
+        self.bindings.renew_by(key, now + self.policy.half_open);
         let binding = self.bindings.get_mut(key)?;
         binding.peers.push(Admitted { far, wanted: 1, admitting: Some(id) });
         Some(id)
@@ -417,25 +447,42 @@ impl Engine {
     }
 
     /// Takes a leg out of its call and gives everything back that it owned. The last leg ends the call.
-    pub(super) fn end_leg(
-        &mut self,
-        now: std::time::Instant,
-        call_key: Key,
-        index: usize,
-        why: &'static str,
-    ) {
+    pub(super) fn end_leg(&mut self, now: Instant, call_key: Key, index: usize, why: &'static str) {
         let Some(call) = self.calls.get_mut(&call_key) else { return };
         if index >= call.legs.len() {
             return;
         }
         let leg = call.legs.swap_remove(index);
-        let elsewhere =
-            |pin: &&Pin| !call.legs.iter().any(|leg| leg.pins.iter().any(|it| it.flow == pin.flow));
-        let pins: Vec<PinnedFlow> = leg.pins.iter().filter(elsewhere).map(|pin| pin.flow).collect();
         let over = call.legs.is_empty();
         if let Some(deadline) = call.deadline() {
             self.calls.set_deadline(&call_key, deadline);
         }
+        self.release(now, call_key, &leg);
+        if over {
+            self.end_call(now, call_key, why);
+        }
+    }
+
+    /// Gives back what a leg owns for the phone's side. If the far end has said nothing either, the leg ends.
+    pub(super) fn release_local(&mut self, now: Instant, call_key: Key, index: usize) {
+        let leg = self.calls.get_mut(&call_key).and_then(|call| call.legs.get_mut(index));
+        let Some(leg) = leg else { return };
+        if leg.remote.is_empty() {
+            return self.end_leg(now, call_key, index, "refused");
+        }
+        let mut given = Leg::new(leg.tags, leg.made_by, leg.deadline);
+        std::mem::swap(&mut given.local, &mut leg.local);
+        std::mem::swap(&mut given.retired, &mut leg.retired);
+        std::mem::swap(&mut given.pins, &mut leg.pins);
+        std::mem::swap(&mut given.admitted, &mut leg.admitted);
+        self.release(now, call_key, &given);
+    }
+
+    /// Gives back what `leg`, which is no longer part of its call, owns.
+    fn release(&mut self, now: Instant, call_key: Key, leg: &Leg) {
+        let others = self.calls.get(&call_key).map_or(&[][..], |call| &call.legs);
+        let elsewhere = |pin: &&Pin| !others.iter().any(|leg| leg.pins.iter().any(|it| it.flow == pin.flow));
+        let pins: Vec<PinnedFlow> = leg.pins.iter().filter(elsewhere).map(|pin| pin.flow).collect();
         for (key, far) in &leg.admitted {
             if self.bindings.get(key).is_some_and(|binding| binding.owners > leg.owns(key)) {
                 self.dismiss(key, *far);
@@ -457,20 +504,39 @@ impl Engine {
         for flow in pins {
             self.background(Op::Unpin { flow }, "unpin");
         }
-        if over {
-            self.end_call(now, call_key, why);
+    }
+
+    /// The router has another public address, and the binding lies on the old one: it goes, with all that calls which
+    /// were never hung up have made of it.
+    fn leave(&mut self, now: Instant, key: &BindingKey) {
+        let Some(public) = self.bindings.get(key).map(|binding| binding.pinhole.public) else { return };
+        let mut calls: Vec<Key> = self.calls.iter().map(|(key, _)| *key).collect();
+        calls.sort_unstable();
+        let mut pins = Vec::new();
+        for call in calls {
+            let Some(call) = self.calls.get_mut(&call) else { continue };
+            for leg in &mut call.legs {
+                leg.admitted.retain(|(it, _)| it != key);
+                let (gone, kept) = leg.pins.iter().partition(|pin| pin.flow.public == public);
+                leg.pins = kept;
+                pins.extend::<Vec<Pin>>(gone);
+            }
+        }
+        self.close(now, &[*key]);
+        for pin in pins {
+            self.background(Op::Unpin { flow: pin.flow }, "unpin");
         }
     }
 
     /// Closes bindings, at most two.
-    pub(super) fn close(&mut self, now: std::time::Instant, keys: &[BindingKey]) {
+    pub(super) fn close(&mut self, now: Instant, keys: &[BindingKey]) {
         let quarantine = self.policy.quarantine;
         let (mut pinholes, mut peers, mut latched) = (Pinholes::new(), Vec::new(), Vec::new());
         for key in keys {
             let Some(binding) = self.bindings.remove(key, now, quarantine) else { continue };
             peers.extend(binding.peers());
             latched.extend(binding.latched.iter().map(|(flow, _)| *flow));
-            if pinholes.try_push(binding.pinhole).is_ok() {
+            if pinholes.try_push(binding.pinhole).is_ok() && binding.state == State::Open {
                 self.event(Event::Closed { pinhole: binding.pinhole });
             }
         }
@@ -484,7 +550,8 @@ impl Engine {
 }
 
 impl Stream {
-    fn keys(&self) -> impl Iterator<Item = BindingKey> + use<> {
+    /// The bindings of both ports.
+    pub(super) fn keys(&self) -> impl Iterator<Item = BindingKey> + use<> {
         [Some(self.rtp), self.rtcp].into_iter().flatten()
     }
 }

@@ -23,9 +23,12 @@ use super::super::rewrite::{self, Conflict, sdp};
 use super::super::transaction::{self, Tags};
 use super::super::verdict::Reason;
 use super::{Engine, Scratch};
+use crate::packet::MAX_PACKET;
 use crate::sip::body::{self, Body};
 use crate::span::Span;
 
+/// What fits into a packet behind the longest IPv4 header and that of UDP.
+const LONGEST_RESULT: i64 = (MAX_PACKET - 60 - 8) as i64;
 const TAG_DOMAIN: u8 = b'g';
 const CALL_DOMAIN: u8 = b'c';
 
@@ -104,6 +107,10 @@ impl Engine {
             self.refuse("S4", flow, "a SIP message without what every SIP message must have");
             return Outcome::Accept(Reason::Suspicious);
         };
+        if !guard::is_true_length(bytes, &scratch.message) {
+            self.refuse("S4", flow, "a Content-Length that is not true");
+            return Outcome::Accept(Reason::Suspicious);
+        }
         let context = self.context(now, bytes, flow, direction, envelope);
         let body = body::descriptions(bytes, &scratch.message, &mut scratch.parts);
         if body == Body::Sdp {
@@ -121,6 +128,10 @@ impl Engine {
                 return Outcome::Accept(Reason::EditFailed);
             }
         };
+        if bytes.len() as i64 + scratch.edits.growth(Span::new(0, bytes.len())) > LONGEST_RESULT {
+            scratch.edits.clear();
+            return Outcome::Accept(Reason::Unparsable);
+        }
         self.track(&context, scratch, form);
         match (scratch.edits.is_empty(), body) {
             (false, _) => Outcome::Rewrite,
@@ -247,8 +258,12 @@ impl Engine {
                 }
             }
         }
-        let field = body::content_length(bytes, message);
-        rewrite::content_length(field, message.body(), &mut scratch.edits)?;
+        for part in &scratch.parts {
+            body::part_lengths(bytes, message, *part, &mut scratch.lengths);
+            rewrite::part_lengths(&scratch.lengths, *part, &mut scratch.edits)?;
+        }
+        let fields = body::content_lengths(bytes, message);
+        rewrite::content_length(fields, message.body(), &mut scratch.edits)?;
         Ok(form)
     }
 

@@ -93,6 +93,7 @@ struct Scratch {
     flows: Vec<PinnedFlow>,
     peers: Vec<(BindingKey, Option<IpAddr>)>,
     needs: Vec<CommandId>,
+    lengths: Vec<(Span, u64)>,
 }
 
 impl Engine {

@@ -19,7 +19,9 @@ use crate::span::Span;
 
 const SIP_PORT: u16 = 5060;
 const SIPS_PORT: u16 = 5061;
-const USER_DOMAIN: u8 = b'u';
+const CONTACT_DOMAIN: u8 = b'u';
+const ROUTE_DOMAIN: u8 = b'o';
+const REFER_DOMAIN: u8 = b'f';
 
 /// The two sides of one flow.
 #[derive(Clone, Copy, Debug)]
@@ -64,9 +66,8 @@ pub fn outbound(
     for (header, rule) in address_headers(message) {
         for uri in uris(bytes, header) {
             if sides.is_inside(bytes, uri.host) {
-                let form = names.remember(uri.host_port().of(bytes));
-                if let (Rule::Contact, Some(form)) = (rule, form) {
-                    names.remember_user(sides.user(bytes, &uri), form);
+                if let Some(form) = names.remember(uri.host_port().of(bytes)) {
+                    names.remember_user(sides.user(bytes, &uri, rule), form);
                 }
                 sides.map(bytes, uri.host, uri.port, default_port(&uri), rule, edits)?;
             }
@@ -94,7 +95,7 @@ pub fn inbound(
             // which the digest was made.
             if let Some(uri) = Uri::parse(bytes, uri)
                 && sides.is_public(bytes, uri.host, uri.port, default_port(&uri))
-                && let Some(form) = names.of_user(sides.user(bytes, &uri))
+                && let Some(form) = names.of_user(sides.user(bytes, &uri, Rule::Contact))
             {
                 sides.restore(uri.host_port(), names, Some(form), Rule::RequestUri, edits)?;
             }
@@ -104,7 +105,7 @@ pub fn inbound(
     for (header, rule) in address_headers(message) {
         for uri in uris(bytes, header) {
             if sides.is_public(bytes, uri.host, uri.port, default_port(&uri)) {
-                let form = names.of_user(sides.user(bytes, &uri)).filter(|_| rule == Rule::Contact);
+                let form = names.of_user(sides.user(bytes, &uri, rule));
                 sides.restore(uri.host_port(), names, form, rule, edits)?;
             }
         }
@@ -178,8 +179,15 @@ impl Sides<'_> {
         ip.zip(port_number(bytes, port, default)).map(SocketAddr::from) == Some(self.public.endpoint.0)
     }
 
-    fn user(&self, bytes: &[u8], uri: &Uri) -> u64 {
-        self.keyer.digest(USER_DOMAIN, uri.user.map_or(&[], |user| user.of(bytes)))
+    /// A digest of the user part, apart for Contacts, route sets and transfers: a Contact is what requests come to, and
+    /// may be written differently from the others.
+    fn user(&self, bytes: &[u8], uri: &Uri, rule: Rule) -> u64 {
+        let domain = match rule {
+            Rule::RouteSet => ROUTE_DOMAIN,
+            Rule::Refer => REFER_DOMAIN,
+            _ => CONTACT_DOMAIN,
+        };
+        self.keyer.digest(domain, uri.user.map_or(&[], |user| user.of(bytes)))
     }
 
     fn map(

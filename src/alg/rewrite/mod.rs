@@ -108,16 +108,37 @@ impl From<crate::edit::Overlap> for Conflict {
     }
 }
 
-/// Adjusts Content-Length by what the other edits change in the body. Absent stays absent, and a value that was
-/// wrong before stays wrong by as much: it is never computed from the datagram.
-pub fn content_length(field: Option<(Span, u64)>, body: Span, edits: &mut Edits) -> Result<(), Conflict> {
-    let Some((span, number)) = field else { return Ok(()) };
+/// Adjusts Content-Length, in all the headers that say it, by what the other edits change in the body. Absent stays
+/// absent, and a value that was wrong before stays wrong by as much: it is never computed from the datagram.
+pub fn content_length(
+    fields: impl Iterator<Item = (Span, u64)>,
+    body: Span,
+    edits: &mut Edits,
+) -> Result<(), Conflict> {
     let growth = edits.growth(body);
     if growth == 0 {
         return Ok(());
     }
-    let number = number.saturating_add_signed(growth);
-    Ok(edits.replace(span, Decimal::new(number).bytes(), Rule::ContentLength)?)
+    for (span, number) in fields {
+        let number = number.saturating_add_signed(growth);
+        edits.replace(span, Decimal::new(number).bytes(), Rule::ContentLength)?;
+    }
+    Ok(())
+}
+
+/// Adjusts the lengths that MIME parts around a description say, given from outside to inside. A length that loses a
+/// digit makes all those outside of it smaller too.
+pub fn part_lengths(lengths: &[(Span, u64)], description: Span, edits: &mut Edits) -> Result<(), Conflict> {
+    let mut growth = edits.growth(description);
+    if growth == 0 {
+        return Ok(());
+    }
+    for (span, number) in lengths.iter().rev() {
+        let number = Decimal::new(number.saturating_add_signed(growth));
+        growth += number.bytes().len() as i64 - span.len() as i64;
+        edits.replace(*span, number.bytes(), Rule::ContentLength)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -136,7 +157,7 @@ mod tests {
         let text = b"l: 7\r\n\r\nc=10.0.0.1";
         let mut edits = Edits::new();
         edits.replace(Span::new(10, 18), b"203.0.113.1", Rule::SdpConnection).unwrap();
-        content_length(Some((Span::new(3, 4), 7)), Span::new(8, 18), &mut edits).unwrap();
+        content_length([(Span::new(3, 4), 7)].into_iter(), Span::new(8, 18), &mut edits).unwrap();
         let mut out = Vec::new();
         edits.apply(text, &mut out);
         assert_eq!(out, b"l: 10\r\n\r\nc=203.0.113.1");

@@ -40,6 +40,8 @@ pub struct RemoteStream {
     pub rtp: Option<SocketAddr>,
     /// RTCP, unless it is multiplexed (RFC 5761) or there is none.
     pub rtcp: Option<SocketAddr>,
+    /// Number of RTP ports.
+    pub count: u16,
 }
 
 /// The streams of a description for which public endpoints are needed. `is_inside` tells the addresses that the
@@ -81,7 +83,7 @@ pub fn remote_streams(bytes: &[u8], description: &Description, into: &mut Vec<Re
                 .or_else(|| Some(SocketAddr::new(ip, media.number.checked_add(1)?)))
                 .filter(|endpoint| is_unicast(endpoint.ip()))
         };
-        RemoteStream { rtp: Some(SocketAddr::new(ip, media.number)), rtcp }
+        RemoteStream { rtp: Some(SocketAddr::new(ip, media.number)), rtcp, count: media.count }
     }));
 }
 
