@@ -68,6 +68,10 @@ pub struct Binding {
     pub state: State,
     /// Who may send to it.
     pub peers: Vec<Admitted>,
+    /// When a flow of it last died in conntrack: it had media until shortly before.
+    pub died: Option<Instant>,
+    /// A flow of it died, so that it has to be pinned anew before media can come in again.
+    pub lapsed: bool,
     /// Flows that were pinned because media came from another port than announced.
     pub latched: Vec<(PinnedFlow, Latch)>,
 }

@@ -9,13 +9,17 @@ use crate::span::Span;
 
 /// The methods that mean something here; all others are `Other`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs)] // RFC 3261, 3262, 3311
+#[allow(missing_docs)] // RFC 3261, 3262, 3903, 6665
 pub enum Method {
     Invite,
     Ack,
     Bye,
     Cancel,
     Register,
+    Prack,
+    Subscribe,
+    Publish,
+    Options,
     Other,
 }
 
@@ -28,6 +32,10 @@ impl Method {
             b"BYE" => Self::Bye,
             b"CANCEL" => Self::Cancel,
             b"REGISTER" => Self::Register,
+            b"PRACK" => Self::Prack,
+            b"SUBSCRIBE" => Self::Subscribe,
+            b"PUBLISH" => Self::Publish,
+            b"OPTIONS" => Self::Options,
             _ => Self::Other,
         }
     }

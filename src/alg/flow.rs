@@ -12,6 +12,7 @@ use std::fmt::Write as _;
 
 use super::command::{CommandId, FlowKey};
 use super::endpoint::{Inside, Outside};
+use super::key::Key;
 use super::names::Names;
 
 /// What is known of a flow's NAT mapping.
@@ -76,8 +77,12 @@ pub struct Flow {
     pub names: Names,
     /// Whether the far end ever answered.
     pub answered: bool,
-    /// Until when the phone must be reachable: the longest registration on this flow.
-    pub lease: Option<Instant>,
+    /// Until when the longest registration on this flow lives.
+    pub registered: Option<Instant>,
+    /// Until when the longest subscription on this flow lives.
+    pub subscribed: Option<Instant>,
+    /// The registrations on this flow.
+    pub registrations: Vec<Key>,
     /// When the conntrack entry's lifetime was last set by us.
     pub sustained: Instant,
 }
@@ -86,7 +91,23 @@ impl Flow {
     /// A flow of which only its interfaces are known.
     pub fn new(mapping: Mapping, lan: u32, uplink: u32, now: Instant) -> Self {
         let names = Names::default();
-        Self { mapping, since: now, lan, uplink, names, answered: false, lease: None, sustained: now }
+        Self {
+            mapping,
+            since: now,
+            lan,
+            uplink,
+            names,
+            answered: false,
+            registered: None,
+            subscribed: None,
+            registrations: Vec::new(),
+            sustained: now,
+        }
+    }
+
+    /// Until when the phone must be reachable by this flow.
+    pub fn lease(&self) -> Option<Instant> {
+        self.registered.max(self.subscribed)
     }
 
     /// The public side, if there is a NAT and it is known.

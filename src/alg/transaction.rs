@@ -39,6 +39,8 @@ pub struct Transaction {
     pub answered: bool,
     /// A final response was seen.
     pub finished: bool,
+    /// An INVITE's dialog that came and ended while its answers may still be repeated.
+    pub ended: Option<Tags>,
     /// REGISTER only: what was asked for.
     pub lifetime: Option<Duration>,
 }
@@ -57,13 +59,35 @@ pub type Transactions = ExpiringMap<Key, Transaction, KeyHasher>;
 
 /// The key of the transaction that the message belongs to; `direction` is that of the *request*.
 pub fn key(keyer: Keyer, bytes: &[u8], envelope: &Envelope, flow: &FlowKey, direction: Direction) -> Key {
+    key_of_method(keyer, bytes, envelope, envelope.method_span.of(bytes), flow, direction)
+}
+
+/// The key of the INVITE that a CANCEL is for: they differ in the method only (RFC 3261 section 9.1).
+pub fn cancelled(
+    keyer: Keyer,
+    bytes: &[u8],
+    envelope: &Envelope,
+    flow: &FlowKey,
+    direction: Direction,
+) -> Key {
+    key_of_method(keyer, bytes, envelope, b"INVITE", flow, direction)
+}
+
+fn key_of_method(
+    keyer: Keyer,
+    bytes: &[u8],
+    envelope: &Envelope,
+    method: &[u8],
+    flow: &FlowKey,
+    direction: Direction,
+) -> Key {
     // An ACK to a final failure has the INVITE's branch; nobody asks for a transaction of an ACK.
     keyer.key(
         DOMAIN,
         &[
             &[direction as u8],
             envelope.branch.of(bytes),
-            envelope.method_span.of(bytes),
+            method,
             envelope.call_id.of(bytes),
             envelope.from_tag.of(bytes),
             &endpoint_bytes(flow.inside.0),

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use super::super::binding::{Admitted, BindingKey, BindingKeys, Latch, State};
-use super::super::call::{Leg, Phase, Stream};
+use super::super::call::{Before, Leg, Stream};
 use super::super::command::{Command, CommandId, Failure, FlowKey, Op, Outcome, Pinholes, PinnedFlow, Reply};
 use super::super::event::Event;
 use super::super::key::Key;
@@ -167,8 +167,12 @@ impl Engine {
             let (kept, broken): (Vec<_>, Vec<_>) = leg.local.iter().copied().partition(whole);
             leg.local = kept;
             leg.retired.extend(broken.iter().flat_map(Stream::keys).filter(|key| !keys.contains(key)));
-            if leg.phase != Phase::Confirmed {
+            let local = leg.pending.iter().find(|it| matches!(it.before, Before::Local(_))).map(|it| it.by);
+            if leg.is_early() {
                 self.release_local(now, call, index);
+            } else if let Some(by) = local {
+                // The offer goes on untranslated; nobody will tell what becomes of it.
+                self.take_back_offer(now, call, by);
             }
         }
     }

@@ -22,7 +22,7 @@ use crate::packet::{Datagram, Refusal};
 use crate::sip::Malformed;
 
 /// A flow is forgotten after this long without a packet; conntrack will have said so before.
-const IDLE: Duration = Duration::from_secs(2 * 3600);
+pub(super) const IDLE: Duration = Duration::from_secs(2 * 3600);
 /// How long "conntrack does not know it" is believed.
 const MISSING: Duration = Duration::from_secs(1);
 /// Within this time of learning, a second mapping of the same flow is a clash and not a new flow: the loser's
@@ -226,6 +226,9 @@ impl Engine {
     /// means nothing.
     pub(super) fn handle_destroyed(&mut self, now: Instant, tuples: &Tuples) {
         let (key, public) = orient(tuples);
+        for endpoint in [tuples.reply_destination, tuples.orig_destination] {
+            self.media_died(now, Outside(endpoint), tuples);
+        }
         let Some(flow) = self.flows.get_mut(&key) else { return };
         match &flow.mapping {
             Mapping::Public(side) if Some(side.endpoint) == public => {}
@@ -235,6 +238,16 @@ impl Engine {
         flow.mapping = Mapping::Unknown;
         flow.answered = false;
         flow.since = now;
+    }
+
+    /// A flow of one of our public endpoints died: of silence, most often.
+    fn media_died(&mut self, now: Instant, public: Outside, tuples: &Tuples) {
+        let Some(key) = self.bindings.by_public(public).map(|(key, _)| *key) else { return };
+        let Some(binding) = self.bindings.get_mut(&key) else { return };
+        binding.died = Some(now);
+        binding.lapsed = true;
+        let is_it = |flow: &PinnedFlow| flow.far == tuples.orig_destination || flow.far == tuples.orig_source;
+        binding.latched.retain(|(flow, latch)| matches!(latch, Latch::Pinning(_)) || !is_it(flow));
     }
 
     /// First media packet from a negotiated address: its actual source is pinned, the packet itself is dropped.

@@ -10,7 +10,7 @@ use std::time::Instant;
 use arrayvec::ArrayVec;
 
 use super::super::binding::{Admitted, Binding, BindingKey, BindingKeys, NoBinding, State};
-use super::super::call::{Call, CallNames, Leg, MAX_LEGS, Phase, Pin, Remote, Stream, Target};
+use super::super::call::{Before, Call, CallNames, Leg, MAX_LEGS, Phase, Pin, Remote, Stream, Target};
 use super::super::command::{CommandId, Op, Peer, Pinhole, Pinholes, PinnedFlow};
 use super::super::endpoint::{Inside, Outside};
 use super::super::envelope::Method;
@@ -56,23 +56,32 @@ impl Engine {
             }
         }
         if first {
-            self.set_local(context, index, &scratch.streams);
             let held = !scratch.description.media.is_empty() && scratch.streams.is_empty();
-            self.set_held(context.call, index, held || is_on_hold(&scratch.description));
+            let held = held || is_on_hold(&scratch.description);
+            self.set_local(context, index, &scratch.streams, held);
         } else {
             self.add_local(context, index, &scratch.streams);
         }
         if scratch.needs.is_empty() {
-            self.pin_leg(context, index, scratch);
+            self.pin_leg(context.now, context.call, index, answers(context), scratch);
         }
         Ok(())
     }
 
-    /// The far end's description: noted with the leg; in an answer to something that the phone asked (S5) it is acted
-    /// upon at once, otherwise when the phone answers.
+    /// The far end's description: noted with the leg; in an answer to something that the phone asked or offered (S5) it
+    /// is acted upon at once, otherwise when the phone answers.
     pub(super) fn note_remote(&mut self, context: &Context<'_>, scratch: &mut Scratch) {
         let is_response = context.envelope.status.is_some();
         if is_response && self.transactions.get(&context.transaction).is_none() {
+            return;
+        }
+        // The phone's offer was in its 2xx or its reliable 1xx (RFC 3264 section 4, RFC 3262 section 5). Both repeat
+        // the phone's tag, which only its peer knows.
+        let late_answer = matches!(context.envelope.method, Method::Ack | Method::Prack)
+            && !is_response
+            && context.tags.local != 0;
+        if late_answer && self.calls.get(&context.call).and_then(|call| call.position(context.tags)).is_none()
+        {
             return;
         }
         // Without room for the call its media stays closed, but what the phone must get back it gets.
@@ -85,6 +94,9 @@ impl Engine {
         let Some(leg) = self.calls.get_mut(&context.call).and_then(|call| call.legs.get_mut(index)) else {
             return;
         };
+        if may_fail(context) && !leg.remote.is_empty() {
+            leg.remember(context.transaction, Before::Remote(leg.remote.clone()));
+        }
         leg.held = held;
         leg.remote.resize(scratch.remote.len(), Remote::default());
         for (remote, RemoteStream { rtp, rtcp, count }) in leg.remote.iter_mut().zip(&scratch.remote) {
@@ -100,8 +112,8 @@ impl Engine {
                 *remote = Remote { rtp: target(*rtp), rtcp: rtcp.and_then(target), count: *count };
             }
         }
-        if is_response {
-            self.pin_leg(context, index, scratch);
+        if is_response || late_answer {
+            self.pin_leg(context.now, context.call, index, answers(context), scratch);
         }
     }
 
@@ -144,11 +156,13 @@ impl Engine {
             Some(half) => Leg {
                 tags: context.tags,
                 retired: Vec::new(),
+                stale: 0,
+                pending: Vec::new(),
                 pins: Vec::new(),
                 admitted: Vec::new(),
                 ..half.clone()
             },
-            None => Leg::new(context.tags, context.transaction, deadline),
+            None => Leg::new(context.tags, context.transaction, context.flow.far.ip(), context.now, deadline),
         };
         for key in leg.bindings() {
             if let Some(binding) = self.bindings.get_mut(&key) {
@@ -167,13 +181,16 @@ impl Engine {
     /// first INVITE is still open the second is a branch of a fork that met again, and the leg stays the first one's.
     fn take_over(&mut self, context: &Context<'_>, index: usize) {
         let is_invite = context.envelope.method == Method::Invite && context.envelope.status.is_none();
-        let leg = self.calls.get_mut(&context.call).and_then(|call| call.legs.get_mut(index));
-        let Some(leg) = leg.filter(|leg| is_invite && leg.phase != Phase::Confirmed) else { return };
+        let Some(call) = self.calls.get_mut(&context.call).filter(|_| is_invite) else { return };
+        let Some(leg) = call.legs.get_mut(index).filter(|leg| leg.is_early()) else { return };
         let is_open = |key| self.transactions.get(&key).is_some_and(|it| !it.finished);
         if leg.made_by != context.transaction && !is_open(leg.made_by) {
             leg.made_by = context.transaction;
             leg.phase = Phase::Offered;
             leg.deadline = context.now + self.policy.half_open;
+            // Redirected (RFC 3261 section 8.1.3.4): the next server may be another.
+            leg.server = context.flow.far.ip();
+            call.flow = context.flow;
         }
     }
 
@@ -241,6 +258,8 @@ impl Engine {
                         owners: moved.iter().find(|(it, _)| *it == key).map_or(0, |(_, owners)| *owners),
                         state: State::Opening(id),
                         peers: Vec::new(),
+                        died: None,
+                        lapsed: false,
                         latched: Vec::new(),
                     };
                     self.bindings.insert(key, binding, context.now + self.policy.half_open);
@@ -260,11 +279,23 @@ impl Engine {
         Ok(())
     }
 
-    /// Notes the phone's streams. Those that are no longer named keep their bindings until the dialog ends.
-    fn set_local(&mut self, context: &Context<'_>, index: usize, streams: &[Stream]) {
+    /// Notes the phone's streams, and whether they are on hold.
+    fn set_local(&mut self, context: &Context<'_>, index: usize, streams: &[Stream], held: bool) {
         let Some(call) = self.calls.get_mut(&context.call) else { return };
         call.media = call.media.or(streams.first().map(|stream| stream.rtp));
         let Some(leg) = call.legs.get_mut(index) else { return };
+        let changes = leg.held != held || (leg.local != streams && !streams.is_empty());
+        if may_fail(context) && changes && !leg.local.is_empty() {
+            leg.remember(context.transaction, Before::Local(leg.local.clone()));
+        }
+        leg.held = held;
+        self.replace_local(context.call, index, streams);
+    }
+
+    /// Puts other streams of the phone in the place of those that a leg has. The latter keep their bindings for now.
+    pub(super) fn replace_local(&mut self, call: Key, index: usize, streams: &[Stream]) {
+        let leg = self.calls.get_mut(&call).and_then(|call| call.legs.get_mut(index));
+        let Some(leg) = leg else { return };
         if leg.local == streams || streams.is_empty() {
             // Port 0 or hold: what was open stays, to be there when the call resumes.
             return;
@@ -306,18 +337,17 @@ impl Engine {
         }
     }
 
-    fn set_held(&mut self, call: Key, index: usize, held: bool) {
-        if let Some(leg) = self.calls.get_mut(&call).and_then(|call| call.legs.get_mut(index)) {
-            leg.held = held;
-        }
-    }
-
     /// Brings pinned flows and admitted peers of a leg in line with its two sides. New ones go into `scratch.needs`.
     /// An offer may be refused, and media goes on as before until it is answered (RFC 3264 section 8.3.1): so it only
     /// adds, and what it replaces goes with its answer.
-    fn pin_leg(&mut self, context: &Context<'_>, index: usize, scratch: &mut Scratch) {
-        let call_key = context.call;
-        let is_answer = context.envelope.status.is_some() || context.envelope.method == Method::Ack;
+    pub(super) fn pin_leg(
+        &mut self,
+        now: Instant,
+        call_key: Key,
+        index: usize,
+        is_answer: bool,
+        scratch: &mut Scratch,
+    ) {
         let Scratch { flows, peers, needs, .. } = scratch;
         flows.clear();
         peers.clear();
@@ -344,7 +374,12 @@ impl Engine {
         }
         // What is there is taken back only when the far end named something else, never because it fell silent. So is
         // nothing done when nothing has changed, but what is under way has to be waited for.
-        let unchanged = flows.iter().eq(leg.pins.iter().map(|pin| &pin.flow)) && *peers == leg.admitted;
+        let lapsed = |flow: &PinnedFlow| {
+            self.bindings.by_public(flow.public).is_some_and(|(_, binding)| is_answer && binding.lapsed)
+        };
+        let unchanged = flows.iter().eq(leg.pins.iter().map(|pin| &pin.flow))
+            && *peers == leg.admitted
+            && !flows.iter().any(lapsed);
         if flows.is_empty() || unchanged {
             needs.extend(leg.pins.iter().filter_map(|pin| pin.pinning));
             let admitting = leg.admitted.iter().filter_map(|(key, far)| self.admitting(key, *far));
@@ -352,7 +387,18 @@ impl Engine {
             return;
         }
         let (signalling, tags) = (call.flow, leg.tags);
-        let (old_pins, old_peers) = (leg.pins.clone(), leg.admitted.clone());
+        let (old_peers, mut old_pins) = (leg.admitted.clone(), leg.pins.clone());
+        // What conntrack has forgotten in a long silence is made again, before the far end's media finds it missing.
+        old_pins.retain(|pin| !flows.contains(&pin.flow) || !lapsed(&pin.flow));
+        if is_answer {
+            for stream in leg.local.clone() {
+                for key in stream.keys() {
+                    if let Some(binding) = self.bindings.get_mut(&key) {
+                        binding.lapsed = false;
+                    }
+                }
+            }
+        }
         for pin in old_pins.iter().filter(|pin| !flows.contains(&pin.flow)) {
             self.unpin(call_key, index, &pin.flow);
         }
@@ -361,7 +407,7 @@ impl Engine {
         }
         for (key, far) in peers.iter() {
             let known = old_peers.contains(&(*key, *far));
-            needs.extend(self.admit(context.now, key, *far, known));
+            needs.extend(self.admit(now, key, *far, known));
         }
         let mut pins = Vec::with_capacity(flows.len());
         for flow in flows.iter().copied() {
@@ -454,6 +500,9 @@ impl Engine {
         }
         let leg = call.legs.swap_remove(index);
         let over = call.legs.is_empty();
+        if let Some(transaction) = self.transactions.get_mut(&leg.made_by) {
+            transaction.ended = Some(leg.tags);
+        }
         if let Some(deadline) = call.deadline() {
             self.calls.set_deadline(&call_key, deadline);
         }
@@ -470,9 +519,11 @@ impl Engine {
         if leg.remote.is_empty() {
             return self.end_leg(now, call_key, index, "refused");
         }
-        let mut given = Leg::new(leg.tags, leg.made_by, leg.deadline);
+        let mut given = Leg::new(leg.tags, leg.made_by, leg.server, now, leg.deadline);
         std::mem::swap(&mut given.local, &mut leg.local);
         std::mem::swap(&mut given.retired, &mut leg.retired);
+        leg.stale = 0;
+        leg.pending.clear();
         std::mem::swap(&mut given.pins, &mut leg.pins);
         std::mem::swap(&mut given.admitted, &mut leg.admitted);
         self.release(now, call_key, &given);
@@ -559,6 +610,20 @@ impl Stream {
 impl Leg {
     fn owns(&self, key: &BindingKey) -> u16 {
         u16::try_from(self.bindings().filter(|it| it == key).count()).unwrap_or(u16::MAX)
+    }
+}
+
+/// Whether what the message says about media is an answer, or as good as one.
+fn answers(context: &Context<'_>) -> bool {
+    context.envelope.status.is_some() || context.envelope.method == Method::Ack
+}
+
+/// Whether what the message says about media may still be refused, or be taken back by the end of its transaction: in
+/// a request, and in a provisional answer. What an ACK says is final.
+fn may_fail(context: &Context<'_>) -> bool {
+    match context.envelope.status {
+        None => context.envelope.method != Method::Ack,
+        Some(status) => status < 200,
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::super::call::Target;
 use super::super::command::FlowKey;
 use super::super::endpoint::Outside;
-use super::super::envelope::Envelope;
+use super::super::envelope::{Envelope, Method};
 use super::super::event::Event;
 use super::super::flow::{Direction, Flow, Mapping};
 use super::super::guard;
@@ -103,6 +103,9 @@ impl Engine {
         if !guard::is_allowed_server(&self.policy, flow.far.ip()) {
             return Outcome::Accept(Reason::PeerNotAllowed);
         }
+        if guard::is_hands_off(&self.policy, flow.far.ip()) {
+            return Outcome::Accept(Reason::HandsOff);
+        }
         let Ok(envelope) = Envelope::read(bytes, &scratch.message) else {
             self.refuse("S4", flow, "a SIP message without what every SIP message must have");
             return Outcome::Accept(Reason::Suspicious);
@@ -113,7 +116,8 @@ impl Engine {
         }
         let context = self.context(now, bytes, flow, direction, envelope);
         let body = body::descriptions(bytes, &scratch.message, &mut scratch.parts);
-        if body == Body::Sdp {
+        let counts = self.counts(&context);
+        if body == Body::Sdp && counts && negotiates(&envelope) {
             if let Err(reason) = self.prepare_media(&context, scratch) {
                 return Outcome::Accept(reason);
             }
@@ -132,7 +136,9 @@ impl Engine {
             scratch.edits.clear();
             return Outcome::Accept(Reason::Unparsable);
         }
-        self.track(&context, scratch, form);
+        if counts {
+            self.track(&context, scratch, form);
+        }
         match (scratch.edits.is_empty(), body) {
             (false, _) => Outcome::Rewrite,
             (true, Body::Protected) => Outcome::Accept(Reason::Protected),
@@ -270,4 +276,10 @@ impl Engine {
     pub(super) fn refuse(&mut self, rule: &'static str, flow: FlowKey, why: &'static str) {
         self.event(Event::Refused { rule, inside: flow.inside.0, why });
     }
+}
+
+/// Whether what the message says about media is meant: a refusal and an OPTIONS only tell what would be possible
+/// (RFC 3261 sections 11.2 and 21.4.26).
+fn negotiates(envelope: &Envelope) -> bool {
+    envelope.method != Method::Options && envelope.status.is_none_or(|status| status < 300)
 }

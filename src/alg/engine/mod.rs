@@ -7,6 +7,7 @@
 //! | [`flows`] | which flow a packet belongs to: learning, looking up, losing it |
 //! | [`message`] | one SIP message from parsing to its verdict |
 //! | [`media`] | bindings and pinned flows for what a description says |
+//! | [`offers`] | what an offer changed, kept or taken back by its answer |
 //! | [`dialog`] | transactions, calls and registrations: what begins and ends |
 //! | [`commands`] | issuing commands, and what follows from their outcome |
 //! | [`timers`] | deadlines |
@@ -16,6 +17,7 @@ mod dialog;
 mod flows;
 mod media;
 mod message;
+mod offers;
 mod timers;
 
 use std::collections::VecDeque;
@@ -64,6 +66,8 @@ pub struct Engine {
     settling: VecDeque<(Instant, FlowKey)>,
     outputs: VecDeque<Queued>,
     scratch: Scratch,
+    /// Another one, for what is done while the first is in use.
+    spare: Scratch,
     last_command: u64,
     last_identity: u16,
     stats: Stats,
@@ -114,6 +118,7 @@ impl Engine {
             settling: VecDeque::new(),
             outputs: VecDeque::new(),
             scratch: Scratch::default(),
+            spare: Scratch::default(),
             last_command: 0,
             last_identity: 0,
             stats: Stats::default(),

@@ -21,6 +21,7 @@ pub(super) fn reason(reason: Reason) -> String {
         Reason::NotOurs => "it was not marked by sipalg before the NAT",
         Reason::NatClash => "the NAT gave a second packet of this new flow another port; SIP repeats it",
         Reason::PeerNotAllowed => "its server is not in sip.servers",
+        Reason::HandsOff => "its server is in sip.hands-off: it does the NAT itself",
         Reason::Quota => "its sender has as many pinholes as it may have",
         Reason::TableFull => "a table is full",
         Reason::PoolEmpty => "no port of media.ports is free",
