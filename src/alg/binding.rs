@@ -68,6 +68,8 @@ pub struct Binding {
     pub state: State,
     /// Who may send to it.
     pub peers: Vec<Admitted>,
+    /// The far ends to which it is pinned, each with the number of legs of calls that want it.
+    pub pins: Vec<(SocketAddr, u16)>,
     /// When a flow of it last died in conntrack: it had media until shortly before.
     pub died: Option<Instant>,
     /// A flow of it died, so that it has to be pinned anew before media can come in again.
@@ -146,6 +148,38 @@ impl Bindings {
     pub fn by_public(&self, public: Outside) -> Option<(&BindingKey, &Binding)> {
         let key = self.by_public.get(&public)?;
         Some((key, self.table.get(key)?))
+    }
+
+    /// The name of the binding that has this public endpoint.
+    pub fn key_of(&self, public: Outside) -> Option<BindingKey> {
+        self.by_public.get(&public).copied()
+    }
+
+    /// One leg more wants the flow from a binding to `far` pinned.
+    pub fn count_pin(&mut self, key: &BindingKey, far: SocketAddr) {
+        let Some(binding) = self.table.get_mut(key) else { return };
+        match binding.pins.iter_mut().find(|(it, _)| *it == far) {
+            Some((_, count)) => *count = count.saturating_add(1),
+            None => binding.pins.push((far, 1)),
+        }
+    }
+
+    /// One leg less wants it; whether another one still does.
+    pub fn uncount_pin(&mut self, key: &BindingKey, far: SocketAddr) -> bool {
+        let Some(binding) = self.table.get_mut(key) else { return false };
+        let Some(at) = binding.pins.iter().position(|(it, _)| *it == far) else { return false };
+        let Some((_, count)) = binding.pins.get_mut(at) else { return false };
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            binding.pins.swap_remove(at);
+            return false;
+        }
+        true
+    }
+
+    /// Whether any leg wants the flow from a binding to `far` pinned.
+    pub fn is_pin_wanted(&self, public: Outside, far: SocketAddr) -> bool {
+        self.by_public(public).is_some_and(|(_, binding)| binding.pins.iter().any(|(it, _)| *it == far))
     }
 
     /// Takes a run of public ports for inside endpoints that follow each other, the first of the parity of the first

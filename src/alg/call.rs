@@ -75,8 +75,8 @@ pub struct Leg {
     pub latest: Key,
     /// When it is over if nothing happens.
     pub deadline: Instant,
-    /// The last description put all streams on hold.
-    pub held: bool,
+    /// Whether the phone, or the far end, said last that all its streams are on hold.
+    pub held: Held,
     /// When a message of it, or its media, was last noticed.
     pub heard: Instant,
     /// Answers that are still to come to the question whether there is media.
@@ -109,8 +109,17 @@ pub struct Pending {
     pub by: Key,
     /// The side.
     pub before: Before,
-    /// Whether the dialog was on hold.
+    /// Whether that side was on hold.
     pub held: bool,
+}
+
+/// Who put a dialog on hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// The phone.
+    pub local: bool,
+    /// The far end.
+    pub remote: bool,
 }
 
 /// One side of a dialog.
@@ -205,7 +214,7 @@ impl Leg {
             made_by,
             latest: made_by,
             deadline,
-            held: false,
+            held: Held::default(),
             heard: now,
             asked: 0,
             silent: false,
@@ -228,7 +237,10 @@ impl Leg {
     /// Remembers one side as it was `before` what transaction `by` brings. Of several descriptions that nobody has
     /// answered (a challenge came in between) the state before the first one counts.
     pub fn remember(&mut self, by: Key, before: Before) {
-        let held = self.held;
+        let held = match before {
+            Before::Local(_) => self.held.local,
+            Before::Remote(_) => self.held.remote,
+        };
         match self.pending.iter_mut().find(|it| it.before.is_side_of(&before)) {
             Some(pending) => pending.by = by,
             None => self.pending.push(Pending { by, before, held }),
@@ -251,11 +263,5 @@ impl Call {
     /// The earliest deadline of all legs.
     pub fn deadline(&self) -> Option<Instant> {
         self.legs.iter().map(|leg| leg.deadline).min()
-    }
-
-    /// Whether another leg than the one at `index` has pinned this flow.
-    pub fn pinned_elsewhere(&self, index: usize, flow: &PinnedFlow) -> bool {
-        let mut others = self.legs.iter().enumerate().filter(|(other, _)| *other != index);
-        others.any(|(_, leg)| leg.pins.iter().any(|pin| pin.flow == *flow))
     }
 }

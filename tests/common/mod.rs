@@ -303,7 +303,9 @@ impl Bench {
             }
             Op::Pin { flow, .. } => {
                 assert!(kernel.pinholes.contains_key(&flow.public.0), "{flow:?} is pinned to nothing");
-                kernel.pins.push(*flow);
+                if !kernel.pins.contains(flow) {
+                    kernel.pins.push(*flow);
+                }
             }
             Op::Unpin { flow } => {
                 let Some(index) = kernel.pins.iter().position(|pin| pin == flow) else {
@@ -407,6 +409,30 @@ impl Bench {
         let pin = self.kernel.pins.iter().find(|pin| pin.inside == inside && pin.far == far);
         let pin = pin.unwrap_or_else(|| panic!("{inside} → {far} is not pinned: {:?}", self.kernel.pins));
         assert_eq!(self.kernel.pinholes.get(&pin.public.0), Some(&inside));
+    }
+
+    /// [`Bench::assert_pinned`], on a condition.
+    #[track_caller]
+    pub fn assert_pinned_if(&self, condition: bool, inside: &str, far: &str) {
+        if condition {
+            self.assert_pinned(inside, far);
+        }
+    }
+
+    /// A media flow falls silent for so long that conntrack forgets it.
+    #[track_caller]
+    pub fn media_dies(&mut self, inside: &str, far: &str) {
+        let (inside, far) = (Inside(at(inside)), at(far));
+        let index = self.kernel.pins.iter().position(|pin| pin.inside == inside && pin.far == far);
+        let pin = self.kernel.pins.remove(index.expect("it is pinned"));
+        let tuples = Tuples {
+            orig_source: inside.0,
+            orig_destination: far,
+            reply_source: far,
+            reply_destination: pin.public.0,
+        };
+        self.engine.handle(self.now, Input::FlowDestroyed(tuples));
+        self.drain(PacketId(0), &[], &mut None);
     }
 
     /// What is open has not been closed by the kernel itself.

@@ -184,14 +184,24 @@ impl Engine {
             call.legs.get_mut(index)
         });
         match leg {
-            Some(leg) if failure.is_some() => leg.pins.retain(|pin| pin.flow != flow),
+            Some(leg) if failure.is_some() => {
+                let before = leg.pins.len();
+                leg.pins.retain(|pin| pin.flow != flow);
+                if leg.pins.len() < before
+                    && let Some(key) = self.bindings.key_of(flow.public)
+                {
+                    self.bindings.uncount_pin(&key, flow.far);
+                }
+            }
             Some(leg) => {
                 for pin in leg.pins.iter_mut().filter(|pin| pin.flow == flow) {
                     pin.pinning = None;
                 }
             }
             // The call ended while the command was under way.
-            None if failure.is_none() => self.background(Op::Unpin { flow }, "unpin"),
+            None if failure.is_none() && !self.bindings.is_pin_wanted(flow.public, flow.far) => {
+                self.background(Op::Unpin { flow }, "unpin");
+            }
             None => {}
         }
     }

@@ -97,7 +97,7 @@ impl Engine {
         if may_fail(context) && !leg.remote.is_empty() {
             leg.remember(context.transaction, Before::Remote(leg.remote.clone()));
         }
-        leg.held = held;
+        leg.held.remote = held;
         leg.remote.resize(scratch.remote.len(), Remote::default());
         for (remote, RemoteStream { rtp, rtcp, count }) in leg.remote.iter_mut().zip(&scratch.remote) {
             let target =
@@ -258,6 +258,7 @@ impl Engine {
                         owners: moved.iter().find(|(it, _)| *it == key).map_or(0, |(_, owners)| *owners),
                         state: State::Opening(id),
                         peers: Vec::new(),
+                        pins: Vec::new(),
                         died: None,
                         lapsed: false,
                         latched: Vec::new(),
@@ -284,11 +285,13 @@ impl Engine {
         let Some(call) = self.calls.get_mut(&context.call) else { return };
         call.media = call.media.or(streams.first().map(|stream| stream.rtp));
         let Some(leg) = call.legs.get_mut(index) else { return };
-        let changes = leg.held != held || (leg.local != streams && !streams.is_empty());
-        if may_fail(context) && changes && !leg.local.is_empty() {
+        let changes = leg.held.local != held || (leg.local != streams && !streams.is_empty());
+        // The same offer again, with credentials, changes nothing, but is what the first one depends on now.
+        let again = leg.pending.iter().any(|it| matches!(it.before, Before::Local(_)));
+        if may_fail(context) && (changes || again) && !leg.local.is_empty() {
             leg.remember(context.transaction, Before::Local(leg.local.clone()));
         }
-        leg.held = held;
+        leg.held.local = held;
         self.replace_local(context.call, index, streams);
     }
 
@@ -388,6 +391,7 @@ impl Engine {
         }
         let (signalling, tags) = (call.flow, leg.tags);
         let (old_peers, mut old_pins) = (leg.admitted.clone(), leg.pins.clone());
+        let counted: Vec<PinnedFlow> = old_pins.iter().map(|pin| pin.flow).collect();
         // What conntrack has forgotten in a long silence is made again, before the far end's media finds it missing.
         old_pins.retain(|pin| !flows.contains(&pin.flow) || !lapsed(&pin.flow));
         if is_answer {
@@ -400,7 +404,7 @@ impl Engine {
             }
         }
         for pin in old_pins.iter().filter(|pin| !flows.contains(&pin.flow)) {
-            self.unpin(call_key, index, &pin.flow);
+            self.unpin(&pin.flow);
         }
         for (key, far) in old_peers.iter().filter(|peer| !peers.contains(peer)) {
             self.dismiss(key, *far);
@@ -414,6 +418,10 @@ impl Engine {
             let pinning = match old_pins.iter().find(|pin| pin.flow == flow) {
                 Some(pin) => pin.pinning,
                 None => {
+                    if let Some(key) = self.bindings.key_of(flow.public).filter(|_| !counted.contains(&flow))
+                    {
+                        self.bindings.count_pin(&key, flow.far);
+                    }
                     let purpose = Inflight::Pin { call: call_key, tags, flow };
                     Some(self.command(Op::Pin { flow, signalling }, purpose))
                 }
@@ -470,9 +478,11 @@ impl Engine {
         self.background(Op::Dismiss { peers }, "dismiss");
     }
 
-    fn unpin(&mut self, call_key: Key, index: usize, flow: &PinnedFlow) {
-        let elsewhere = self.calls.get(&call_key).is_some_and(|call| call.pinned_elsewhere(index, flow));
-        if !elsewhere {
+    /// One leg less wants a flow pinned; when none of any call is left, its entry goes.
+    pub(super) fn unpin(&mut self, flow: &PinnedFlow) {
+        let wanted =
+            self.bindings.key_of(flow.public).is_some_and(|key| self.bindings.uncount_pin(&key, flow.far));
+        if !wanted {
             self.background(Op::Unpin { flow: *flow }, "unpin");
         }
     }
@@ -506,7 +516,7 @@ impl Engine {
         if let Some(deadline) = call.deadline() {
             self.calls.set_deadline(&call_key, deadline);
         }
-        self.release(now, call_key, &leg);
+        self.release(now, &leg);
         if over {
             self.end_call(now, call_key, why);
         }
@@ -526,14 +536,11 @@ impl Engine {
         leg.pending.clear();
         std::mem::swap(&mut given.pins, &mut leg.pins);
         std::mem::swap(&mut given.admitted, &mut leg.admitted);
-        self.release(now, call_key, &given);
+        self.release(now, &given);
     }
 
     /// Gives back what `leg`, which is no longer part of its call, owns.
-    fn release(&mut self, now: Instant, call_key: Key, leg: &Leg) {
-        let others = self.calls.get(&call_key).map_or(&[][..], |call| &call.legs);
-        let elsewhere = |pin: &&Pin| !others.iter().any(|leg| leg.pins.iter().any(|it| it.flow == pin.flow));
-        let pins: Vec<PinnedFlow> = leg.pins.iter().filter(elsewhere).map(|pin| pin.flow).collect();
+    fn release(&mut self, now: Instant, leg: &Leg) {
         for (key, far) in &leg.admitted {
             if self.bindings.get(key).is_some_and(|binding| binding.owners > leg.owns(key)) {
                 self.dismiss(key, *far);
@@ -552,8 +559,8 @@ impl Engine {
         for keys in closing.chunks(2) {
             self.close(now, keys);
         }
-        for flow in pins {
-            self.background(Op::Unpin { flow }, "unpin");
+        for pin in &leg.pins {
+            self.unpin(&pin.flow);
         }
     }
 

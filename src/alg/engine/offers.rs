@@ -40,11 +40,16 @@ impl Engine {
             let Some(leg) = call.legs.get_mut(index) else { return };
             let Some(at) = leg.pending.iter().position(|it| it.by == by) else { return };
             let pending = leg.pending.swap_remove(at);
-            leg.held = pending.held;
             let kept = leg.retired.len();
             match pending.before {
-                Before::Remote(remote) => leg.remote = remote,
-                Before::Local(streams) => self.replace_local(call_key, index, &streams),
+                Before::Remote(remote) => {
+                    leg.held.remote = pending.held;
+                    leg.remote = remote;
+                }
+                Before::Local(streams) => {
+                    leg.held.local = pending.held;
+                    self.replace_local(call_key, index, &streams);
+                }
             }
             let mut scratch = mem::take(&mut self.spare);
             scratch.needs.clear();

@@ -112,7 +112,7 @@ impl Engine {
             return self.sustain_idle(now, flow);
         }
         let mut questions: ArrayVec<PinnedFlow, QUESTIONS> = ArrayVec::new();
-        if !leg.held {
+        if !leg.held.local && !leg.held.remote {
             let latched = leg.bindings().filter_map(|key| self.bindings.get(&key)).flat_map(|it| &it.latched);
             let flows = latched.map(|(flow, _)| *flow).chain(leg.pins.iter().map(|pin| pin.flow));
             questions.extend(flows.take(QUESTIONS));
