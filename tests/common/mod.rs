@@ -71,6 +71,8 @@ pub struct Bench {
     pub dice: VecDeque<Option<Failure>>,
     /// Interface index of the uplink that packets leave by.
     pub uplink: u32,
+    /// Interfaces of phones that are not in the LAN.
+    pub lans: BTreeMap<IpAddr, u32>,
     /// Whether commands are answered at once. If not, they pile up in `waiting`.
     pub answers: bool,
     pub waiting: VecDeque<Command>,
@@ -119,6 +121,7 @@ impl Bench {
             failures: VecDeque::new(),
             dice: VecDeque::new(),
             uplink: WAN,
+            lans: BTreeMap::new(),
             answers: true,
             waiting: VecDeque::new(),
             nat: BTreeMap::new(),
@@ -155,16 +158,20 @@ impl Bench {
         })
     }
 
+    fn lan(&self, inside: SocketAddr) -> u32 {
+        self.lans.get(&inside.ip()).copied().unwrap_or(LAN)
+    }
+
     /// A phone sends; the answer is what goes out.
     pub fn out(&mut self, inside: &str, far: &str, payload: impl AsRef<[u8]>) -> Passed {
         let (inside, far) = (at(inside), at(far));
         let public = self.map(inside, far);
         if !self.tracked.insert((inside, far)) {
             let packet = packet(inside, far, payload.as_ref());
-            return self.pass(QueuePoint::Signalling, LAN, self.uplink, &packet).0;
+            return self.pass(QueuePoint::Signalling, self.lan(inside), self.uplink, &packet).0;
         }
         let first = packet(inside, far, payload.as_ref());
-        let (passed, bytes) = self.pass(QueuePoint::NewFlow, LAN, self.uplink, &first);
+        let (passed, bytes) = self.pass(QueuePoint::NewFlow, self.lan(inside), self.uplink, &first);
         if passed.reason != Reason::Learning {
             return passed;
         }
@@ -182,7 +189,7 @@ impl Bench {
     /// A server sends to a phone by a flow that the phone opened; the answer is what the phone gets.
     pub fn inn(&mut self, far: &str, inside: &str, payload: impl AsRef<[u8]>) -> Passed {
         let packet = packet(at(far), at(inside), payload.as_ref());
-        self.pass(QueuePoint::Signalling, self.uplink, LAN, &packet).0
+        self.pass(QueuePoint::Signalling, self.uplink, self.lan(at(inside)), &packet).0
     }
 
     /// Media arrives at a public endpoint from a source that conntrack does not know.

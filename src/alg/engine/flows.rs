@@ -4,6 +4,7 @@
 //! [`Engine::learn`]), or conntrack is asked when a packet of an older flow passes ([`Engine::signalling`]).
 //! The mapping dies with its conntrack entry.
 
+use std::mem;
 use std::time::{Duration, Instant};
 
 use super::super::binding::{BindingKey, Latch};
@@ -235,9 +236,22 @@ impl Engine {
             Mapping::NotNated if public.is_none() => {}
             _ => return,
         }
+        self.lose_flow(now, &key);
+    }
+
+    /// A flow's mapping is not true any more: who registered by it has to do so again.
+    fn lose_flow(&mut self, now: Instant, key: &FlowKey) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
         flow.mapping = Mapping::Unknown;
         flow.answered = false;
         flow.since = now;
+        flow.registered = None;
+        flow.subscribed = None;
+        for registration in mem::take(&mut flow.registrations) {
+            if let Some(gone) = self.registrations.remove(&registration) {
+                self.unregistered(registration, gone, "flow lost");
+            }
+        }
     }
 
     /// A flow of one of our public endpoints died: of silence, most often.
