@@ -1,6 +1,8 @@
 //! The kernel side against the real kernel, in network namespaces of its own: phone, router, far end. What came of a command
 //! is asserted from outside, with `nft` and `conntrack`. Needs root.
 
+#![allow(clippy::unwrap_used)] // clippy knows tests by their attribute only, not their helpers
+
 #[path = "common/netns.rs"]
 mod netns;
 
@@ -502,6 +504,10 @@ fn a_dying_entry_is_an_event_and_our_own_elements_are_none() {
     let pinhole = network.pinhole("192.168.1.10:40000", 16384);
     network.done(&mut kernel, open(&[pinhole]));
     network.done(&mut kernel, close(&[pinhole], &[]));
+    // Not even a place in a queue.
+    let sockets = network.router.enter(|| std::fs::read_to_string("/proc/thread-self/net/netlink")).unwrap();
+    let waiting = |line: &str| line.split_whitespace().nth(4).unwrap().parse::<u64>().unwrap();
+    assert_eq!(sockets.lines().skip(1).map(waiting).sum::<u64>(), 0, "{sockets}");
     let (phone, far) = (network.phone.udp("192.168.1.10:5070"), network.far.udp("203.0.113.9:5070"));
     phone.send_to(b"hello", "203.0.113.9:5070").unwrap();
     let (_, public) = receive(&far);
@@ -632,6 +638,67 @@ fn removal_leaves_nothing() {
     assert_eq!(network.entries(&["sport=40000"]), [""; 0]);
     assert_eq!(network.entries(&["sport=5070"]).len(), 1);
     assert!(!network.router.enter(ruleset::remove).unwrap());
+}
+
+#[test]
+fn without_a_reader_signalling_passes_and_has_its_long_life() {
+    let network = Network::new();
+    let _kernel = network.kernel();
+    let (phone, far) = (network.phone.udp("192.168.1.10:5060"), network.far.udp("203.0.113.9:5060"));
+    phone.send_to(b"request", "203.0.113.9:5060").unwrap();
+    let (_, public) = receive(&far);
+    let left = |network: &Network| -> u64 {
+        network.entries(&["src=192.168.1.10"])[0].split_whitespace().nth(4).unwrap().parse().unwrap()
+    };
+    assert!((150..=180).contains(&left(&network)));
+    far.send_to(b"response", public).unwrap();
+    expect(&phone, b"response", "203.0.113.9:5060");
+}
+
+#[test]
+fn each_queue_point_gets_its_packets() {
+    let (network, mut kernel, pinhole) = Network::with_pinhole();
+    let mut queue = network.router.enter(|| {
+        let mut queue = nfq::Queue::open().unwrap();
+        queue.set_nonblocking(true);
+        (5060..=5063).for_each(|number| queue.bind(number).unwrap());
+        queue
+    });
+    // Number of the queue, and the addresses of the packet; it is let go.
+    let mut next = || {
+        let mut seen = None;
+        eventually("a packet is queued", || {
+            let Ok(mut message) = queue.recv() else { return false };
+            let packet = message.get_payload();
+            let address =
+                |at: usize| std::net::Ipv4Addr::from(<[u8; 4]>::try_from(&packet[at..at + 4]).unwrap());
+            seen = Some((message.get_queue_num(), address(12).to_string(), address(16).to_string()));
+            message.set_verdict(nfq::Verdict::Accept);
+            queue.verdict(message).unwrap();
+            true
+        });
+        let (number, source, destination) = seen.unwrap();
+        format!("{number} {source} {destination}")
+    };
+    let (phone, far) = (network.phone.udp("192.168.1.10:5070"), network.far.udp("203.0.113.9:5060"));
+    phone.send_to(b"request", "203.0.113.9:5060").unwrap();
+    assert_eq!(next(), "5061 192.168.1.10 203.0.113.9");
+    assert_eq!(next(), "5062 203.0.113.1 203.0.113.9");
+    let (_, public) = receive(&far);
+    far.send_to(b"response", public).unwrap();
+    assert_eq!(next(), "5060 203.0.113.9 192.168.1.10");
+    phone.send_to(b"request", "203.0.113.9:5060").unwrap();
+    assert_eq!(next(), "5060 192.168.1.10 203.0.113.9");
+    // Media from a negotiated address that is not pinned; from a pinned flow: never.
+    let (media, source) = (network.phone.udp("192.168.1.10:40000"), network.far.udp("203.0.113.9:30000"));
+    network.done(&mut kernel, admit(&[peer(pinhole, "203.0.113.9")]));
+    source.send_to(b"first", pinhole.public.0).unwrap();
+    assert_eq!(next(), "5063 203.0.113.9 203.0.113.1");
+    network.done(&mut kernel, pin(pinhole, "203.0.113.9:30000"));
+    source.send_to(b"second", pinhole.public.0).unwrap();
+    expect(&media, b"second", "203.0.113.9:30000");
+    phone.send_to(b"last", "203.0.113.9:5060").unwrap();
+    assert_eq!(next(), "5060 192.168.1.10 203.0.113.9");
 }
 
 #[test]

@@ -151,6 +151,8 @@ impl Goal {
 
     /// The plan after `plan` failed at `verb`.
     fn react(&self, plan: Plan, verb: Verb, code: i32) -> Result<Plan, Failure> {
+        // Kernels before 6.12 say EBUSY for a key that is there with other data.
+        let code = if code == libc::EBUSY { libc::EEXIST } else { code };
         match (self.aim, plan, verb, code) {
             (Aim::Claim, Plan::Create, Verb::Create, libc::EEXIST) => Ok(Plan::Recreate),
             (Aim::Claim, Plan::Recreate, Verb::Ensure, libc::EEXIST) => Err(Failure::PortInUse),
