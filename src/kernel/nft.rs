@@ -112,7 +112,7 @@ pub(super) fn knows_queue_form(socket: &mut NetlinkSocket, form: QueueForm) -> i
 
 /// Deletes our table with everything in it. Answers whether it was there.
 pub(super) fn delete_table(socket: &mut NetlinkSocket) -> io::Result<bool> {
-    let table = Numbered::new(TableMessage(Table::new(TABLE, ProtoFamily::Inet)));
+    let table = Numbered::new(Table::new(TABLE, ProtoFamily::Inet));
     let mut batch = Batch::with_page_size(PAGE);
     batch.add(&table, MsgType::Del);
     let faults = commit(socket, &bytes(batch), &[table.sequence.get()])?;
@@ -208,16 +208,6 @@ unsafe impl<M: NlMsg> NlMsg for Numbered<M> {
         self.sequence.set(sequence);
         // SAFETY: the caller's promise about `buffer` is handed on.
         unsafe { self.inner.write(buffer, sequence, kind) }
-    }
-}
-
-struct TableMessage(Table);
-
-// SAFETY: writes what `Table` writes.
-unsafe impl NlMsg for TableMessage {
-    unsafe fn write(&self, buffer: *mut c_void, sequence: u32, kind: MsgType) {
-        // SAFETY: the caller's promise about `buffer` is handed on.
-        unsafe { self.0.write(buffer, sequence, kind) }
     }
 }
 
