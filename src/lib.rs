@@ -10,7 +10,8 @@
 //! From the bottom up. Each names only what stands below it.
 //!
 //! - Leaves, which know nothing of packets or SIP: [`span`] (positions in a buffer), [`edit`] (disjoint replacements on
-//!   an original text), [`expiring`] (a bounded map whose entries die), [`netlink`] (the codec of netlink messages).
+//!   an original text), [`expiring`] (a bounded map whose entries die), [`netlink`] (the codec of netlink messages),
+//!   [`ip_text`] (addresses as text, without an allocation).
 //! - Text and bytes: [`packet`] (IP and UDP: validated once, rebuilt with another payload), [`sip`] and [`sdp`]
 //!   (messages read into spans; nothing is ever re-created from a parse).
 //! - The engine, [`alg`]: which flow a packet belongs to, what the NAT made of it, what a message means for calls and
@@ -26,13 +27,14 @@
 //! Each line may import only what stands to its right; a test reads the sources and holds this.
 //!
 //! ```text
-//! main -> cli -> { daemon, lab } -> { queue, kernel, config } -> alg -> { sip, sdp, packet } -> { span, edit, expiring, netlink }
+//! main -> cli -> { daemon, lab } -> { queue, kernel, config } -> alg -> { sip, sdp, packet } -> { edit, expiring, netlink, ip_text } -> span
 //! ```
 //!
 //! - `sip` and `sdp` know no IP packets, `packet` knows no SIP; only `alg` knows both.
 //! - `queue` and `kernel` take plain types of `alg` ([`alg::Command`], [`alg::Verdict`]); they never import each other.
 //! - `config` builds [`alg::Policy`]; `alg` knows no TOML and no JSON.
-//! - `unsafe` is denied in the whole crate; the socket files of `queue` and `kernel` allow it, each with a reason.
+//! - `unsafe` is denied in the whole crate; the socket files of `queue` and `kernel` allow it, and the lab's one file
+//!   that enters namespaces, each with a reason.
 //!
 //! # The contract of a run
 //!

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // also in helpers, which are no tests to clippy
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,60 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use sipalg::lab::{self, Direction, LabError, LabOptions, Program, Progress, Report, Stop, Translation};
+
+#[test]
+fn behind_nat_with_sipalg_everything_holds() {
+    let _turn = turn();
+    let output = Command::new(SIPALG).args(["lab", "--json"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    assert_eq!(output.status.code(), Some(0), "{said}\n{report:#}");
+    assert_eq!(report["ok"], true, "{report:#}");
+    let phones = report["phones"].as_array().unwrap();
+    let public = |value: &serde_json::Value| {
+        let endpoint = value.as_str().unwrap().strip_prefix("22.33.44.55:").unwrap();
+        endpoint.parse::<u16>().unwrap()
+    };
+    let mut doors: Vec<_> = phones.iter().map(|phone| public(&phone["registered_as"])).collect();
+    let mut media: Vec<_> = phones.iter().map(|phone| public(&phone["call"]["public_media"])).collect();
+    // The default pool, even ports, one for each phone; and ports of the NAT's own choice for signalling.
+    assert!(media.iter().all(|port| (16384..=32767).contains(port) && port % 2 == 0), "{media:?}");
+    for ports in [&mut doors, &mut media] {
+        ports.sort_unstable();
+        ports.dedup();
+        assert_eq!(ports.len(), 10, "{report:#}");
+    }
+    for phone in phones {
+        let call = &phone["call"];
+        assert_eq!((&call["packets_in"], &call["packets_out"]), (&50.into(), &50.into()), "{phone:#}");
+    }
+    assert_eq!(report["pinholes"]["during"], 20, "RTP and RTCP of ten phones");
+    assert_eq!(report["pinholes"]["after"], 0);
+    assert!(report["seconds"].as_f64().unwrap() < 30.0);
+}
+
+#[test]
+fn the_command_leaves_nothing_after_ctrl_c() {
+    let _turn = turn();
+    for calls_are_up in [false, true] {
+        let mut child =
+            Command::new(SIPALG).arg("lab").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let said = BufReader::new(child.stderr.take().unwrap());
+        let wanted = if calls_are_up { "calling" } else { "starting sipalg" };
+        assert!(said.lines().map_while(Result::ok).any(|line| line.starts_with(wanted)), "{wanted}");
+        // Looking takes its time, which the calls shall not have.
+        signal(child.id(), "-STOP");
+        let daemons = processes_in(&namespaces_of(child.id()));
+        signal(child.id(), "-INT");
+        signal(child.id(), "-CONT");
+        assert_eq!(wait(&mut child).code(), Some(130));
+        assert_eq!(namespaces_of(child.id()), Vec::<String>::new());
+        assert_eq!(scratch_of(child.id()), Vec::<PathBuf>::new());
+        for daemon in daemons {
+            assert!(!Path::new(&format!("/proc/{daemon}")).exists(), "process {daemon} is left");
+        }
+    }
+}
 
 #[test]
 fn without_nat_everything_holds_without_sipalg() {
@@ -181,7 +236,7 @@ fn nothing_is_left_after_ctrl_c() {
     let _turn = turn();
     let mut child = child("a_lab_in_a_process_of_its_own").stderr(Stdio::null()).spawn().unwrap();
     await_namespaces_of(child.id());
-    interrupt(child.id());
+    signal(child.id(), "-INT");
     let status = wait(&mut child);
     assert_eq!(status.code(), Some(130), "{status}");
     assert_eq!(namespaces_of(child.id()), Vec::<String>::new());
@@ -270,6 +325,7 @@ fn a_lab_in_a_process_of_its_own() {
     std::process::exit(if matches!(result, Err(LabError::Interrupted)) { 130 } else { 1 });
 }
 
+const SIPALG: &str = env!("CARGO_BIN_EXE_sipalg");
 const CHILD: &str = "SIPALG_LAB_TEST_CHILD";
 const REFUSED: i32 = 42;
 
@@ -333,8 +389,8 @@ fn wait(child: &mut std::process::Child) -> std::process::ExitStatus {
     }
 }
 
-fn interrupt(pid: u32) {
-    assert!(Command::new("kill").args(["-INT", &pid.to_string()]).status().unwrap().success());
+fn signal(pid: u32, signal: &str) {
+    assert!(Command::new("kill").args([signal, &pid.to_string()]).status().unwrap().success());
 }
 
 /// Until it is in the middle of its calls.
@@ -357,6 +413,13 @@ fn assert_nothing_left() {
         .filter(|stat| parent(stat) == Some(pid))
         .collect();
     assert_eq!(children, Vec::<String>::new());
+}
+
+fn processes_in(namespaces: &[String]) -> Vec<String> {
+    let list =
+        |namespace: &String| Command::new("ip").args(["netns", "pids", namespace]).output().unwrap().stdout;
+    let listed = namespaces.iter().map(list).map(|bytes| String::from_utf8(bytes).unwrap());
+    listed.flat_map(|pids| pids.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 
 /// Out of `pid (name) state parent …`.

@@ -53,6 +53,7 @@ impl Exit {
         match finding.name {
             "rights" => Self::Rights,
             "sip-helper" => Self::OtherAlg,
+            "ruleset" => Self::Ruleset,
             _ => Self::Kernel,
         }
     }

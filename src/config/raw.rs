@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::value::{Block, Level, Ports, Size, Span};
+use super::value::{Block, Level, Ports, Seconds, Size};
 use crate::alg;
 
 /// The whole file.
@@ -44,17 +44,17 @@ pub struct Media {
     /// Public ports.
     pub ports: Ports,
     /// How long a released public port stays closed.
-    pub quarantine: Span,
+    pub quarantine: Seconds,
     /// Who may send.
     pub source: Source,
     /// The way between two phones behind the same NAT.
     pub local: Local,
     /// When a silent call is over.
-    pub inactivity: Span,
+    pub inactivity: Seconds,
     /// Kernel lifetime of a pinhole.
-    pub pinhole_lifetime: Span,
+    pub pinhole_lifetime: Seconds,
     /// Life of what was opened for a request that nobody answers.
-    pub half_open: Span,
+    pub half_open: Seconds,
     /// Inside ports that never get a pinhole.
     pub denied_ports: Vec<Ports>,
     /// Inside hosts that others may speak for.
@@ -201,7 +201,7 @@ impl Default for Media {
         let policy = alg::Policy::default();
         Self {
             ports: Ports(policy.ports),
-            quarantine: Span(policy.quarantine),
+            quarantine: Seconds(policy.quarantine),
             source: match policy.media_source {
                 alg::MediaSource::Negotiated => Source::Negotiated,
                 alg::MediaSource::Any => Source::Any,
@@ -210,9 +210,9 @@ impl Default for Media {
                 alg::MediaLocal::Direct => Local::Direct,
                 alg::MediaLocal::Hairpin => Local::Hairpin,
             },
-            inactivity: Span(policy.media_inactivity),
-            pinhole_lifetime: Span(policy.pinhole_lifetime),
-            half_open: Span(policy.half_open),
+            inactivity: Seconds(policy.media_inactivity),
+            pinhole_lifetime: Seconds(policy.pinhole_lifetime),
+            half_open: Seconds(policy.half_open),
             denied_ports: policy.denied_ports.into_iter().map(Ports).collect(),
             inside_hosts: policy.inside_hosts.into_iter().map(Block).collect(),
         }

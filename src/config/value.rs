@@ -17,7 +17,7 @@ use crate::alg;
 
 /// A duration as `"90s"`, `"15m"`, `"1h"` or `"2d"`; whole units only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Span(pub Duration);
+pub struct Seconds(pub Duration);
 
 /// A number of bytes as `"512KiB"`, `"8MiB"` or `"4096"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,7 +38,7 @@ pub struct Level(pub String);
 const UNITS: [(&str, u64); 4] = [("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)];
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
-impl FromStr for Span {
+impl FromStr for Seconds {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -53,7 +53,7 @@ impl FromStr for Span {
     }
 }
 
-impl fmt::Display for Span {
+impl fmt::Display for Seconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0.as_secs();
         let (name, unit) = UNITS
@@ -208,7 +208,7 @@ macro_rules! as_string {
 }
 
 as_string!(
-    Span: "a duration in quotes, as \"90s\" or \"15m\"",
+    Seconds: "a duration in quotes, as \"90s\" or \"15m\"",
     Size: "a size in quotes, as \"8MiB\"",
     Block: "an address or a block in quotes, as \"192.168.0.0/16\"",
     Level: "a log level in quotes, as \"info\""
@@ -256,12 +256,12 @@ mod tests {
             ("2 d", 172_800, "2d"),
             ("0s", 0, "0s"),
         ] {
-            let span: Span = text.parse().unwrap();
+            let span: Seconds = text.parse().unwrap();
             assert_eq!(span.0.as_secs(), seconds, "{text}");
             assert_eq!(span.to_string(), shortest);
         }
         for wrong in ["", "64", "s", "-1s", "1.5h", "1w", "1h30m", "999999999d"] {
-            assert!(wrong.parse::<Span>().is_err(), "{wrong}");
+            assert!(wrong.parse::<Seconds>().is_err(), "{wrong}");
         }
     }
 

@@ -35,8 +35,8 @@ use crate::kernel::events::Events;
 use crate::kernel::probe::{self, Finding, Level};
 use crate::kernel::ruleset::{self, Origin, RulesetSettings};
 use crate::kernel::{Kernel, KernelError, KernelSettings};
+use crate::queue;
 use crate::queue::mtu::Mtus;
-use crate::queue::{self, PacketQueue};
 use router::Router;
 use supervise::Supervisor;
 use worker::{Parts, Worker};
@@ -65,7 +65,7 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), Error> {
     }
 
     let kernel = Kernel::open(&KernelSettings::default())?;
-    let queue = open_queue(&config.queue)?;
+    let queue = queue::open(queue_backend(&config.queue), &queue_options(&config.queue))?;
     let installed = ruleset::install(&ruleset).map_err(|error| match error {
         refused @ KernelError::Refused(_) => Error::Ruleset(refused),
         other => Error::Kernel(other),
@@ -126,6 +126,13 @@ pub fn ruleset_settings(config: &Config) -> RulesetSettings {
     RulesetSettings { ports, queue_base: config.queue.base }
 }
 
+fn queue_backend(settings: &config::Queue) -> queue::Backend {
+    match settings.backend {
+        Backend::Netlink => queue::Backend::Netlink,
+        Backend::Nfq => queue::Backend::Nfq,
+    }
+}
+
 /// What a queue depends on.
 fn queue_options(settings: &config::Queue) -> queue::Options {
     queue::Options {
@@ -137,14 +144,6 @@ fn queue_options(settings: &config::Queue) -> queue::Options {
             Overload::Pass => queue::Overload::Pass,
         },
     }
-}
-
-fn open_queue(settings: &config::Queue) -> Result<Box<dyn PacketQueue + Send>, queue::OpenError> {
-    let options = queue_options(settings);
-    Ok(match settings.backend {
-        Backend::Netlink => Box::new(queue::netlink::NetlinkQueue::open(&options)?),
-        Backend::Nfq => Box::new(queue::nfq::NfqQueue::open(&options)?),
-    })
 }
 
 /// Random bits for the hashes of the engine's tables.

@@ -32,9 +32,10 @@ impl std::fmt::Debug for NetlinkSocket {
     }
 }
 
-// SAFETY: libmnl's socket is a descriptor and an address; nothing in it belongs to a thread, and `&mut self` or
-// ownership is needed for every call that reads or writes it.
+// SAFETY: libmnl's socket is a descriptor and an address; nothing in it belongs to a thread.
 unsafe impl Send for NetlinkSocket {}
+// SAFETY: a shared reference only reads the descriptor and the address, which stay as they are after opening.
+unsafe impl Sync for NetlinkSocket {}
 
 impl NetlinkSocket {
     /// A socket of NETLINK_NETFILTER.

@@ -388,6 +388,12 @@ impl Bench {
         }
     }
 
+    /// The ruleset was flushed and is in place again.
+    pub fn reload(&mut self) {
+        self.engine.handle(self.now, Input::RulesetReloaded);
+        self.tick();
+    }
+
     /// conntrack forgets a flow.
     pub fn destroy(&mut self, inside: &str, far: &str) {
         let (inside, far) = (at(inside), at(far));

@@ -17,11 +17,11 @@ use std::time::{Duration, Instant};
 
 /// A network namespace of its own, with its loopback interface up.
 #[derive(Debug)]
-pub struct Netns(File);
+pub(crate) struct Netns(File);
 
 impl Netns {
     /// A new, empty one.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let made = std::thread::spawn(|| {
             // SAFETY: changes only what this short-lived thread sees.
             let code = unsafe { libc::unshare(libc::CLONE_NEWNET) };
@@ -34,7 +34,7 @@ impl Netns {
     }
 
     /// Runs `body` in a thread inside; panics go on outside.
-    pub fn enter<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
+    pub(crate) fn enter<T: Send>(&self, body: impl FnOnce() -> T + Send) -> T {
         let inside = || {
             enter_by_descriptor(self.0.as_raw_fd()).expect("the namespace can be entered");
             body()
@@ -44,7 +44,7 @@ impl Netns {
     }
 
     /// A program that will run inside, and die with the thread that starts it.
-    pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, program: &str, arguments: &[&str]) -> Command {
         let descriptor = self.0.as_raw_fd();
         let mut command = Command::new(program);
         command.args(arguments);
@@ -61,21 +61,21 @@ impl Netns {
     }
 
     /// Runs a command line (words separated by spaces) and answers what it printed; panics if it fails.
-    pub fn run(&self, line: &str) -> String {
+    pub(crate) fn run(&self, line: &str) -> String {
         let output = self.output(line);
         assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).expect("text")
     }
 
     /// Runs a command line that may fail.
-    pub fn output(&self, line: &str) -> Output {
+    pub(crate) fn output(&self, line: &str) -> Output {
         let words: Vec<_> = line.split_whitespace().collect();
         let (program, arguments) = words.split_first().expect("a command line");
         self.command(program, arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"))
     }
 
     /// Loads nftables rules; panics if they are refused.
-    pub fn nft(&self, rules: &str) {
+    pub(crate) fn nft(&self, rules: &str) {
         let mut nft =
             self.command("nft", &["-f", "-"]).stdin(Stdio::piped()).spawn().expect("nft is installed");
         nft.stdin.take().expect("a pipe").write_all(rules.as_bytes()).expect("nft reads");
@@ -83,14 +83,14 @@ impl Netns {
     }
 
     /// Starts a program inside; it is killed when the guard is dropped.
-    pub fn spawn(&self, program: &str, arguments: &[&str]) -> Running {
+    pub(crate) fn spawn(&self, program: &str, arguments: &[&str]) -> Running {
         let mut command = self.command(program, arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Running(command.spawn().unwrap_or_else(|error| panic!("{program}: {error}")))
     }
 
     /// A UDP socket inside, that waits at most 20 s for a datagram.
-    pub fn udp(&self, address: &str) -> UdpSocket {
+    pub(crate) fn udp(&self, address: &str) -> UdpSocket {
         let address: SocketAddr = address.parse().expect("an address and a port");
         let socket = self.enter(|| UdpSocket::bind(address)).expect("the address is there and the port free");
         socket.set_read_timeout(Some(Duration::from_secs(20))).expect("not zero");
@@ -98,7 +98,7 @@ impl Netns {
     }
 
     /// Joins two namespaces by a pair of interfaces, both up.
-    pub fn join(&self, name: &str, other: &Self, other_name: &str) {
+    pub(crate) fn join(&self, name: &str, other: &Self, other_name: &str) {
         // A path, because there is no name; the numbers are those of this process.
         let path = |it: &Self| format!("/proc/{}/fd/{}", std::process::id(), it.0.as_raw_fd());
         let peer = path(other);
@@ -108,7 +108,7 @@ impl Netns {
     }
 
     /// The index of an interface inside.
-    pub fn index(&self, name: &str) -> u32 {
+    pub(crate) fn index(&self, name: &str) -> u32 {
         let text = self.run(&format!("ip -o link show dev {name}"));
         text.split(':').next().and_then(|number| number.parse().ok()).expect("an index")
     }
@@ -116,7 +116,7 @@ impl Netns {
 
 /// A program that ends with this value.
 #[derive(Debug)]
-pub struct Running(pub Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -127,7 +127,7 @@ impl Drop for Running {
 
 /// Waits until `condition` holds, at most 60 s; panics with `what` then.
 #[track_caller]
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
         assert!(start.elapsed() < Duration::from_secs(60), "waited in vain: {what}");
@@ -139,4 +139,19 @@ fn enter_by_descriptor(descriptor: RawFd) -> io::Result<()> {
     // SAFETY: takes a descriptor and changes only what this thread sees.
     let code = unsafe { libc::setns(descriptor, libc::CLONE_NEWNET) };
     if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Takes CAP_NET_ADMIN from this thread for good.
+pub(crate) fn drop_net_admin() {
+    const VERSION_3: u32 = 0x2008_0522;
+    const CAP_NET_ADMIN: u32 = 12;
+    let header = [VERSION_3, 0];
+    // Effective, permitted, inheritable: low words, then high words.
+    let mut data = [0u32; 6];
+    // SAFETY: both arrays are as large as version 3 of the two calls says.
+    unsafe {
+        assert_eq!(libc::syscall(libc::SYS_capget, header.as_ptr(), data.as_mut_ptr()), 0);
+        data.iter_mut().take(3).for_each(|word| *word &= !(1 << CAP_NET_ADMIN));
+        assert_eq!(libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()), 0);
+    }
 }

@@ -122,6 +122,9 @@ impl Engine {
             return self.accept(packet.id, identity, Reason::TableFull);
         }
         self.note_interfaces(&key, learner.indev, learner.outdev);
+        if let Some(flow) = self.flows.get_mut(&key) {
+            flow.governed = true;
+        }
         self.process(now, arrival, datagram.payload(), key, Direction::Outbound);
     }
 

@@ -55,7 +55,7 @@ pub struct Args {
     /// Raw messages: which way they go.
     #[arg(long, value_enum, default_value = "out", requires = "inside")]
     direction: Way,
-    /// Raw messages: the server's endpoint [default: 198.51.100.1:5060, or [2001:db8::1]:5060]
+    /// Raw messages: the server's endpoint, from the documentation ranges if not given
     #[arg(long, value_name = "ADDR:PORT", requires = "inside")]
     peer: Option<SocketAddr>,
     /// Captures: the public address of the simulated NAT.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::session::{Change, Fate, Passage};
 use super::words;
 use crate::alg::{Command, Event, Op, Outcome, Pinhole, Reason};
-use crate::config::value::Span;
+use crate::config::value::Seconds;
 
 /// Writes explanations and counts what they were about.
 pub(super) struct Text<'w> {
@@ -209,7 +209,7 @@ fn counted(count: usize, what: &str) -> String {
 
 /// A duration as people write it.
 pub(super) fn lasting(duration: Duration) -> String {
-    Span(duration).to_string()
+    Seconds(duration).to_string()
 }
 
 #[cfg(test)]

@@ -1,0 +1,319 @@
+//! `sipalg run`, `check` and `unload` as systemd and an administrator meet them, each in a network namespace of its own:
+//! how it starts, what it says when it can't, what its signals do, what it leaves.
+//!
+//! Needs root, `nft`, `unshare` and `nsenter`, and fails without them. A namespace lives as long as the process that
+//! holds it, and that one is killed when a test ends, however it ends.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+const SIPALG: &str = env!("CARGO_BIN_EXE_sipalg");
+/// Nothing here takes so long, on any machine.
+const LIMIT: Duration = Duration::from_secs(60);
+const NOBODY: u32 = 65_534;
+
+/// A network namespace, and who holds it.
+struct Namespace(Child);
+
+impl Namespace {
+    fn new() -> Self {
+        // Says so when it is inside.
+        let script = "echo inside; exec sleep 600";
+        let mut child = Command::new("unshare")
+            .args(["--net", "sh", "-c", script])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare is installed");
+        let mut line = String::new();
+        let out = child.stdout.take().expect("a pipe");
+        BufReader::new(out).read_line(&mut line).expect("a line");
+        assert_eq!(line, "inside\n", "making a network namespace needs root");
+        Self(child)
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/proc/{}/ns/net", self.0.id())).arg(program);
+        command.env_remove("JOURNAL_STREAM").env_remove("NOTIFY_SOCKET").stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, program: &str, args: &[&str]) -> Output {
+        self.command(program).args(args).output().expect("it starts")
+    }
+
+    fn ruleset(&self) -> String {
+        let output = self.run("nft", &["list", "ruleset"]);
+        assert!(output.status.success(), "nft: {}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    fn load(&self, rules: &str) {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        fs::write(file.path(), rules).expect("written");
+        let output = self.run("nft", &["-f", &file.path().display().to_string()]);
+        assert!(output.status.success(), "nft: {}", text(&output.stderr));
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A running `sipalg run`.
+struct Gateway {
+    child: Child,
+    log: Receiver<String>,
+    notices: UnixDatagram,
+    _dir: TempDir,
+}
+
+impl Gateway {
+    /// Starts it and waits until it is ready.
+    fn start(namespace: &Namespace, args: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let socket = dir.path().join("notify");
+        let notices = UnixDatagram::bind(&socket).expect("a socket");
+        notices.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
+        let mut command = namespace.command(SIPALG);
+        command.arg("run").args(args).env("NOTIFY_SOCKET", &socket).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("it starts");
+        let stderr = child.stderr.take().expect("a pipe");
+        let (to, log) = channel();
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let _ = to.send(line);
+            }
+        });
+        let mut gateway = Self { child, log, notices, _dir: dir };
+        gateway.await_notice("READY=1");
+        gateway
+    }
+
+    fn await_notice(&mut self, notice: &str) {
+        let deadline = Instant::now() + LIMIT;
+        let mut buffer = [0; 4096];
+        while Instant::now() < deadline {
+            if let Ok(length) = self.notices.recv(&mut buffer)
+                && text(&buffer[..length]).lines().any(|line| line.starts_with(notice))
+            {
+                return;
+            }
+            if let Some(status) = self.child.try_wait().expect("its state") {
+                panic!(
+                    "it ended with {status} instead of {notice}: {:?}",
+                    self.log.try_iter().collect::<Vec<_>>()
+                );
+            }
+        }
+        panic!("{notice} never came: {:?}", self.log.try_iter().collect::<Vec<_>>());
+    }
+
+    /// Waits for a line of the log that contains `part`.
+    fn await_line(&self, part: &str) -> String {
+        let deadline = Instant::now() + LIMIT;
+        let mut seen = Vec::new();
+        while let Ok(line) = self.log.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            if line.contains(part) {
+                return line;
+            }
+            seen.push(line);
+        }
+        panic!("no line with {part:?} in {seen:#?}");
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let done = Command::new("kill").args([&format!("-{name}"), &id]).status().expect("kill");
+        assert!(done.success());
+    }
+
+    fn stop(mut self, signal: &str) {
+        self.signal(signal);
+        self.await_notice("STOPPING=1");
+        let deadline = Instant::now() + LIMIT;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().expect("its state") {
+                assert_eq!(status.code(), Some(0), "{status}");
+                return;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        panic!("it did not end");
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Asserts that a command was refused with `code`, in a message with these parts and without a backtrace.
+fn assert_refused(output: &Output, code: i32, parts: &[&str]) {
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    for part in parts {
+        assert!(said.contains(part), "no {part:?} in {said:?}");
+    }
+    assert!(!said.contains("panicked") && !said.contains("backtrace"), "{said}");
+    assert_eq!(said.matches("sipalg: ").count(), 1, "one message: {said:?}");
+}
+
+#[test]
+fn it_starts_counts_reads_its_level_again_and_stops_leaving_the_ruleset() {
+    let namespace = Namespace::new();
+    let before = namespace.ruleset();
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("sipalg.toml");
+    fs::write(&file, "[log]\nlevel = \"info\"\n").expect("written");
+    let mut gateway = Gateway::start(&namespace, &["--config", &file.display().to_string()]);
+    gateway.await_notice("STATUS=0 calls, 0 registrations, 0 pinholes, 0 flows; ");
+    let loaded = namespace.ruleset();
+    assert!(loaded.contains("table inet sipalg"), "{loaded}");
+
+    gateway.signal("USR1");
+    gateway.await_line("counters: no packet yet");
+    fs::write(&file, "[log]\nlevel = \"warn\"\n[queue]\nbase = 7000\n").expect("written");
+    gateway.signal("HUP");
+    gateway.await_line("other settings have changed too");
+    fs::write(&file, "[log]\nlevel = \"loud\"\n").expect("written");
+    gateway.signal("HUP");
+    gateway.await_line("nothing was changed");
+
+    gateway.stop("TERM");
+    assert_eq!(namespace.ruleset(), loaded, "the ruleset stays");
+    // A restart finds everything; SIGINT is as good.
+    Gateway::start(&namespace, &[]).stop("INT");
+    assert_eq!(namespace.ruleset(), loaded);
+
+    let unloaded = namespace.run(SIPALG, &["unload"]);
+    assert_eq!(
+        (unloaded.status.code(), text(&unloaded.stdout).as_str()),
+        (Some(0), "table inet sipalg is removed\n")
+    );
+    assert_eq!(namespace.ruleset(), before);
+    let again = namespace.run(SIPALG, &["unload"]);
+    assert_eq!(
+        (again.status.code(), text(&again.stdout).as_str()),
+        (Some(0), "there was nothing to remove\n")
+    );
+}
+
+#[test]
+fn a_flush_of_the_ruleset_is_mended_once() {
+    let namespace = Namespace::new();
+    let gateway = Gateway::start(&namespace, &[]);
+    let loaded = namespace.ruleset();
+    namespace.load("flush ruleset\n");
+    gateway.await_line("the ruleset was changed by somebody, and is mended");
+    assert_eq!(namespace.ruleset(), loaded);
+    // Mending is a change too, and must not be mended again.
+    thread::sleep(Duration::from_secs(2));
+    let more: Vec<_> = gateway.log.try_iter().filter(|line| line.contains("mended")).collect();
+    assert_eq!(more, [""; 0]);
+    gateway.stop("TERM");
+}
+
+#[test]
+fn without_rights_every_command_says_so_once() {
+    // Where nobody can reach it.
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
+    let program = dir.path().join("sipalg");
+    fs::copy(SIPALG, &program).expect("a copy");
+    for command in ["run", "unload"] {
+        let output = Command::new(&program).arg(command).uid(NOBODY).gid(NOBODY).output().expect("it starts");
+        assert_refused(&output, 3, &["CAP_NET_ADMIN"]);
+    }
+    let check = Command::new(&program).arg("check").uid(NOBODY).gid(NOBODY).output().expect("it starts");
+    assert_eq!(check.status.code(), Some(3));
+    let findings = text(&check.stdout);
+    assert!(findings.lines().any(|line| line.starts_with("problem  rights")), "{findings}");
+}
+
+#[test]
+fn without_nft_it_names_the_package() {
+    let namespace = Namespace::new();
+    let empty = tempfile::tempdir().expect("a directory");
+    let mut command = namespace.command(SIPALG);
+    let output = command.arg("run").env("PATH", empty.path()).output().expect("it starts");
+    assert_refused(&output, 4, &["nft", "apt install nftables"]);
+    assert_eq!(namespace.ruleset(), "");
+}
+
+#[test]
+fn a_second_one_finds_the_queue_taken_and_changes_nothing() {
+    let namespace = Namespace::new();
+    let first = Gateway::start(&namespace, &[]);
+    let loaded = namespace.ruleset();
+    let second = namespace.run(SIPALG, &["run"]);
+    assert_refused(&second, 5, &["packet queue 5060 already has a reader", "queue.base"]);
+    assert_eq!(namespace.ruleset(), loaded);
+    first.stop("TERM");
+}
+
+#[test]
+fn a_ruleset_that_can_not_be_loaded_is_refused_with_what_nft_said() {
+    let namespace = Namespace::new();
+    namespace.load("table inet sipalg { map inbound4 { type ipv4_addr : ipv4_addr; }\n}\n");
+    let output = namespace.run(SIPALG, &["run"]);
+    assert_refused(&output, 7, &["inbound4", "sipalg unload"]);
+}
+
+#[test]
+fn check_has_a_line_for_each_finding_and_changes_nothing() {
+    let namespace = Namespace::new();
+    let before = namespace.ruleset();
+    let check = namespace.run(SIPALG, &["check"]);
+    let findings = text(&check.stdout);
+    assert_eq!(check.status.code(), Some(0), "{findings}");
+    for name in ["config", "rights", "nft", "ruleset", "queue", "conntrack", "sip-helper"] {
+        assert!(
+            findings.lines().any(|line| line.split_whitespace().nth(1) == Some(name)),
+            "no {name} in\n{findings}"
+        );
+    }
+    assert!(
+        findings.lines().all(|line| ["ok ", "note "].iter().any(|level| line.starts_with(level))),
+        "{findings}"
+    );
+    assert_eq!(namespace.ruleset(), before);
+
+    let json = namespace.run(SIPALG, &["check", "--json"]);
+    let names = text(&json.stdout)
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["name"].clone())
+        .collect::<Vec<_>>();
+    assert_eq!(names.len(), findings.lines().count());
+}
+
+#[test]
+fn the_unit_file_starts_what_there_is() {
+    let unit = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/daemon/sipalg.service"))
+        .expect("the unit");
+    assert!(
+        unit.contains("\nType=notify\n") && unit.contains("\nExecStart=/usr/sbin/sipalg run\n"),
+        "{unit}"
+    );
+    // What a restart can't mend: every code but 1 and 5.
+    assert!(unit.contains("\nRestartPreventExitStatus=2 3 4 6 7\n"), "{unit}");
+}
