@@ -4,6 +4,10 @@
 //! The type decides, not the look: a body that begins with `v=0` but has no Content-Type is nobody's SDP (section
 //! 20.15 demands the header). A body that is signed, encrypted or compressed is [`Body::Protected`]. Parts are only
 //! located: reading them is the matter of [`sdp`](crate::sdp), and adjusting Content-Length that of the editor.
+//!
+//! `Identity` comes in two kinds. That of RFC 8224, which carriers put on every call today, signs who calls whom and
+//! when, and of the body at most the key fingerprints (`mky`): addresses and ports are not in it, so its SDP may change
+//! and has to, or such calls would be silent. That of RFC 4474, a quoted string, signs the whole body: protected.
 
 use super::content_type::ContentType;
 use super::multipart::{Part, is_encoded, parts};
@@ -16,8 +20,8 @@ use crate::span::Span;
 pub enum Body {
     /// Nothing that anybody here reads.
     Opaque,
-    /// Signed, encrypted or compressed: must not be changed (also when an `Identity` header covers it). SDP that is
-    /// in the clear all the same is listed, for reading only.
+    /// Signed, encrypted or compressed: must not be changed. SDP that is in the clear all the same is listed, for
+    /// reading only.
     Protected,
     /// Has SDP; spans come from [`descriptions`] or [`fragments`].
     Sdp,
@@ -104,10 +108,15 @@ fn search(bytes: &[u8], message: &Message, subtype: &str, found: &mut Vec<Span>)
     }
     search.entity(&kind, body, 0);
     let protected = search.protected && found.is_empty();
-    if protected || message.first(HeaderName::Identity).is_some() {
+    if protected || message.all(HeaderName::Identity).any(|h| signs_body(bytes, h.value)) {
         return Body::Protected;
     }
     if found.is_empty() { Body::Opaque } else { Body::Sdp }
+}
+
+/// Whether an `Identity` is of the kind that covers the body: RFC 4474's quoted string, and not RFC 8224's token.
+fn signs_body(bytes: &[u8], identity: Span) -> bool {
+    identity.of(bytes).first() == Some(&b'"')
 }
 
 struct Search<'a> {
@@ -210,8 +219,16 @@ mod tests {
             (Body::Protected, vec!["v=0\r\n".to_string()])
         );
         for name in ["Identity", "y"] {
-            let headers = format!("{name}: x.y.z;info=<https://h/c>\nc: application/sdp");
+            let headers = format!("{name}: \"c2lnbmVk\"\nIdentity-Info: <https://h/c>\nc: application/sdp");
             assert_eq!(read(&headers, "v=0"), (Body::Protected, vec!["v=0".to_string()]));
+        }
+    }
+
+    #[test]
+    fn an_identity_that_signs_no_addresses_protects_none() {
+        for value in ["x.y.z;info=<https://h/c>", "..z;info=<https://h/c>;alg=ES256;ppt=shaken"] {
+            let headers = format!("Identity: {value}\nc: application/sdp");
+            assert_eq!(read(&headers, "v=0"), sdp(&["v=0"]));
         }
     }
 
