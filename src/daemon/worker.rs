@@ -100,10 +100,11 @@ pub trait Surroundings<X> {
     fn event(&mut self, now: Instant, event: &Event);
     /// The data path itself is in trouble: `what` is constant for each cause.
     fn warning(&mut self, now: Instant, what: &'static str, detail: &dyn std::fmt::Display);
-    /// The ruleset may have to be mended. Called once for any number of changes that came together.
-    fn ruleset_changed(&mut self, executor: &mut X);
-    /// Events were lost: anything may have changed.
-    fn events_lost(&mut self, executor: &mut X);
+    /// The ruleset may have to be mended. Called once for any number of changes that came together. `true`: it was, and
+    /// is in place again.
+    fn ruleset_changed(&mut self, executor: &mut X) -> bool;
+    /// Events were lost: anything may have changed. `true`: the ruleset was mended.
+    fn events_lost(&mut self, executor: &mut X) -> bool;
 }
 
 /// What may be known from outside, copied about once a second.
@@ -281,11 +282,11 @@ where
             }
         }
         self.kernel_events = events;
-        if changed {
-            self.surroundings.ruleset_changed(&mut self.executor);
-        }
-        if lost {
-            self.surroundings.events_lost(&mut self.executor);
+        let mut mended = changed && self.surroundings.ruleset_changed(&mut self.executor);
+        mended |= lost && self.surroundings.events_lost(&mut self.executor);
+        if mended {
+            self.core.handle(now, Input::RulesetReloaded);
+            self.drain(now);
         }
         self.stale = true;
         self.settle(now);
