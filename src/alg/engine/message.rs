@@ -247,7 +247,8 @@ impl Engine {
         else {
             return Ok(None);
         };
-        let sides = Sides { inside: context.flow.inside, public, keyer: self.keyer };
+        let hosts = &self.policy.inside_hosts;
+        let sides = Sides { inside: context.flow.inside, public, hosts, keyer: self.keyer };
         let mut form = None;
         match context.direction {
             Direction::Outbound => {
