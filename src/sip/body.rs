@@ -71,11 +71,21 @@ pub fn content_lengths(bytes: &[u8], message: &Message) -> impl Iterator<Item = 
     message.all(HeaderName::ContentLength).filter_map(|h| Some((h.value, number(h.value.of(bytes))?)))
 }
 
-/// Fills `lengths` with the digits and numbers of the Content-Lengths that the MIME parts around `description` (a
-/// span that [`descriptions`] gave) have among their own headers, from outside to inside. Few writers give any; what
-/// they give has to stay true when the description is edited.
-pub fn part_lengths(bytes: &[u8], message: &Message, description: Span, lengths: &mut Vec<(Span, u64)>) {
-    lengths.clear();
+/// A Content-Length among the headers of a MIME part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartLength {
+    /// Its digits.
+    pub digits: Span,
+    /// Their number.
+    pub number: u64,
+    /// The part's body, which it is the length of.
+    pub body: Span,
+}
+
+/// Adds to `lengths` the Content-Lengths that the MIME parts around `description` (a span that [`descriptions`] gave)
+/// have among their own headers, from outside to inside. Few writers give any; what they give has to stay true when the
+/// description is edited.
+pub fn part_lengths(bytes: &[u8], message: &Message, description: Span, lengths: &mut Vec<PartLength>) {
     let mut body = extent(bytes, message);
     let mut kind = message.first(HeaderName::ContentType).and_then(|h| ContentType::parse(bytes, h.value));
     for _ in 0..MAX_DEPTH {
@@ -85,7 +95,7 @@ pub fn part_lengths(bytes: &[u8], message: &Message, description: Span, lengths:
         else {
             return;
         };
-        lengths.extend(part.length);
+        lengths.extend(part.length.map(|(digits, number)| PartLength { digits, number, body: part.body }));
         (kind, body) = (part.kind, part.body);
     }
 }
@@ -377,12 +387,12 @@ mod tests {
             let text = format!("INVITE sip:h SIP/2.0\r\n{headers}\r\n\r\n{body}");
             let mut message = Message::default();
             message.parse(text.as_bytes()).unwrap();
-            let (mut found, mut lengths) = (Vec::new(), vec![(Span::new(0, 1), 1)]);
+            let (mut found, mut lengths) = (Vec::new(), Vec::new());
             descriptions(text.as_bytes(), &message, &mut found);
             part_lengths(text.as_bytes(), &message, *found.last().unwrap(), &mut lengths);
             lengths
                 .iter()
-                .map(|(span, n)| (String::from_utf8_lossy(span.of(text.as_bytes())).into_owned(), *n))
+                .map(|it| (String::from_utf8_lossy(it.digits.of(text.as_bytes())).into_owned(), it.number))
                 .collect::<Vec<_>>()
         };
         let inner = "--b\r\nc: text/plain\r\nl: 2\r\n\r\nhi\r\n--b\r\nContent-Length: 03\r\nc: application/sdp\r\n\r\nv=0\r\n--b--";
