@@ -42,6 +42,8 @@ pub(super) struct Arrival {
     pub(super) identity: Option<u32>,
     /// The token by which it was recognised, to be freed with the verdict.
     pub(super) token: Option<u32>,
+    /// The NAT leaves its flow alone: the message is only read.
+    pub(super) routed: bool,
 }
 
 /// A message with everything by which the tables know it.
@@ -55,6 +57,8 @@ pub(super) struct Context<'a> {
     pub(super) transaction: Key,
     pub(super) call: Key,
     pub(super) tags: Tags,
+    /// See [`Arrival::routed`].
+    pub(super) routed: bool,
 }
 
 /// What of a message's body is the engine's business. The spans are in the scratch.
@@ -89,7 +93,7 @@ impl Engine {
         let mut scratch = mem::take(&mut self.scratch);
         scratch.edits.clear();
         scratch.needs.clear();
-        let outcome = self.translate(now, &mut scratch, payload, flow, direction);
+        let outcome = self.translate(now, &mut scratch, payload, flow, direction, arrival.routed);
         self.scratch = scratch;
         match outcome {
             Outcome::Park => {
@@ -113,11 +117,15 @@ impl Engine {
         bytes: &[u8],
         flow: FlowKey,
         direction: Direction,
+        routed: bool,
     ) -> Outcome {
         if !guard::is_allowed_server(&self.policy, flow.far.ip()) {
             return Outcome::Accept(Reason::PeerNotAllowed);
         }
         let Ok(envelope) = Envelope::read(bytes, &scratch.message) else {
+            if routed {
+                return Outcome::Accept(Reason::NotNated);
+            }
             self.refuse("S4", flow, "a SIP message without what every SIP message must have");
             return Outcome::Accept(Reason::Suspicious);
         };
@@ -125,7 +133,7 @@ impl Engine {
             self.refuse("S4", flow, "a Content-Length that is not true");
             return Outcome::Accept(Reason::Suspicious);
         }
-        let context = self.context(now, bytes, flow, direction, envelope);
+        let context = Context { routed, ..self.context(now, bytes, flow, direction, envelope) };
         let body = body::descriptions(bytes, &scratch.message, &mut scratch.parts);
         let carries = match body {
             Body::Sdp => Carries::Descriptions,
@@ -156,6 +164,9 @@ impl Engine {
             return Outcome::Accept(Reason::Unparsable);
         }
         self.track(&context, scratch, form);
+        if routed {
+            return Outcome::Accept(Reason::NotNated);
+        }
         match (scratch.edits.is_empty(), body) {
             (false, _) => Outcome::Rewrite,
             (true, Body::Protected) => Outcome::Accept(Reason::Protected),
@@ -193,6 +204,7 @@ impl Engine {
             transaction: transaction::key(self.keyer, bytes, &envelope, &flow, request),
             call: self.keyer.key(CALL_DOMAIN, &[&host, envelope.call_id.of(bytes)]),
             tags,
+            routed: false,
         }
     }
 
@@ -211,6 +223,7 @@ impl Engine {
             // get their ports.
             let first = index == 0;
             match context.direction {
+                Direction::Outbound if context.routed => self.offer_routed(context, scratch, first)?,
                 Direction::Outbound if self.is_mapped(&context.flow) => {
                     let (policy, sender) = (&self.policy, context.flow.inside.0.ip());
                     let may = |ip: IpAddr| guard::may_speak_for(policy, sender, ip);
@@ -288,10 +301,11 @@ impl Engine {
                 }
             }
         }
+        scratch.lengths.clear();
         for part in &scratch.parts {
             body::part_lengths(bytes, message, *part, &mut scratch.lengths);
-            rewrite::part_lengths(&scratch.lengths, *part, &mut scratch.edits)?;
         }
+        rewrite::part_lengths(&mut scratch.lengths, &mut scratch.edits)?;
         let fields = body::content_lengths(bytes, message);
         rewrite::content_length(fields, message.body(), &mut scratch.edits)?;
         Ok(form)
