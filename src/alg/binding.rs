@@ -120,6 +120,8 @@ pub struct Bindings {
     by_public: HashMap<Outside, BindingKey, FixedState>,
     pools: HashMap<IpAddr, PortPool, FixedState>,
     hosts: ExpiringMap<IpAddr, Host, FixedState>,
+    /// Flows that are pinned without a binding, for there is no NAT; with the number of legs that want each.
+    routed: HashMap<(Inside, SocketAddr), u16, FixedState>,
 }
 
 impl Bindings {
@@ -129,6 +131,7 @@ impl Bindings {
         Self {
             table: ExpiringMap::new(limit, hasher.clone()),
             by_public: HashMap::with_hasher(hasher.clone()),
+            routed: HashMap::with_hasher(hasher.clone()),
             pools: HashMap::with_hasher(hasher.clone()),
             hosts: ExpiringMap::new(limit.max(1024), hasher),
         }
@@ -150,36 +153,50 @@ impl Bindings {
         Some((key, self.table.get(key)?))
     }
 
-    /// The name of the binding that has this public endpoint.
-    pub fn key_of(&self, public: Outside) -> Option<BindingKey> {
-        self.by_public.get(&public).copied()
-    }
-
-    /// One leg more wants the flow from a binding to `far` pinned.
-    pub fn count_pin(&mut self, key: &BindingKey, far: SocketAddr) {
-        let Some(binding) = self.table.get_mut(key) else { return };
-        match binding.pins.iter_mut().find(|(it, _)| *it == far) {
-            Some((_, count)) => *count = count.saturating_add(1),
-            None => binding.pins.push((far, 1)),
+    /// One leg more wants this flow pinned.
+    pub fn count_pin(&mut self, flow: &PinnedFlow) {
+        match self.pins_of(flow) {
+            Some(pins) => match pins.iter_mut().find(|(far, _)| *far == flow.far) {
+                Some((_, count)) => *count = count.saturating_add(1),
+                None => pins.push((flow.far, 1)),
+            },
+            None => *self.routed.entry((flow.inside, flow.far)).or_default() += 1,
         }
     }
 
     /// One leg less wants it; whether another one still does.
-    pub fn uncount_pin(&mut self, key: &BindingKey, far: SocketAddr) -> bool {
-        let Some(binding) = self.table.get_mut(key) else { return false };
-        let Some(at) = binding.pins.iter().position(|(it, _)| *it == far) else { return false };
-        let Some((_, count)) = binding.pins.get_mut(at) else { return false };
-        *count = count.saturating_sub(1);
-        if *count == 0 {
-            binding.pins.swap_remove(at);
-            return false;
+    pub fn uncount_pin(&mut self, flow: &PinnedFlow) -> bool {
+        if let Some(pins) = self.pins_of(flow) {
+            let Some(at) = pins.iter().position(|(far, _)| *far == flow.far) else { return false };
+            let Some((_, count)) = pins.get_mut(at) else { return false };
+            *count = count.saturating_sub(1);
+            let over = *count == 0;
+            if over {
+                pins.swap_remove(at);
+            }
+            return !over;
         }
-        true
+        let key = (flow.inside, flow.far);
+        let Some(count) = self.routed.get_mut(&key) else { return false };
+        *count = count.saturating_sub(1);
+        let over = *count == 0;
+        if over {
+            self.routed.remove(&key);
+        }
+        !over
     }
 
-    /// Whether any leg wants the flow from a binding to `far` pinned.
-    pub fn is_pin_wanted(&self, public: Outside, far: SocketAddr) -> bool {
-        self.by_public(public).is_some_and(|(_, binding)| binding.pins.iter().any(|(it, _)| *it == far))
+    /// Whether any leg wants this flow pinned.
+    pub fn is_pin_wanted(&self, flow: &PinnedFlow) -> bool {
+        self.routed.contains_key(&(flow.inside, flow.far))
+            || self
+                .by_public(flow.public)
+                .is_some_and(|(_, binding)| binding.pins.iter().any(|(far, _)| *far == flow.far))
+    }
+
+    fn pins_of(&mut self, flow: &PinnedFlow) -> Option<&mut Vec<(SocketAddr, u16)>> {
+        let key = self.by_public.get(&flow.public)?;
+        self.table.get_mut(key).map(|binding| &mut binding.pins)
     }
 
     /// Takes a run of public ports for inside endpoints that follow each other, the first of the parity of the first
@@ -243,6 +260,12 @@ impl Bindings {
         self.table.get(&key).map(|binding| binding.pinhole.public.0)
     }
 
+    /// The inside endpoint of a public one, if it is `host`'s own.
+    pub fn own_of(&self, public: Outside, host: IpAddr) -> Option<SocketAddr> {
+        let (key, _) = self.by_public(public)?;
+        (key.inside.0.ip() == host).then_some(key.inside.0)
+    }
+
     /// How a phone that is reached by interface `lan` gets to the phone behind one of our public endpoints. `None`: it
     /// is no endpoint of ours.
     pub fn target(&self, public: Outside, lan: u32, policy: &Policy) -> Option<(Target, Inside)> {
@@ -287,9 +310,10 @@ impl Bindings {
         Some(binding)
     }
 
-    /// The names of all bindings, in order.
-    pub fn keys(&self) -> Vec<BindingKey> {
-        let mut keys: Vec<_> = self.table.iter().map(|(key, _)| *key).collect();
+    /// The names of all bindings on a public address, in order.
+    pub fn at_address(&self, public: IpAddr) -> Vec<BindingKey> {
+        let here = self.by_public.iter().filter(|(endpoint, _)| endpoint.0.ip() == public);
+        let mut keys: Vec<_> = here.map(|(_, key)| *key).collect();
         keys.sort_unstable();
         keys
     }

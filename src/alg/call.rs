@@ -14,6 +14,7 @@ use super::binding::BindingKey;
 use super::command::{CommandId, FlowKey, PinnedFlow};
 use super::endpoint::Inside;
 use super::key::{Key, KeyHasher};
+use super::rewrite::sdp::LocalStream;
 use super::transaction::Tags;
 
 /// Most legs of one call; a fork to more parties than this gets no media for the rest.
@@ -87,6 +88,8 @@ pub struct Leg {
     pub server: IpAddr,
     /// The phone's streams.
     pub local: Vec<Stream>,
+    /// The phone's streams where there is no NAT, and so no binding.
+    pub routed: Vec<LocalStream>,
     /// Bindings of earlier streams: media under way may still use them, and what is off now may come back.
     pub retired: Vec<BindingKey>,
     /// So many of `retired`, from the front, were so before the last exchange of descriptions; the next one closes them.
@@ -127,6 +130,8 @@ pub struct Held {
 pub enum Before {
     /// The phone's streams.
     Local(Vec<Stream>),
+    /// The phone's, where there is no NAT.
+    Routed(Vec<LocalStream>),
     /// The far end's.
     Remote(Vec<Remote>),
 }
@@ -134,7 +139,7 @@ pub enum Before {
 impl Before {
     /// Whether both are of the same side.
     pub fn is_side_of(&self, other: &Self) -> bool {
-        matches!((self, other), (Self::Local(_), Self::Local(_)) | (Self::Remote(_), Self::Remote(_)))
+        std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 }
 
@@ -220,6 +225,7 @@ impl Leg {
             silent: false,
             server,
             local: Vec::new(),
+            routed: Vec::new(),
             retired: Vec::new(),
             stale: 0,
             remote: Vec::new(),
@@ -238,7 +244,7 @@ impl Leg {
     /// answered (a challenge came in between) the state before the first one counts.
     pub fn remember(&mut self, by: Key, before: Before) {
         let held = match before {
-            Before::Local(_) => self.held.local,
+            Before::Local(_) | Before::Routed(_) => self.held.local,
             Before::Remote(_) => self.held.remote,
         };
         match self.pending.iter_mut().find(|it| it.before.is_side_of(&before)) {

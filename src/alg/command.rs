@@ -47,7 +47,7 @@ pub struct PinnedFlow {
     pub inside: Inside,
     /// The far end's endpoint as the phone addresses it: destination of the original direction.
     pub far: SocketAddr,
-    /// The source that the far end sees.
+    /// The source that the far end sees; where there is no NAT it is `inside`.
     pub public: Outside,
     /// For hairpin media: the inside endpoint that `far` (a public endpoint of ours) stands for.
     pub hairpin: Option<Inside>,
@@ -132,6 +132,12 @@ pub enum Op {
         source: SocketAddr,
         /// The packet's destination.
         destination: SocketAddr,
+    },
+    /// Deletes every UDP entry of conntrack whose translation needs this address: the machine does not have it any
+    /// more, so nothing may be sent from it.
+    Purge {
+        /// The address.
+        address: IpAddr,
     },
     /// Sets the remaining lifetime of a signalling flow's conntrack entry.
     Sustain {

@@ -2,7 +2,7 @@
 //!
 //! Events say what the engine decided; they are made when state changes, never for each packet.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::command::{Failure, Pinhole};
@@ -69,6 +69,15 @@ pub enum Event {
         duration: Option<Duration>,
         /// `bye`, `refused`, `cancelled`, `no answer`, `inactive`, `lost`.
         why: &'static str,
+    },
+    /// A public address is gone, and everything that was reachable by it.
+    AddressGone {
+        /// The address.
+        address: IpAddr,
+        /// Signalling flows that it had.
+        flows: usize,
+        /// Calls that it ended.
+        calls: usize,
     },
     /// A pinhole is open.
     Opened {

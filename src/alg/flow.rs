@@ -75,6 +75,8 @@ pub struct Flow {
     pub uplink: u32,
     /// How the phone calls itself.
     pub names: Names,
+    /// Whether its conntrack entry has the ruleset's lifetime rule. Only flows that began under the ruleset have it.
+    pub governed: bool,
     /// Whether the far end ever answered.
     pub answered: bool,
     /// Until when the longest registration on this flow lives.
@@ -97,6 +99,7 @@ impl Flow {
             lan,
             uplink,
             names,
+            governed: false,
             answered: false,
             registered: None,
             subscribed: None,
@@ -108,6 +111,15 @@ impl Flow {
     /// Until when the phone must be reachable by this flow.
     pub fn lease(&self) -> Option<Instant> {
         self.registered.max(self.subscribed)
+    }
+
+    /// How the far end sees `inside`: by its public endpoint, or as it is where there is no NAT. `None`: not known.
+    pub fn seen_as(&self, inside: Inside) -> Option<Outside> {
+        match &self.mapping {
+            Mapping::Public(side) => Some(side.endpoint),
+            Mapping::NotNated => Some(Outside(inside.0)),
+            Mapping::Unknown | Mapping::Asked(_) | Mapping::Missing => None,
+        }
     }
 
     /// The public side, if there is a NAT and it is known.

@@ -3,7 +3,7 @@
 //! These types, with [`Command`], [`Verdict`] and [`Event`], are the whole language between the pure core and the
 //! shells around it. None of them does anything.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::command::{Command, CommandId, Outcome};
 use super::event::Event;
@@ -73,8 +73,10 @@ pub enum Input<'a> {
     },
     /// A UDP conntrack entry is gone.
     FlowDestroyed(Tuples),
-    /// What the kernel had of ours is gone (the administrator flushed all rulesets), and the ruleset is in place again:
-    /// everything that is open has to be made anew.
+    /// This machine does not have this address any more.
+    AddressGone(IpAddr),
+    /// The ruleset was gone (an administrator flushed it) and is in place again, with its elements. What comes with a
+    /// ruleset and not with its elements is lost: the lifetime rule that new flows got.
     RulesetReloaded,
     /// A deadline of [`poll_timeout`](super::Engine::poll_timeout) has passed. (Any input does this work too.)
     Timeout,

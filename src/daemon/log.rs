@@ -49,6 +49,9 @@ impl EventLog {
             Event::Registered { who, inside, registrar, public, lifetime } => {
                 info!(who, %inside, %registrar, %public, seconds = lifetime.as_secs(), "registered");
             }
+            Event::AddressGone { address, flows, calls } => {
+                warn!(%address, flows, calls, "a public address is gone");
+            }
             Event::Unregistered { who, inside, why } => info!(who, %inside, why, "no longer registered"),
             Event::CallAnswered { from, to, call_id, inside, media: Some(media) } => {
                 info!(from, to, call_id, %inside, %media, "call answered");

@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -26,7 +27,7 @@ use crate::queue::{self, Counters, PacketQueue};
 #[cfg(test)]
 mod tests;
 
-/// How often a queue without a descriptor is asked for packets.
+/// How often a queue without a descriptor is asked for packets when it had none.
 const ASK: Duration = Duration::from_millis(1);
 /// After an error of the queue the next attempt waits so long.
 const RETRY: Duration = Duration::from_millis(10);
@@ -82,12 +83,18 @@ pub enum KernelEvent {
     RulesetChanged,
     /// Events were lost because nobody read them fast enough.
     Overrun,
+    /// This machine does not have this address any more.
+    AddressGone(IpAddr),
 }
 
 /// Where kernel events come from.
 pub trait EventSource {
     /// What becomes readable when there is one.
     fn descriptor(&self) -> BorrowedFd<'_>;
+    /// A second one, if the events come from two places.
+    fn second_descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
     /// Hands over all that are there, without waiting.
     fn drain(&mut self, sink: &mut dyn FnMut(KernelEvent));
 }
@@ -100,10 +107,11 @@ pub trait Surroundings<X> {
     fn event(&mut self, now: Instant, event: &Event);
     /// The data path itself is in trouble: `what` is constant for each cause.
     fn warning(&mut self, now: Instant, what: &'static str, detail: &dyn std::fmt::Display);
-    /// The ruleset may have to be mended. Called once for any number of changes that came together.
-    fn ruleset_changed(&mut self, executor: &mut X);
-    /// Events were lost: anything may have changed.
-    fn events_lost(&mut self, executor: &mut X);
+    /// The ruleset may have to be mended. Called once for any number of changes that came together. `true`: it was, and
+    /// is in place again.
+    fn ruleset_changed(&mut self, executor: &mut X) -> bool;
+    /// Events were lost: anything may have changed. `true`: the ruleset was mended.
+    fn events_lost(&mut self, executor: &mut X) -> bool;
 }
 
 /// What may be known from outside, copied about once a second.
@@ -158,6 +166,8 @@ pub struct Worker<C, Q, X, E, S> {
     stale: bool,
     /// Not before this time the queue is asked again.
     retry: Option<Instant>,
+    /// The last time that the queue was asked it had packets, so it may have more.
+    flowing: bool,
 }
 
 impl<C, Q, X, E, S> Worker<C, Q, X, E, S>
@@ -186,6 +196,7 @@ where
             published: now,
             stale: true,
             retry: None,
+            flowing: false,
         }
     }
 
@@ -206,12 +217,13 @@ where
             let timeout = self.poll_timeout().map(|due| due.saturating_duration_since(Instant::now()));
             // A queue in trouble would wake us at once, again and again.
             let packets = self.gate.queue().descriptor().filter(|_| self.retry.is_none());
-            let ready = queue::wait([Some(stop.as_fd()), Some(self.events.descriptor()), packets], timeout);
+            let (events, more) = (Some(self.events.descriptor()), self.events.second_descriptor());
+            let ready = queue::wait([Some(stop.as_fd()), events, more, packets], timeout);
             let now = Instant::now();
             match ready {
                 Ok([true, ..]) => break,
-                Ok([_, events, _]) => {
-                    if events {
+                Ok([_, events, more, _]) => {
+                    if events || more {
                         self.handle_kernel_events(now);
                     }
                     self.turn(now);
@@ -228,6 +240,7 @@ where
     /// One round: a batch of packets, what is due, and what both lead to. How many packets it was.
     fn turn(&mut self, now: Instant) -> usize {
         let count = self.receive(now);
+        self.flowing = count > 0;
         for index in 0..count {
             if let Some(packet) = self.gate.admit(index) {
                 self.core.handle(now, Input::Packet(packet));
@@ -276,16 +289,20 @@ where
                     self.core.handle(now, Input::FlowDestroyed(tuples));
                     self.drain(now);
                 }
+                KernelEvent::AddressGone(address) => {
+                    self.core.handle(now, Input::AddressGone(address));
+                    self.drain(now);
+                }
                 KernelEvent::RulesetChanged => changed = true,
                 KernelEvent::Overrun => lost = true,
             }
         }
         self.kernel_events = events;
-        if changed {
-            self.surroundings.ruleset_changed(&mut self.executor);
-        }
-        if lost {
-            self.surroundings.events_lost(&mut self.executor);
+        let mut mended = changed && self.surroundings.ruleset_changed(&mut self.executor);
+        mended |= lost && self.surroundings.events_lost(&mut self.executor);
+        if mended {
+            self.core.handle(now, Input::RulesetReloaded);
+            self.drain(now);
         }
         self.stale = true;
         self.settle(now);
@@ -332,7 +349,8 @@ where
 
     /// When [`Worker::turn`] is due though nothing is readable; `None`: never.
     fn poll_timeout(&self) -> Option<Instant> {
-        let ask = self.gate.queue().descriptor().is_none().then(|| Instant::now() + ASK);
+        let pause = if self.flowing { Duration::ZERO } else { ASK };
+        let ask = self.gate.queue().descriptor().is_none().then(|| Instant::now() + pause);
         let publish = self.stale.then(|| self.published + PUBLISH);
         [self.core.poll_timeout(), self.gate.poll_timeout(), self.retry, ask, publish]
             .into_iter()

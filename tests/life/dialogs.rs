@@ -117,9 +117,12 @@ fn a_description_in_a_refusal_says_only_what_would_be_possible() {
 }
 
 #[test]
-fn a_description_in_options_opens_nothing() {
+fn a_phone_that_tells_what_it_can_do_opens_nothing() {
     let mut bench = Bench::default();
-    bench.out(PHONE, PROXY, request("OPTIONS", PHONE, 1, Dialog::default(), false, &offer()));
+    bench.out(PHONE, PROXY, request("MESSAGE", PHONE, 1, Dialog::default(), false, ""));
+    let ask = far_request("OPTIONS", 1, "z9hG4bK-options", "").replace(";tag=alice-1", "");
+    let got = far_asks(&mut bench, &ask);
+    phone_answers(&mut bench, &got, "200 OK", &offer());
     assert!(bench.kernel.pinholes.is_empty());
     assert_eq!(bench.engine.sizes().calls, 0);
 }

@@ -187,10 +187,8 @@ impl Engine {
             Some(leg) if failure.is_some() => {
                 let before = leg.pins.len();
                 leg.pins.retain(|pin| pin.flow != flow);
-                if leg.pins.len() < before
-                    && let Some(key) = self.bindings.key_of(flow.public)
-                {
-                    self.bindings.uncount_pin(&key, flow.far);
+                if leg.pins.len() < before {
+                    self.bindings.uncount_pin(&flow);
                 }
             }
             Some(leg) => {
@@ -199,7 +197,7 @@ impl Engine {
                 }
             }
             // The call ended while the command was under way.
-            None if failure.is_none() && !self.bindings.is_pin_wanted(flow.public, flow.far) => {
+            None if failure.is_none() && !self.bindings.is_pin_wanted(&flow) => {
                 self.background(Op::Unpin { flow }, "unpin");
             }
             None => {}

@@ -97,7 +97,7 @@ impl Engine {
             self.learning.arrived(token);
             return self.accept(packet.id, identity, reason);
         }
-        let arrival = Arrival { packet: packet.id, identity, token: Some(token) };
+        let arrival = Arrival { packet: packet.id, identity, token: Some(token), routed: false };
         if datagram.source() == learner.source {
             // No source NAT: the flow is routed, or it begins outside and is forwarded in. Which of the two, conntrack
             // will know when the answer passes; what the far end says until then is noted.
@@ -123,12 +123,16 @@ impl Engine {
             return self.accept(packet.id, identity, Reason::TableFull);
         }
         self.note_interfaces(&key, learner.indev, learner.outdev);
+        if let Some(flow) = self.flows.get_mut(&key) {
+            flow.governed = true;
+        }
         self.process(now, arrival, datagram.payload(), key, Direction::Outbound);
     }
 
     /// A packet of a confirmed flow.
     fn signalling(&mut self, now: Instant, packet: &PacketIn<'_>, datagram: &Datagram<'_>) {
         let (source, destination) = (datagram.source(), datagram.destination());
+        let mut missing = false;
         for direction in [Direction::Outbound, Direction::Inbound] {
             let key = flow_key(source, destination, direction);
             let Some(flow) = self.flows.get(&key) else { continue };
@@ -139,26 +143,36 @@ impl Engine {
                         Direction::Inbound => (packet.outdev, packet.indev),
                     };
                     self.note_interfaces(&key, lan, uplink);
-                    let arrival = Arrival { packet: packet.id, identity: None, token: None };
+                    let arrival = Arrival { packet: packet.id, identity: None, token: None, routed: false };
                     return self.process(now, arrival, datagram.payload(), key, direction);
                 }
-                Mapping::NotNated => return self.accept(packet.id, None, Reason::NotNated),
-                Mapping::Missing if self.flows.deadline(&key).is_some_and(|until| now < until) => {
-                    return self.accept(packet.id, None, Reason::UnknownFlow);
+                Mapping::NotNated => {
+                    let arrival = Arrival { packet: packet.id, identity: None, token: None, routed: true };
+                    return self.process(now, arrival, datagram.payload(), key, direction);
+                }
+                // Which end is inside was not known when conntrack was asked: the other reading may be the true one.
+                Mapping::Missing => {
+                    missing |= self.flows.deadline(&key).is_some_and(|until| now < until);
                 }
                 Mapping::Asked(id) => return self.park(packet.id, None, &[id]),
-                Mapping::Unknown | Mapping::Missing => break,
+                Mapping::Unknown => {}
             }
         }
+        if missing {
+            return self.accept(packet.id, None, Reason::UnknownFlow);
+        }
         let key = flow_key(source, destination, Direction::Outbound);
+        if self.flows.get(&key).is_none() && self.flows.is_full() {
+            return self.accept(packet.id, None, Reason::TableFull);
+        }
         let id = self.command(Op::Lookup { source, destination }, Inflight::Lookup { asked: key });
         let asked = Mapping::Asked(id);
         match self.flows.get_mut(&key) {
             Some(flow) => flow.mapping = asked,
             None => {
                 let flow = Flow::new(asked, packet.indev, packet.outdev, now);
-                // Without room the answer still arrives: the packet is handled again, and finds no room again.
-                let _ = self.flows.insert(key, flow, now + IDLE);
+                let kept = self.flows.insert(key, flow, now + IDLE);
+                debug_assert!(kept.is_ok(), "there was room a moment ago");
             }
         }
         self.park(packet.id, None, &[id]);
@@ -209,7 +223,7 @@ impl Engine {
             }
         }
         self.flows.set_deadline(&key, now + IDLE);
-        if public.is_some() && self.settling.len() < self.policy.limits.flows {
+        if self.settling.len() < self.policy.limits.flows {
             self.settling.push_back((now + SETTLED, key));
         }
         self.event(Event::FlowLearned { inside: key.inside, far: key.far, public });
@@ -240,7 +254,7 @@ impl Engine {
     }
 
     /// A flow's mapping is not true any more: who registered by it has to do so again.
-    fn lose_flow(&mut self, now: Instant, key: &FlowKey) {
+    pub(super) fn lose_flow(&mut self, now: Instant, key: &FlowKey) {
         let Some(flow) = self.flows.get_mut(key) else { return };
         flow.mapping = Mapping::Unknown;
         flow.answered = false;

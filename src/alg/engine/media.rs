@@ -375,6 +375,13 @@ impl Engine {
                 }
             }
         }
+        if leg.local.is_empty() {
+            for flow in super::routed::flows(leg, call.flow) {
+                if !flows.contains(&flow) {
+                    flows.push(flow);
+                }
+            }
+        }
         // What is there is taken back only when the far end named something else, never because it fell silent. So is
         // nothing done when nothing has changed, but what is under way has to be waited for.
         let lapsed = |flow: &PinnedFlow| {
@@ -382,6 +389,7 @@ impl Engine {
         };
         let unchanged = flows.iter().eq(leg.pins.iter().map(|pin| &pin.flow))
             && *peers == leg.admitted
+            && peers.iter().all(|(key, far)| self.is_admitted(key, *far))
             && !flows.iter().any(lapsed);
         if flows.is_empty() || unchanged {
             needs.extend(leg.pins.iter().filter_map(|pin| pin.pinning));
@@ -418,9 +426,8 @@ impl Engine {
             let pinning = match old_pins.iter().find(|pin| pin.flow == flow) {
                 Some(pin) => pin.pinning,
                 None => {
-                    if let Some(key) = self.bindings.key_of(flow.public).filter(|_| !counted.contains(&flow))
-                    {
-                        self.bindings.count_pin(&key, flow.far);
+                    if !counted.contains(&flow) {
+                        self.bindings.count_pin(&flow);
                     }
                     let purpose = Inflight::Pin { call: call_key, tags, flow };
                     Some(self.command(Op::Pin { flow, signalling }, purpose))
@@ -433,6 +440,10 @@ impl Engine {
             leg.pins = pins;
             leg.admitted.clone_from(peers);
         }
+    }
+
+    fn is_admitted(&self, key: &BindingKey, far: Option<IpAddr>) -> bool {
+        self.bindings.get(key).is_some_and(|binding| binding.peers.iter().any(|entry| entry.far == far))
     }
 
     fn admitting(&self, key: &BindingKey, far: Option<IpAddr>) -> Option<CommandId> {
@@ -480,8 +491,7 @@ impl Engine {
 
     /// One leg less wants a flow pinned; when none of any call is left, its entry goes.
     pub(super) fn unpin(&mut self, flow: &PinnedFlow) {
-        let wanted =
-            self.bindings.key_of(flow.public).is_some_and(|key| self.bindings.uncount_pin(&key, flow.far));
+        let wanted = self.bindings.uncount_pin(flow);
         if !wanted {
             self.background(Op::Unpin { flow: *flow }, "unpin");
         }
@@ -621,13 +631,13 @@ impl Leg {
 }
 
 /// Whether what the message says about media is an answer, or as good as one.
-fn answers(context: &Context<'_>) -> bool {
+pub(super) fn answers(context: &Context<'_>) -> bool {
     context.envelope.status.is_some() || context.envelope.method == Method::Ack
 }
 
 /// Whether what the message says about media may still be refused, or be taken back by the end of its transaction: in
 /// a request, and in a provisional answer. What an ACK says is final.
-fn may_fail(context: &Context<'_>) -> bool {
+pub(super) fn may_fail(context: &Context<'_>) -> bool {
     match context.envelope.status {
         None => context.envelope.method != Method::Ack,
         Some(status) => status < 200,
@@ -659,6 +669,8 @@ fn pinned(binding: &Binding, target: Target) -> Option<(PinnedFlow, Option<IpAdd
     let Pinhole { inside, public, .. } = binding.pinhole;
     match target {
         Target::Direct => None,
+        // Nobody here translates between the families.
+        Target::Far(far) if far.is_ipv4() != inside.0.is_ipv4() => None,
         Target::Far(far) => {
             let flow = PinnedFlow { inside, far, public, hairpin: None };
             Some((flow, Some(far.ip())))
@@ -670,13 +682,13 @@ fn pinned(binding: &Binding, target: Target) -> Option<(PinnedFlow, Option<IpAdd
     }
 }
 
-fn is_on_hold(description: &crate::sdp::Description) -> bool {
+pub(super) fn is_on_hold(description: &crate::sdp::Description) -> bool {
     use crate::sdp::Direction::{Inactive, SendOnly};
     let mut live = description.media.iter().filter(|media| media.number != 0).peekable();
     live.peek().is_some() && live.all(|media| matches!(media.direction, Inactive | SendOnly))
 }
 
-fn reason_of(no: NoBinding) -> Reason {
+pub(super) fn reason_of(no: NoBinding) -> Reason {
     match no {
         NoBinding::Quota => Reason::Quota,
         NoBinding::PoolEmpty => Reason::PoolEmpty,

@@ -7,17 +7,21 @@
 //! | [`flows`] | which flow a packet belongs to: learning, looking up, losing it |
 //! | [`message`] | one SIP message from parsing to its verdict |
 //! | [`media`] | bindings and pinned flows for what a description says |
+//! | [`departure`] | what a lost address takes with it |
 //! | [`offers`] | what an offer changed, kept or taken back by its answer |
+//! | [`routed`] | the same where there is no NAT |
 //! | [`dialog`] | transactions, calls and registrations: what begins and ends |
 //! | [`commands`] | issuing commands, and what follows from their outcome |
 //! | [`timers`] | deadlines |
 
 mod commands;
+mod departure;
 mod dialog;
 mod flows;
 mod media;
 mod message;
 mod offers;
+mod routed;
 mod timers;
 
 use std::collections::VecDeque;
@@ -46,6 +50,7 @@ use super::verdict::{Action, Reason, Verdict};
 use crate::expiring::ExpiringMap;
 use crate::sdp::Description;
 use crate::sip::Message;
+use crate::sip::body::PartLength;
 use crate::span::Span;
 use commands::Inflight;
 
@@ -97,7 +102,7 @@ struct Scratch {
     flows: Vec<PinnedFlow>,
     peers: Vec<(BindingKey, Option<IpAddr>)>,
     needs: Vec<CommandId>,
-    lengths: Vec<(Span, u64)>,
+    lengths: Vec<PartLength>,
 }
 
 impl Engine {
@@ -133,7 +138,8 @@ impl Engine {
             Input::Packet(packet) => self.handle_packet(now, &packet),
             Input::CommandDone { id, outcome } => self.handle_done(now, id, outcome),
             Input::FlowDestroyed(tuples) => self.handle_destroyed(now, &tuples),
-            Input::RulesetReloaded => self.restore_all(now),
+            Input::AddressGone(address) => self.leave_address(now, address),
+            Input::RulesetReloaded => self.sustain_all(now),
             Input::Timeout => {}
         }
     }

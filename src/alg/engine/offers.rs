@@ -46,6 +46,10 @@ impl Engine {
                     leg.held.remote = pending.held;
                     leg.remote = remote;
                 }
+                Before::Routed(streams) => {
+                    leg.held.local = pending.held;
+                    leg.routed = streams;
+                }
                 Before::Local(streams) => {
                     leg.held.local = pending.held;
                     self.replace_local(call_key, index, &streams);

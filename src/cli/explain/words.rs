@@ -61,6 +61,7 @@ pub(super) fn command(op: &Op) -> Option<Vec<(&'static str, String)>> {
         Op::Unpin { flow } => {
             vec![("unpins", format!("{} <-> {} as {}", flow.inside, flow.far, flow.public))]
         }
+        Op::Purge { address } => vec![("forgets", format!("everything that {address} stood for"))],
         Op::Sustain { flow, lifetime } => {
             vec![("sustains", format!("{} <-> {} for {}", flow.inside, flow.far, lasting(*lifetime)))]
         }
@@ -78,6 +79,7 @@ pub(super) fn event(event: &Event) -> Option<String> {
         Event::Registered { who, public, lifetime, .. } => {
             format!("{who} is registered as {public} for {}", lasting(*lifetime))
         }
+        Event::AddressGone { address, .. } => format!("the address {address} is gone"),
         Event::Unregistered { who, why, .. } => format!("{who} is no longer registered: {why}"),
         Event::CallAnswered { from, to, .. } => format!("the call from {from} to {to} is answered"),
         Event::CallEnded { from, to, duration: Some(duration), why, .. } => {
