@@ -103,6 +103,17 @@ impl<K: Copy + Ord + Hash, V, S: BuildHasher> ExpiringMap<K, V, S> {
         None
     }
 
+    /// Takes out the entry with the earliest deadline.
+    pub fn pop_earliest(&mut self) -> Option<(K, V)> {
+        // Each turn that takes nothing puts an entry where its deadline is.
+        while let Some(due) = self.poll_timeout() {
+            if let Some(entry) = self.pop_expired(due) {
+                return Some(entry);
+            }
+        }
+        None
+    }
+
     /// A time at which [`ExpiringMap::pop_expired`] is worth a call; never after the earliest deadline.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.due.peek().map(|Reverse((due, _))| *due)
@@ -163,6 +174,20 @@ mod tests {
         assert_eq!(map.pop_expired(s(7)), None);
         assert_eq!(map.deadline(&1), Some(s(9)));
         assert!(map.poll_timeout().is_some_and(|due| due <= s(9)));
+    }
+
+    #[test]
+    fn the_earliest_deadline_goes_first_wherever_it_was_moved_from() {
+        let (mut map, t) = map(9);
+        let s = |n| t + Duration::from_secs(n);
+        for (key, name, at) in [(1, "a", 5), (2, "b", 1), (3, "c", 3)] {
+            map.insert(key, name, s(at)).unwrap();
+        }
+        map.set_deadline(&2, s(9));
+        map.remove(&3);
+        assert_eq!(map.pop_earliest(), Some((1, "a")));
+        assert_eq!(map.pop_earliest(), Some((2, "b")));
+        assert_eq!(map.pop_earliest(), None);
     }
 
     #[test]

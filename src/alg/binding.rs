@@ -217,6 +217,11 @@ impl Bindings {
         pool.take(like, count).ok_or(NoBinding::PoolEmpty)
     }
 
+    /// Whether the table can hold `count` more.
+    pub fn has_room(&self, count: usize, policy: &Policy) -> bool {
+        self.table.len() + count <= policy.limits.bindings
+    }
+
     /// Whether `host` may have `count` more bindings now; if so they count as opened.
     pub fn admit_host(
         &mut self,

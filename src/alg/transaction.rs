@@ -27,6 +27,8 @@ const DOMAIN: u8 = b't';
 pub struct Transaction {
     /// Which way the request went.
     pub direction: Direction,
+    /// The inside host.
+    pub host: IpAddr,
     /// Its method.
     pub method: Method,
     /// The call it belongs to, if its method can belong to one.

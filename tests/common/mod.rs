@@ -71,6 +71,8 @@ pub struct Bench {
     pub commands: Vec<Op>,
     /// Failures to give to the next commands of a kind (see [`kind`]).
     pub failures: VecDeque<(&'static str, Failure)>,
+    /// Whether `events`, `commands` and what was sustained are kept.
+    pub keeps_records: bool,
     /// Fates of the next commands that open something, one each; when it is used up all goes well.
     pub dice: VecDeque<Option<Failure>>,
     /// Interface index of the uplink that packets leave by.
@@ -126,6 +128,7 @@ impl Bench {
             events: Vec::new(),
             commands: Vec::new(),
             failures: VecDeque::new(),
+            keeps_records: true,
             dice: VecDeque::new(),
             uplink: WAN,
             lans: BTreeMap::new(),
@@ -250,14 +253,17 @@ impl Bench {
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Command(command) => {
-                    self.commands.push(command.op.clone());
+                    if self.keeps_records {
+                        self.commands.push(command.op.clone());
+                    }
                     self.waiting.push_back(command);
                 }
                 Output::Again(id) => {
                     assert_eq!(id, packet);
                     again = true;
                 }
-                Output::Event(event) => self.events.push(event),
+                Output::Event(event) if self.keeps_records => self.events.push(event),
+                Output::Event(_) => {}
                 Output::Verdict(it) => {
                     assert_eq!(it.packet, packet, "a verdict for a packet that is not there");
                     assert!(verdict.is_none(), "a second verdict");
@@ -352,7 +358,8 @@ impl Bench {
                 let ours = |it: &PinnedFlow| it.public.0.ip() == *address;
                 assert!(!kernel.pins.iter().any(ours), "what is known is taken back one by one");
             }
-            Op::Sustain { flow, lifetime } => kernel.sustained.push((*flow, *lifetime)),
+            Op::Sustain { flow, lifetime } if self.keeps_records => kernel.sustained.push((*flow, *lifetime)),
+            Op::Sustain { .. } => {}
             Op::Lookup { source, destination } => {
                 let found = self.lookup(*source, *destination).or_else(|| self.pinned(*source, *destination));
                 return Ok(Reply::Found(found));

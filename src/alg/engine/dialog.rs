@@ -16,7 +16,7 @@ use super::super::key::Key;
 use super::super::names::FormId;
 use super::super::registration::{self, GRACE, Registration};
 use super::super::transaction::{self, RINGING, Transaction};
-use super::flows::IDLE;
+use super::flows::{IDLE, UNANSWERED_FLOW};
 use super::message::Context;
 use super::{Engine, Scratch};
 
@@ -81,6 +81,7 @@ impl Engine {
         }
         let transaction = Transaction {
             direction: context.direction,
+            host: context.flow.inside.0.ip(),
             method,
             call: context.call,
             tags: context.tags,
@@ -102,8 +103,7 @@ impl Engine {
                 leg.latest = context.transaction;
             }
         }
-        // Without room its answer passes without opening anything.
-        let _ = self.transactions.insert(context.transaction, transaction, deadline);
+        self.add_transaction(context.transaction, transaction, deadline);
     }
 
     fn track_response(&mut self, context: &Context<'_>, scratch: &Scratch, status: u16) {
@@ -281,6 +281,7 @@ impl Engine {
     /// The last leg is gone.
     pub(super) fn end_call(&mut self, now: Instant, key: Key, why: &'static str) {
         let Some(call) = self.calls.remove(&key) else { return };
+        self.count_call_off(call.flow.inside.0.ip());
         if call.invited {
             let names = call.names;
             self.event(Event::CallEnded {
@@ -375,7 +376,7 @@ impl Engine {
     }
 
     /// A flow must be remembered until then.
-    fn outlast(&mut self, flow: FlowKey, until: Instant) {
+    pub(super) fn outlast(&mut self, flow: FlowKey, until: Instant) {
         if self.flows.deadline(&flow).is_some_and(|deadline| deadline < until) {
             self.flows.set_deadline(&flow, until);
         }
@@ -393,9 +394,12 @@ impl Engine {
     /// Any message shows that its flow, and the dialog that it belongs to, are alive.
     fn keep_alive(&mut self, context: &Context<'_>) {
         let now = context.now;
-        self.outlast(context.flow, now + IDLE);
         if let Some(flow) = self.flows.get_mut(&context.flow) {
             flow.answered |= context.direction == Direction::Inbound;
+            let answered = flow.answered;
+            self.outlast(context.flow, now + if answered { IDLE } else { UNANSWERED_FLOW });
+        }
+        if let Some(flow) = self.flows.get_mut(&context.flow) {
             // The packet has set the entry's lifetime to the ruleset's, or to conntrack's own two minutes; a longer one
             // must be set again.
             let shorter = !flow.governed || flow.lease().is_some_and(|lease| lease > now + FLOOR);

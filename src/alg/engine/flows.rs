@@ -24,6 +24,9 @@ use crate::sip::Malformed;
 
 /// A flow is forgotten after this long without a packet; conntrack will have said so before.
 pub(super) const IDLE: Duration = Duration::from_secs(2 * 3600);
+/// A flow on which no answer has come is forgotten as soon as the ruleset's timeout policy forgets it; if it is heard of
+/// again, conntrack is asked.
+pub(super) const UNANSWERED_FLOW: Duration = Duration::from_secs(180);
 /// How long "conntrack does not know it" is believed.
 const MISSING: Duration = Duration::from_secs(1);
 /// Within this time of learning, a second mapping of the same flow is a clash and not a new flow: the loser's
@@ -103,7 +106,7 @@ impl Engine {
             // will know when the answer passes; what the far end says until then is noted.
             let key = flow_key(learner.source, learner.destination, Direction::Inbound);
             let flow = Flow::new(Mapping::Unknown, learner.outdev, learner.indev, now);
-            if self.flows.get(&key).is_none() && self.flows.insert(key, flow, now + IDLE).is_err() {
+            if self.flows.get(&key).is_none() && !self.add_flow(key, flow, now + UNANSWERED_FLOW) {
                 self.learning.arrived(token);
                 return self.accept(packet.id, identity, Reason::TableFull);
             }
@@ -162,18 +165,15 @@ impl Engine {
             return self.accept(packet.id, None, Reason::UnknownFlow);
         }
         let key = flow_key(source, destination, Direction::Outbound);
-        if self.flows.get(&key).is_none() && self.flows.is_full() {
-            return self.accept(packet.id, None, Reason::TableFull);
+        if self.flows.get(&key).is_none() {
+            let flow = Flow::new(Mapping::Unknown, packet.indev, packet.outdev, now);
+            if !self.add_flow(key, flow, now + UNANSWERED_FLOW) {
+                return self.accept(packet.id, None, Reason::TableFull);
+            }
         }
         let id = self.command(Op::Lookup { source, destination }, Inflight::Lookup { asked: key });
-        let asked = Mapping::Asked(id);
-        match self.flows.get_mut(&key) {
-            Some(flow) => flow.mapping = asked,
-            None => {
-                let flow = Flow::new(asked, packet.indev, packet.outdev, now);
-                let kept = self.flows.insert(key, flow, now + IDLE);
-                debug_assert!(kept.is_ok(), "there was room a moment ago");
-            }
+        if let Some(flow) = self.flows.get_mut(&key) {
+            flow.mapping = Mapping::Asked(id);
         }
         self.park(packet.id, None, &[id]);
     }
@@ -190,8 +190,8 @@ impl Engine {
         let (key, public) = orient(&tuples);
         let turned = key != asked;
         let interfaces = self.flows.get(&asked).map(|flow| (flow.lan, flow.uplink));
-        if turned {
-            self.flows.remove(&asked);
+        if turned && let Some(flow) = self.flows.remove(&asked) {
+            self.forget_flow(asked, flow);
         }
         self.map_flow(now, key, public);
         if let Some((lan, uplink)) = interfaces {
@@ -204,7 +204,7 @@ impl Engine {
     fn map_flow(&mut self, now: Instant, key: FlowKey, public: Option<Outside>) -> bool {
         let known = self.flows.get(&key);
         if known.is_some_and(|flow| public.is_some() && flow.public().map(|side| side.endpoint) == public) {
-            self.flows.set_deadline(&key, now + IDLE);
+            self.outlast(key, now + UNANSWERED_FLOW);
             return true;
         }
         let mapping = match public {
@@ -217,12 +217,12 @@ impl Engine {
                 flow.since = now;
             }
             None => {
-                if self.flows.insert(key, Flow::new(mapping, 0, 0, now), now + IDLE).is_err() {
+                if !self.add_flow(key, Flow::new(mapping, 0, 0, now), now + UNANSWERED_FLOW) {
                     return false;
                 }
             }
         }
-        self.flows.set_deadline(&key, now + IDLE);
+        self.outlast(key, now + UNANSWERED_FLOW);
         if self.settling.len() < self.policy.limits.flows {
             self.settling.push_back((now + SETTLED, key));
         }

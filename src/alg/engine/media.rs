@@ -136,7 +136,7 @@ impl Engine {
                 answered: None,
                 media: None,
             };
-            self.calls.insert(context.call, call, deadline).map_err(|_| Reason::TableFull)?;
+            self.add_call(context.now, context.call, call, deadline)?;
         }
         let call = self.calls.get_mut(&context.call).ok_or(Reason::TableFull)?;
         call.invited |= context.envelope.method == Method::Invite;
@@ -226,6 +226,8 @@ impl Engine {
             let host = context.flow.inside.0.ip();
             // RTP and RTCP get neighbours also where the phone's own are not: `a=rtcp` says which is which.
             let count = u16::try_from(missing.len()).map_err(|_| Reason::Refused)?;
+            // What nobody answers makes room for this.
+            while !self.bindings.has_room(missing.len(), &self.policy) && self.evict_call(context.now) {}
             self.bindings.admit_host(host, missing.len(), context.now, &self.policy).map_err(reason_of)?;
             let taken = self.bindings.take_ports(public, first.0.port(), count, context.now, &self.policy);
             let base = match taken {

@@ -12,6 +12,7 @@
 //! | [`routed`] | the same where there is no NAT |
 //! | [`dialog`] | transactions, calls and registrations: what begins and ends |
 //! | [`commands`] | issuing commands, and what follows from their outcome |
+//! | [`room`] | who goes first when a table is full |
 //! | [`timers`] | deadlines |
 
 mod commands;
@@ -21,6 +22,7 @@ mod flows;
 mod media;
 mod message;
 mod offers;
+mod room;
 mod routed;
 mod timers;
 
@@ -37,13 +39,14 @@ use super::command::{Command, CommandId, FlowKey, PinnedFlow};
 use super::event::Event;
 use super::flow::Flow;
 use super::io::{Input, Output, PacketId};
-use super::key::{KeyHasher, Keyer};
+use super::key::{Key, KeyHasher, Keyer};
 use super::learning::Learning;
 use super::parking::Parking;
 use super::policy::Policy;
 use super::registration::Registrations;
 use super::rewrite::Edits;
 use super::rewrite::sdp::{LocalStream, RemoteStream};
+use super::shares::Shares;
 use super::stats::{Sizes, Stats};
 use super::transaction::Transactions;
 use super::verdict::{Action, Reason, Verdict};
@@ -64,6 +67,10 @@ pub struct Engine {
     transactions: Transactions,
     calls: Calls,
     registrations: Registrations,
+    /// What each host has of the tables.
+    shares: Shares,
+    /// Calls in the order of their beginning; those that nobody has answered go first when there is no room.
+    half_open: VecDeque<Key>,
     bindings: Bindings,
     parking: Parking,
     inflight: HashMap<CommandId, Inflight, FixedState>,
@@ -117,6 +124,8 @@ impl Engine {
             transactions: ExpiringMap::new(limits.transactions, KeyHasher::default()),
             calls: ExpiringMap::new(limits.calls, KeyHasher::default()),
             registrations: ExpiringMap::new(limits.registrations, KeyHasher::default()),
+            shares: Shares::new(limits.per_host, hasher.clone()),
+            half_open: VecDeque::new(),
             bindings: Bindings::new(&policy, hasher.clone()),
             parking: Parking::new(limits.parked, hasher.clone()),
             inflight: HashMap::with_hasher(hasher),

@@ -41,8 +41,11 @@ impl Engine {
     }
 
     pub(super) fn expire(&mut self, now: Instant) {
-        while self.flows.pop_expired(now).is_some() {}
+        while let Some((key, flow)) = self.flows.pop_expired(now) {
+            self.forget_flow(key, flow);
+        }
         while let Some((key, transaction)) = self.transactions.pop_expired(now) {
+            self.count_transaction_off(&transaction);
             self.take_back_offer(now, transaction.call, key);
             // Nobody answered the phone's BYE: the other side is gone (RFC 3261 section 15.1.1). A BYE that the phone
             // does not answer may be a forged one.
