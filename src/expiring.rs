@@ -11,6 +11,9 @@ use std::time::Instant;
 
 use hashbrown::HashMap;
 
+/// Smaller tables keep their memory when they are empty.
+const LARGE: usize = 256;
+
 /// A bounded map with a deadline for each entry.
 #[derive(Debug)]
 pub struct ExpiringMap<K, V, S> {
@@ -79,6 +82,7 @@ impl<K: Copy + Ord + Hash, V, S: BuildHasher> ExpiringMap<K, V, S> {
     pub fn remove(&mut self, key: &K) -> Option<V> {
         let removed = self.entries.remove(key).map(|entry| entry.value);
         self.sweep_stale();
+        self.give_back();
         removed
     }
 
@@ -98,7 +102,9 @@ impl<K: Copy + Ord + Hash, V, S: BuildHasher> ExpiringMap<K, V, S> {
                 self.due.push(Reverse((entry.deadline, key)));
                 continue;
             }
-            return self.entries.remove(&key).map(|entry| (key, entry.value));
+            let removed = self.entries.remove(&key).map(|entry| (key, entry.value));
+            self.give_back();
+            return removed;
         }
         None
     }
@@ -137,6 +143,14 @@ impl<K: Copy + Ord + Hash, V, S: BuildHasher> ExpiringMap<K, V, S> {
     /// All entries, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.entries.iter().map(|(key, entry)| (key, &entry.value))
+    }
+
+    /// A rush is over: the memory that it took is given back.
+    fn give_back(&mut self) {
+        if self.entries.is_empty() && self.entries.capacity() > LARGE {
+            self.entries.shrink_to(0);
+            self.due = BinaryHeap::new();
+        }
     }
 
     /// Removed and re-armed entries leave stale heap items; they may not outnumber the entries by much.

@@ -190,8 +190,9 @@ fn after_thousands_of_calls_on_a_bad_line_nothing_is_left() {
         "{CALLS} calls, {REGISTRATIONS} registrations, {} faults; bytes after each quarter: {memory:?}",
         line.faults
     );
-    let (first, last) = (memory[0], memory[3]);
-    assert!(last <= first + (first / 10), "memory grows: {memory:?}");
+    // A table that had a rush grows by a step; it does not go on to grow.
+    assert!(memory[3] <= memory[2] + memory[2] / 50, "memory grows: {memory:?}");
+    assert!(memory[3] < 1 << 20, "{memory:?}");
     line.bench.advance(Duration::from_secs(24 * 3600));
     assert_eq!(line.bench.engine.sizes(), sipalg::alg::Sizes::default());
 }
@@ -238,11 +239,10 @@ fn the_size_of_a_registration_and_of_a_call() {
     bench.advance(Duration::from_secs(60));
     assert_eq!(bench.engine.sizes().calls, n as usize);
     // The simulated kernel remembers too; what it has is not the engine's.
-    let kernel = std::mem::take(&mut bench.kernel);
+    drop(std::mem::take(&mut bench.kernel));
     let call = each("call", n, before);
-    assert!(registration <= 1024, "{registration}");
-    assert!(call <= 4096, "{call}");
-    drop(kernel);
+    assert!(registration <= 512, "{registration}");
+    assert!(call <= 5632, "{call}");
 }
 
 #[global_allocator]

@@ -158,7 +158,10 @@ impl Bindings {
         match self.pins_of(flow) {
             Some(pins) => match pins.iter_mut().find(|(far, _)| *far == flow.far) {
                 Some((_, count)) => *count = count.saturating_add(1),
-                None => pins.push((flow.far, 1)),
+                None => {
+                    pins.reserve_exact(1);
+                    pins.push((flow.far, 1));
+                }
             },
             None => *self.routed.entry((flow.inside, flow.far)).or_default() += 1,
         }

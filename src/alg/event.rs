@@ -79,6 +79,19 @@ pub enum Event {
         /// Calls that it ended.
         calls: usize,
     },
+    /// Somebody between here and the server changes addresses too. Told once for each flow.
+    Upstream {
+        /// The phone.
+        inside: Inside,
+        /// The server.
+        far: SocketAddr,
+        /// The endpoint that left here.
+        sent: SocketAddr,
+        /// What came back in its place.
+        seen: String,
+        /// `gateway`: the message itself was changed; `nat`: only the address that it came from.
+        what: &'static str,
+    },
     /// A pinhole is open.
     Opened {
         /// The pinhole.

@@ -71,7 +71,7 @@ pub struct Bench {
     pub commands: Vec<Op>,
     /// Failures to give to the next commands of a kind (see [`kind`]).
     pub failures: VecDeque<(&'static str, Failure)>,
-    /// Whether `events`, `commands` and what was sustained are kept.
+    /// Whether `events`, `commands` and what was sustained are kept, and every packet is read a second time.
     pub keeps_records: bool,
     /// Fates of the next commands that open something, one each; when it is used up all goes well.
     pub dice: VecDeque<Option<Failure>>,
@@ -267,7 +267,7 @@ impl Bench {
                 Output::Verdict(it) => {
                     assert_eq!(it.packet, packet, "a verdict for a packet that is not there");
                     assert!(verdict.is_none(), "a second verdict");
-                    *verdict = Some(applied(bytes, &it.action, it.reason));
+                    *verdict = Some(applied(bytes, &it.action, it.reason, self.keeps_records));
                 }
             }
         }
@@ -569,7 +569,7 @@ fn with_source(datagram: &Datagram<'_>, source: SocketAddr, payload: &[u8]) -> V
     bytes
 }
 
-fn applied(bytes: &[u8], action: &Action<'_>, reason: Reason) -> (Passed, Vec<u8>) {
+fn applied(bytes: &[u8], action: &Action<'_>, reason: Reason, checks: bool) -> (Passed, Vec<u8>) {
     let passed = |payload| Passed { payload, reason, rules: Vec::new(), edits: Vec::new() };
     let Ok(datagram) = Datagram::parse(bytes) else {
         assert_eq!(action, &Action::Accept { identity: None }, "what is not understood passes");
@@ -587,14 +587,18 @@ fn applied(bytes: &[u8], action: &Action<'_>, reason: Reason) -> (Passed, Vec<u8
         Action::Rewrite { edits, identity, spare_identity } => {
             let identity = Identity { set: *identity, spare: *spare_identity };
             datagram.rebuild(|old, out| edits.apply(old, out), identity, 1500, &mut out).expect("fits");
-            naive::assert_packet(&out);
+            if checks {
+                naive::assert_packet(&out);
+            }
             let payload = Datagram::parse(&out).expect("valid").payload().to_vec();
             assert_ne!(payload, datagram.payload(), "a rewrite that changes nothing");
             let range = |span: sipalg::span::Span| span.start as usize..span.end as usize;
             let listed: Vec<_> =
                 edits.iter().map(|edit| (range(edit.span), edits.text(edit).to_vec())).collect();
-            naive::assert_untouched_outside(datagram.payload(), &listed, &payload);
-            naive::assert_length_kept(datagram.payload(), &payload);
+            if checks {
+                naive::assert_untouched_outside(datagram.payload(), &listed, &payload);
+                naive::assert_length_kept(datagram.payload(), &payload);
+            }
             let rules = edits.iter().map(|edit| edit.rule.name()).collect();
             (Passed { payload: Some(payload), reason, rules, edits: listed }, out)
         }

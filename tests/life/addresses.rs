@@ -3,7 +3,7 @@
 use crate::common::messages::{Dialog, PHONE, PROXY, answer, request, response, sdp};
 use crate::common::{Bench, at, kind};
 use crate::{FAR, PUBLIC, RTP, asks, call_up, far_sdp, hang_up, invite, offer, replies, secs};
-use sipalg::alg::{Event, Input, Op, Reason};
+use sipalg::alg::{Event, Input, Op, Policy, Reason};
 
 /// A server by the other uplink.
 const OTHER: &str = "44.55.66.77:5060";
@@ -139,4 +139,60 @@ fn commands_that_are_under_way_find_nothing_to_hold_on_to() {
     replies(&mut bench, "183 Session Progress", &far_sdp());
     bench.advance(secs(400));
     bench.assert_all_closed();
+}
+
+#[test]
+fn f35_behind_another_nat_messages_have_the_address_that_the_administrator_knows() {
+    let policy = Policy { advertise: vec![at("198.51.100.7:0").ip()], ..Policy::default() };
+    let mut bench = Bench::new(policy);
+    let sent = bench.out(PHONE, PROXY, register(1)).text();
+    assert!(sent.contains("Via: SIP/2.0/UDP 198.51.100.7:17375;"), "{sent}");
+    assert!(sent.contains("Contact: <sip:alice@198.51.100.7:17375>"), "{sent}");
+    // What comes back is understood, and the phone gets its own words.
+    let seen = at("198.51.100.7:17375");
+    let contact = "Contact: <sip:alice@198.51.100.7:17375>;expires=600\n";
+    let got = bench.inn(PROXY, PHONE, answer(&sent, "200 OK", seen, contact, "")).text();
+    assert!(got.contains("Contact: <sip:alice@192.168.1.10:5060>;expires=600"), "{got}");
+    assert!(!got.contains("198.51.100.7"), "{got}");
+    assert_eq!(bench.engine.sizes().registrations, 1);
+    assert!(!bench.events.iter().any(|it| matches!(it, Event::Upstream { .. })), "all is as it should be");
+    // Media: the port is ours, the address is the advertised one; the kernel works with what is really here.
+    let sent = invite(&mut bench, &offer()).text();
+    let public = bench.binding(RTP);
+    assert_eq!(public.ip(), at(PUBLIC).ip());
+    let expected = sdp("198.51.100.7", public.port()).replace('\n', "\r\n");
+    assert!(sent.ends_with(&expected), "{sent}");
+    replies(&mut bench, "200 OK", &far_sdp());
+    bench.assert_pinned(RTP, FAR);
+    assert!(bench.kernel.pins.iter().all(|pin| pin.public.0.ip() == at(PUBLIC).ip()));
+    // Another phone here is told the advertised address, and still found in the house.
+    let bob = "192.168.1.11:5060";
+    let second = Dialog { call_id: "second", branch: "z9hG4bK-s", from_tag: "b", to_tag: "x" };
+    bench.out(bob, PROXY, request("INVITE", bob, 1, second, false, &sdp("192.168.1.11", 50000)));
+    let back = bench.public(bob, PROXY).to_string().replace("22.33.44.55", "198.51.100.7");
+    let body = sdp("198.51.100.7", public.port());
+    let got = bench.inn(PROXY, bob, response("200 OK", "INVITE", &back, 1, second, &body)).text();
+    assert!(got.contains("c=IN IP4 192.168.1.10\r\n") && got.contains("m=audio 40000 "), "{got}");
+}
+
+#[test]
+fn f35_another_nat_and_another_gateway_on_the_way_are_noticed_once() {
+    for (from, to, what) in [
+        ("received=22.33.44.55", "received=198.51.100.7", "nat"),
+        ("UDP 22.33.44.55:17375", "UDP 198.51.100.7:61000", "gateway"),
+    ] {
+        let mut bench = Bench::default();
+        for n in 1..=3 {
+            let sent = bench.out(PHONE, PROXY, register(n)).text();
+            let text = answer(&sent, "401 Unauthorized", at(PUBLIC), "", "");
+            assert!(text.contains(from), "{text}");
+            bench.inn(PROXY, PHONE, text.replace(from, to));
+        }
+        let told: Vec<_> = bench
+            .events
+            .iter()
+            .filter(|it| matches!(it, Event::Upstream { what: it, .. } if *it == what))
+            .collect();
+        assert_eq!(told.len(), 1, "{:?}", bench.events);
+    }
 }

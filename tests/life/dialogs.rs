@@ -109,7 +109,8 @@ fn a_description_in_a_refusal_says_only_what_would_be_possible() {
     call_up(&mut bench);
     let before = bench.kernel.clone();
     let got = far_asks(&mut bench, &far_request("INVITE", 1, "z9hG4bK-far", &sdp("22.33.44.99", 44000)));
-    phone_answers(&mut bench, &got, "488 Not Acceptable Here", &sdp("192.168.1.10", 50000));
+    let sent = phone_answers(&mut bench, &got, "488 Not Acceptable Here", &sdp("192.168.1.10", 50000));
+    assert!(sent.text().ends_with(&sdp("22.33.44.55", 50000).replace('\n', "\r\n")), "{}", sent.text());
     asks(&mut bench, "INVITE", 2, "z9hG4bK-re", &offer());
     answers(&mut bench, "488 Not Acceptable Here", "INVITE", 2, "z9hG4bK-re", &sdp("6.6.6.6", 6666));
     assert_eq!(bench.kernel, before);
@@ -349,9 +350,12 @@ fn copies_that_come_late_change_nothing() {
     answers(&mut bench, "200 OK", "INVITE", 2, "z9hG4bK-re", &sdp("22.33.44.22", 33000));
     bench.assert_pinned("192.168.1.10:42000", "22.33.44.22:33000");
     let (kernel, commands) = (bench.kernel.clone(), bench.commands.len());
-    bench.inn(PROXY, PHONE, &early);
-    bench.inn(PROXY, PHONE, &ok);
-    bench.out(PHONE, PROXY, &first);
+    for (copy, body) in [(&early, sdp("22.33.44.22", 29000)), (&ok, far_sdp())] {
+        let got = bench.inn(PROXY, PHONE, copy).text();
+        assert!(got.ends_with(&body.replace('\n', "\r\n")), "{got}");
+    }
+    let sent = bench.out(PHONE, PROXY, &first).text();
+    assert!(sent.contains("c=IN IP4 22.33.44.55\r\n"), "{sent}");
     assert_eq!((&bench.kernel, bench.commands.len()), (&kernel, commands));
     hang_up(&mut bench);
     for text in [&early, &ok] {

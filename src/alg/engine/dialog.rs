@@ -19,6 +19,7 @@ use super::super::transaction::{self, RINGING, Transaction};
 use super::flows::{IDLE, UNANSWERED_FLOW};
 use super::message::Context;
 use super::{Engine, Scratch};
+use crate::sip::host;
 
 const REGISTRATION_DOMAIN: u8 = b'r';
 /// The lifetime that the ruleset's timeout policy gives an answered flow with every packet.
@@ -53,11 +54,19 @@ impl Engine {
                 !is_forged && !transaction.is_some_and(|it| it.finished)
             }
             Some(status) => {
-                let Some(transaction) = transaction.filter(|it| it.finished) else { return true };
+                let Some(transaction) = transaction else { return true };
+                // The dialog is over, or was when its own request was asked: it does not begin again.
+                let in_dialog = transaction.tags.local != 0 && transaction.tags.remote != 0;
+                if leg.is_none() && (in_dialog || transaction.ended == Some(context.tags)) {
+                    return false;
+                }
+                if !transaction.finished {
+                    return true;
+                }
                 match leg {
                     _ if status < 200 => false,
                     Some(leg) => leg.latest == context.transaction,
-                    None => transaction.ended != Some(context.tags),
+                    None => true,
                 }
             }
         }
@@ -112,6 +121,9 @@ impl Engine {
         transaction.answered = true;
         transaction.finished |= status >= 200;
         let transaction = transaction.clone();
+        if transaction.via_form.is_some() && context.direction == Direction::Inbound {
+            self.notice_upstream(context);
+        }
         self.transactions
             .set_deadline(&context.transaction, transaction::deadline(&transaction, context.now));
         let (now, call) = (context.now, transaction.call);
@@ -151,6 +163,27 @@ impl Engine {
             }
             _ => {}
         }
+    }
+
+    /// Compares what comes back of our Via with what has left. A server repeats it to the letter and adds where the
+    /// request came from (RFC 3261 section 18.2.1): a change tells of another gateway or another NAT on the way.
+    fn notice_upstream(&mut self, context: &Context<'_>) {
+        let (bytes, via) = (context.bytes, &context.envelope.via);
+        let Some(flow) = self.flows.get_mut(&context.flow).filter(|flow| !flow.upstream_told) else { return };
+        let Some(side) = flow.public() else { return };
+        let sent = side.shown;
+        let sent_by = via.port.map_or(via.host, |port| via.host.to(port));
+        let is_ours = host::address(via.host.of(bytes)) == Some(sent.ip());
+        let moved = via.received.filter(|it| host::address(it.of(bytes)).is_some_and(|it| it != sent.ip()));
+        let (what, seen) = match (is_ours, moved) {
+            (false, _) => ("gateway", sent_by),
+            (true, Some(received)) => ("nat", received),
+            (true, None) => return,
+        };
+        flow.upstream_told = true;
+        let seen = String::from_utf8_lossy(seen.of(bytes)).into_owned();
+        let (inside, far) = (context.flow.inside, context.flow.far);
+        self.event(Event::Upstream { inside, far, sent, seen, what });
     }
 
     /// A provisional answer: somebody is there, timer B is off.
@@ -327,6 +360,7 @@ impl Engine {
             if flow.registrations.len() >= self.policy.limits.per_host || self.registrations.is_full() {
                 return;
             }
+            flow.registrations.reserve_exact(1);
             flow.registrations.push(key);
         }
         let alone = flow.registrations.len() == 1;

@@ -208,7 +208,7 @@ impl Engine {
             return true;
         }
         let mapping = match public {
-            Some(public) => Mapping::Public(Box::new(PublicSide::new(public))),
+            Some(public) => Mapping::Public(Box::new(PublicSide::advertised(public, &self.policy.advertise))),
             None => Mapping::NotNated,
         };
         match self.flows.get_mut(&key) {

@@ -87,8 +87,7 @@ impl Engine {
         // Without room for the call its media stays closed, but what the phone must get back it gets.
         let Ok(index) = self.leg(context) else { return };
         let lan = self.flows.get(&context.flow).map_or(0, |flow| flow.lan);
-        let public =
-            self.flows.get(&context.flow).and_then(|flow| flow.public()).map(|it| it.endpoint.0.ip());
+        let side = self.flows.get(&context.flow).and_then(|flow| flow.public());
         let held = scratch.remote.iter().all(|stream| stream.rtp.is_none());
         let held = held || is_on_hold(&scratch.description);
         let Some(leg) = self.calls.get_mut(&context.call).and_then(|call| call.legs.get_mut(index)) else {
@@ -98,15 +97,18 @@ impl Engine {
             leg.remember(context.transaction, Before::Remote(leg.remote.clone()));
         }
         leg.held.remote = held;
+        leg.remote.reserve_exact(scratch.remote.len().saturating_sub(leg.remote.len()));
         leg.remote.resize(scratch.remote.len(), Remote::default());
         for (remote, RemoteStream { rtp, rtcp, count }) in leg.remote.iter_mut().zip(&scratch.remote) {
-            let target =
-                |endpoint: SocketAddr| match self.bindings.target(Outside(endpoint), lan, &self.policy) {
+            let target = |written: SocketAddr| {
+                let endpoint = side.map_or(written, |side| side.actual(written));
+                match self.bindings.target(Outside(endpoint), lan, &self.policy) {
                     Some((target, _)) => Some(target),
                     // Never to the router itself (S8).
-                    None if Some(endpoint.ip()) == public => None,
+                    None if side.is_some_and(|side| side.endpoint.0.ip() == endpoint.ip()) => None,
                     None => Some(Target::Far(endpoint)),
-                };
+                }
+            };
             // A stream that is on hold keeps its last target: its media resumes without a new description.
             if let Some(rtp) = rtp {
                 *remote = Remote { rtp: target(*rtp), rtcp: rtcp.and_then(target), count: *count };
@@ -440,7 +442,7 @@ impl Engine {
         }
         if let Some(leg) = self.calls.get_mut(&call_key).and_then(|call| call.legs.get_mut(index)) {
             leg.pins = pins;
-            leg.admitted.clone_from(peers);
+            leg.admitted = peers.clone();
         }
     }
 
@@ -473,6 +475,7 @@ impl Engine {
         // The binding may not be due for renewal for a long time.
         self.bindings.renew_by(key, now + self.policy.half_open);
         let binding = self.bindings.get_mut(key)?;
+        binding.peers.reserve_exact(1);
         binding.peers.push(Admitted { far, wanted: 1, admitting: Some(id) });
         Some(id)
     }
@@ -521,8 +524,10 @@ impl Engine {
             return;
         }
         let leg = call.legs.swap_remove(index);
+        call.legs.shrink_to_fit();
         let over = call.legs.is_empty();
-        if let Some(transaction) = self.transactions.get_mut(&leg.made_by) {
+        let is_whole = leg.tags.local != 0 && leg.tags.remote != 0;
+        if let Some(transaction) = self.transactions.get_mut(&leg.made_by).filter(|_| is_whole) {
             transaction.ended = Some(leg.tags);
         }
         if let Some(deadline) = call.deadline() {

@@ -148,8 +148,10 @@ impl Engine {
             Body::Protected | Body::Opaque => Carries::Nothing,
         };
         let counts = self.counts(&context);
-        let is_read = matches!(carries, Carries::Descriptions | Carries::Protected);
-        if is_read && counts && negotiates(&envelope, direction) {
+        let is_read = matches!(carries, Carries::Descriptions | Carries::Protected)
+            && counts
+            && negotiates(&envelope, direction);
+        if is_read {
             if let Err(reason) = self.prepare_media(&context, scratch) {
                 return Outcome::Accept(reason);
             }
@@ -157,7 +159,7 @@ impl Engine {
                 return Outcome::Park;
             }
         }
-        let form = match self.edit(&context, scratch, carries) {
+        let form = match self.edit(&context, scratch, carries, is_read) {
             Ok(form) => form,
             Err(Conflict(_)) => {
                 scratch.edits.clear();
@@ -234,7 +236,9 @@ impl Engine {
                 Direction::Outbound if self.is_mapped(&context.flow) => {
                     let (policy, sender) = (&self.policy, context.flow.inside.0.ip());
                     let may = |ip: IpAddr| guard::may_speak_for(policy, sender, ip);
-                    let own = |public| self.bindings.own_of(Outside(public), sender);
+                    let side = self.flows.get(&context.flow).and_then(|flow| flow.public());
+                    let actual = |written| side.map_or(written, |side| side.actual(written));
+                    let own = |written| self.bindings.own_of(Outside(actual(written)), sender);
                     scratch.local.clear();
                     scratch.local.extend(sdp::local_streams(bytes, &scratch.description, may, own));
                     self.offer_local(context, scratch, first)?;
@@ -259,6 +263,7 @@ impl Engine {
         context: &Context<'_>,
         scratch: &mut Scratch,
         carries: Carries,
+        prepared: bool,
     ) -> Result<Option<FormId>, Conflict> {
         let (bytes, message, via) = (context.bytes, &scratch.message, &context.envelope.via);
         let via_form = self.transactions.get(&context.transaction).and_then(|it| it.via_form);
@@ -285,7 +290,7 @@ impl Engine {
         for part in &scratch.parts {
             let read = match carries {
                 Carries::Fragments => scratch.description.parse_fragment(bytes, *part),
-                _ if scratch.parts.len() > 1 => scratch.description.parse(bytes, *part),
+                _ if scratch.parts.len() > 1 || !prepared => scratch.description.parse(bytes, *part),
                 _ => Ok(()), // it was read when the media was prepared
             };
             let description = &scratch.description;
@@ -299,11 +304,16 @@ impl Engine {
                     sdp::outbound(bytes, description, public, may, public_of, &mut scratch.edits)?;
                 }
                 Direction::Inbound => {
-                    let direct = |endpoint| match self.bindings.target(Outside(endpoint), lan, &self.policy) {
+                    let direct = |written| match self.bindings.target(
+                        Outside(public.actual(written)),
+                        lan,
+                        &self.policy,
+                    ) {
                         Some((Target::Direct, inside)) => Some(inside.0),
                         Some(_) | None => None,
                     };
-                    let own = |public| self.bindings.own_of(Outside(public), context.flow.inside.0.ip());
+                    let host = context.flow.inside.0.ip();
+                    let own = |written| self.bindings.own_of(Outside(public.actual(written)), host);
                     sdp::inbound(bytes, description, direct, own, &mut scratch.edits)?;
                 }
             }

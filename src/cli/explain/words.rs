@@ -79,6 +79,7 @@ pub(super) fn event(event: &Event) -> Option<String> {
         Event::Registered { who, public, lifetime, .. } => {
             format!("{who} is registered as {public} for {}", lasting(*lifetime))
         }
+        Event::Upstream { sent, seen, .. } => format!("somebody on the way makes {seen} of {sent}"),
         Event::AddressGone { address, .. } => format!("the address {address} is gone"),
         Event::Unregistered { who, why, .. } => format!("{who} is no longer registered: {why}"),
         Event::CallAnswered { from, to, .. } => format!("the call from {from} to {to} is answered"),
