@@ -13,7 +13,7 @@ const LAYERS: &[&[&str]] = &[
     &["alg"],
     &["sip", "sdp", "packet"],
     &["edit", "expiring", "netlink", "ip_text"],
-    &["span"],
+    &["span", "search"],
 ];
 
 /// Where `unsafe` is allowed, with a reason at the top of each file: sockets, and the lab's namespaces.

@@ -6,9 +6,9 @@
 
 use super::HeaderName;
 use super::lines::read_headers;
-use super::text::{is_token, number};
+use super::text::{TOKEN, number};
+use crate::search;
 use crate::span::Span;
-use memchr::{memchr, memchr2};
 
 /// A message's structure. Made once, filled by [`Message::parse`] again and again without allocating.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -121,7 +121,7 @@ impl Message {
     fn read(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         let start = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n')).ok_or(Malformed::NotSip)?;
         let rest = bytes.get(start..).unwrap_or_default();
-        let line = rest.get(..memchr(b'\n', rest).ok_or(Malformed::NotSip)?).unwrap_or_default();
+        let line = rest.get(..search::find(rest, [b'\n']).ok_or(Malformed::NotSip)?).unwrap_or_default();
         let next = start + line.len() + 1;
         self.start = start_line(line.strip_suffix(b"\r").unwrap_or(line), start).ok_or(Malformed::NotSip)?;
         let mut full = false;
@@ -147,15 +147,15 @@ fn start_line(line: &[u8], base: usize) -> Option<StartLine> {
     if line.get(..VERSION).is_some_and(is_version) {
         return status(line.get(VERSION..)?);
     }
-    let method = memchr(b' ', line)?;
+    let method = search::find(line, [b' '])?;
     let uri_end = line.len().checked_sub(VERSION + 1)?;
     let uri = line.get(method + 1..uri_end)?;
     let fits = is_version(line.get(uri_end + 1..)?)
         && line.get(uri_end) == Some(&b' ')
         && method > 0
-        && line.get(..method)?.iter().all(|&b| is_token(b))
+        && TOKEN.holds(line.get(..method)?)
         && super::uri::scheme(uri).is_some()
-        && memchr2(b' ', b'\t', uri).is_none();
+        && search::find(uri, [b' ', b'\t']).is_none();
     fits.then(|| StartLine::Request {
         method: Span::new(base, base + method),
         uri: Span::new(base + method + 1, base + uri_end),
