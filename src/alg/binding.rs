@@ -249,13 +249,6 @@ impl Bindings {
         Some(binding)
     }
 
-    /// The names of all bindings, in order.
-    pub fn keys(&self) -> Vec<BindingKey> {
-        let mut keys: Vec<_> = self.table.iter().map(|(key, _)| *key).collect();
-        keys.sort_unstable();
-        keys
-    }
-
     /// Has a binding renewed at `at`, unless that happens earlier.
     pub fn renew_by(&mut self, key: &BindingKey, at: Instant) {
         if self.table.deadline(key).is_some_and(|due| due > at) {

@@ -74,6 +74,8 @@ pub struct Flow {
     pub uplink: u32,
     /// How the phone calls itself.
     pub names: Names,
+    /// Whether its conntrack entry has the ruleset's lifetime rule. Only flows that began under the ruleset have it.
+    pub governed: bool,
     /// Whether the far end ever answered.
     pub answered: bool,
     /// Until when the phone must be reachable: the longest registration on this flow.
@@ -86,7 +88,17 @@ impl Flow {
     /// A flow of which only its interfaces are known.
     pub fn new(mapping: Mapping, lan: u32, uplink: u32, now: Instant) -> Self {
         let names = Names::default();
-        Self { mapping, since: now, lan, uplink, names, answered: false, lease: None, sustained: now }
+        Self {
+            mapping,
+            since: now,
+            lan,
+            uplink,
+            names,
+            governed: false,
+            answered: false,
+            lease: None,
+            sustained: now,
+        }
     }
 
     /// The public side, if there is a NAT and it is known.

@@ -55,7 +55,8 @@ impl Uri {
         let search = first_at.map_or(begin, |at| at + 1);
         let rest = text.get(search..)?;
         let end = search + search::find(rest, [b';', b'?']).unwrap_or(rest.len());
-        let last_at = text.get(search..end).and_then(|host| host.iter().rposition(|&b| b == b'@')).map(|i| search + i);
+        let last_at =
+            text.get(search..end).and_then(|host| host.iter().rposition(|&b| b == b'@')).map(|i| search + i);
         let at = last_at.or(first_at);
         if let Some(at) = at
             && !USER.holds(text.get(begin..at)?)
@@ -64,7 +65,8 @@ impl Uri {
         }
         let host_start = at.map_or(begin, |at| at + 1);
         let (host, port) = host_port(bytes, Span::new(base + host_start, base + end))?;
-        let question = text.get(end..).and_then(|rest| search::find(rest, [b'?'])).map_or(text.len(), |i| end + i);
+        let question =
+            text.get(end..).and_then(|rest| search::find(rest, [b'?'])).map_or(text.len(), |i| end + i);
         Some(Self {
             secure,
             user: at.map(|at| Span::new(base + begin, base + at)),

@@ -122,6 +122,9 @@ impl Engine {
             return self.accept(packet.id, identity, Reason::TableFull);
         }
         self.note_interfaces(&key, learner.indev, learner.outdev);
+        if let Some(flow) = self.flows.get_mut(&key) {
+            flow.governed = true;
+        }
         self.process(now, arrival, datagram.payload(), key, Direction::Outbound);
     }
 
@@ -150,14 +153,17 @@ impl Engine {
             }
         }
         let key = flow_key(source, destination, Direction::Outbound);
+        if self.flows.get(&key).is_none() && self.flows.is_full() {
+            return self.accept(packet.id, None, Reason::TableFull);
+        }
         let id = self.command(Op::Lookup { source, destination }, Inflight::Lookup { asked: key });
         let asked = Mapping::Asked(id);
         match self.flows.get_mut(&key) {
             Some(flow) => flow.mapping = asked,
             None => {
                 let flow = Flow::new(asked, packet.indev, packet.outdev, now);
-                // Without room the answer still arrives: the packet is handled again, and finds no room again.
-                let _ = self.flows.insert(key, flow, now + IDLE);
+                let kept = self.flows.insert(key, flow, now + IDLE);
+                debug_assert!(kept.is_ok(), "there was room a moment ago");
             }
         }
         self.park(packet.id, None, &[id]);

@@ -344,7 +344,9 @@ impl Engine {
         }
         // What is there is taken back only when the far end named something else, never because it fell silent. So is
         // nothing done when nothing has changed, but what is under way has to be waited for.
-        let unchanged = flows.iter().eq(leg.pins.iter().map(|pin| &pin.flow)) && *peers == leg.admitted;
+        let unchanged = flows.iter().eq(leg.pins.iter().map(|pin| &pin.flow))
+            && *peers == leg.admitted
+            && peers.iter().all(|(key, far)| self.is_admitted(key, *far));
         if flows.is_empty() || unchanged {
             needs.extend(leg.pins.iter().filter_map(|pin| pin.pinning));
             let admitting = leg.admitted.iter().filter_map(|(key, far)| self.admitting(key, *far));
@@ -379,6 +381,10 @@ impl Engine {
             leg.pins = pins;
             leg.admitted.clone_from(peers);
         }
+    }
+
+    fn is_admitted(&self, key: &BindingKey, far: Option<IpAddr>) -> bool {
+        self.bindings.get(key).is_some_and(|binding| binding.peers.iter().any(|entry| entry.far == far))
     }
 
     fn admitting(&self, key: &BindingKey, far: Option<IpAddr>) -> Option<CommandId> {

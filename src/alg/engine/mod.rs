@@ -128,7 +128,7 @@ impl Engine {
             Input::Packet(packet) => self.handle_packet(now, &packet),
             Input::CommandDone { id, outcome } => self.handle_done(now, id, outcome),
             Input::FlowDestroyed(tuples) => self.handle_destroyed(now, &tuples),
-            Input::RulesetReloaded => self.restore_all(now),
+            Input::RulesetReloaded => self.sustain_all(now),
             Input::Timeout => {}
         }
     }
