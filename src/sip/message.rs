@@ -15,6 +15,8 @@ use crate::span::Span;
 pub struct Message {
     start: StartLine,
     headers: Vec<Header>,
+    /// One bit for each name that occurs: most questions are for headers that are not there.
+    names: u32,
     body: Span,
 }
 
@@ -98,12 +100,18 @@ impl Message {
 
     /// The headers called `name`, in order.
     pub fn all(&self, name: HeaderName) -> impl Iterator<Item = &Header> {
-        self.headers.iter().filter(move |h| h.name == name)
+        self.called(name).iter().filter(move |h| h.name == name)
     }
 
     /// The first header called `name`.
     pub fn first(&self, name: HeaderName) -> Option<&Header> {
-        self.headers.iter().find(|h| h.name == name)
+        self.called(name).iter().find(|h| h.name == name)
+    }
+
+    /// All headers if one is called `name`, otherwise none.
+    #[inline]
+    fn called(&self, name: HeaderName) -> &[Header] {
+        if self.names & name.bit() != 0 { &self.headers } else { &[] }
     }
 
     /// From after the empty line to the end of the bytes. [`body::extent`](super::body::extent) has the part of it
@@ -115,6 +123,7 @@ impl Message {
     fn clear(&mut self) {
         self.start = StartLine::default();
         self.headers.clear();
+        self.names = 0;
         self.body = Span::default();
     }
 
@@ -128,6 +137,7 @@ impl Message {
         let body = read_headers(bytes, next, |header| {
             full = self.headers.len() == Self::MAX_HEADERS;
             if !full {
+                self.names |= header.name.bit();
                 self.headers.push(header);
             }
             !full
