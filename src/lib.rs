@@ -62,6 +62,8 @@ pub mod config;
 pub mod daemon;
 pub mod edit;
 pub mod expiring;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod ip_text;
 pub mod kernel;
 pub mod lab;
