@@ -73,7 +73,8 @@ fn every_target_has_a_binary_a_corpus_and_a_test_here() {
 #[test]
 fn the_corpora_are_small() {
     let sizes = TARGETS.iter().flat_map(|(name, _)| fs::read_dir(corpus(name)).expect("a corpus"));
-    let sizes: Vec<u64> = sizes.map(|entry| entry.expect("an entry").metadata().expect("a file").len()).collect();
+    let sizes: Vec<u64> =
+        sizes.map(|entry| entry.expect("an entry").metadata().expect("a file").len()).collect();
     assert!(sizes.iter().sum::<u64>() < 1 << 20, "more than 1 MB in all");
     assert!(sizes.iter().all(|size| *size <= 1 << 16), "an input that no datagram holds");
 }

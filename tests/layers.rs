@@ -9,7 +9,7 @@ const LAYERS: &[&[&str]] = &[
     &["main"],
     &["cli"],
     &["daemon", "lab"],
-    &["queue", "kernel", "config"],
+    &["queue", "kernel", "config", "fuzzing"],
     &["alg"],
     &["sip", "sdp", "packet"],
     &["edit", "expiring", "netlink", "ip_text"],

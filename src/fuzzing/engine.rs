@@ -299,8 +299,16 @@ impl<'a> Script<'a> {
     fn respond(&mut self, who: Who, status: u8, media: u8, probes: bool) {
         let Some(request) = self.request[usize::from(!who.is_server())].clone() else { return };
         let who = Who(request.who.0 ^ 0x80);
-        const STATUS: [&str; 8] =
-            ["100 Trying", "180 Ringing", "183 Progress", "200 OK", "401 No", "487 Gone", "486 Busy", "302 Moved"];
+        const STATUS: [&str; 8] = [
+            "100 Trying",
+            "180 Ringing",
+            "183 Progress",
+            "200 OK",
+            "401 No",
+            "487 Gone",
+            "486 Busy",
+            "302 Moved",
+        ];
         let mut head = format!("SIP/2.0 {}\r\n", STATUS[usize::from(status & 7)]).into_bytes();
         let mut copies = false;
         for line in request.came.split(|byte| *byte == b'\n').skip(1) {
@@ -331,7 +339,8 @@ impl<'a> Script<'a> {
         let (phone, server) = who.ends();
         let same_flow = self.world.public(phone, server);
         self.say(who, &text, probes);
-        let Some(Passed { reason: Reason::Rewritten, payload: Some(came) }) = self.world.passed.last().cloned()
+        let Some(Passed { reason: Reason::Rewritten, payload: Some(came) }) =
+            self.world.passed.last().cloned()
         else {
             return;
         };
@@ -364,8 +373,13 @@ impl<'a> Script<'a> {
         } else {
             "provider.example".to_owned()
         };
-        let refer = if name == "REFER" { format!("Refer-To: <sip:y@{own}?Replaces=1>\r\n") } else { String::new() };
-        let route = if method & 16 != 0 { format!("Record-Route: <sip:{own};lr>, <sip:p;lr>\r\n") } else { String::new() };
+        let refer =
+            if name == "REFER" { format!("Refer-To: <sip:y@{own}?Replaces=1>\r\n") } else { String::new() };
+        let route = if method & 16 != 0 {
+            format!("Record-Route: <sip:{own};lr>, <sip:p;lr>\r\n")
+        } else {
+            String::new()
+        };
         let head = format!(
             "{name} sip:x@{target} SIP/2.0\r\nVia: SIP/2.0/UDP {own};branch=z9hG4bK{call}{name}{branch};rport\r\n{route}\
              Max-Forwards: 70\r\nFrom: <sip:a@provider.example>{from}\r\nTo: <sip:b@provider.example>{to}\r\n\
@@ -396,14 +410,20 @@ impl<'a> Script<'a> {
         let rest = match media & 15 {
             0 => return String::new(),
             1 => format!("m=audio {port} RTP/AVP 0\r\n"),
-            2 => format!("m=audio {port} RTP/AVP 0\r\na=rtcp:{}\r\nm=video {} RTP/AVP 96\r\na=rtcp-mux\r\n", port + 9, port + 20),
+            2 => format!(
+                "m=audio {port} RTP/AVP 0\r\na=rtcp:{}\r\nm=video {} RTP/AVP 96\r\na=rtcp-mux\r\n",
+                port + 9,
+                port + 20
+            ),
             3 => format!("m=audio {port} RTP/AVP 0\r\nc=IN IP4 0.0.0.0\r\n"),
             4 => format!(
                 "m=audio {port} UDP/TLS/RTP/SAVPF 0\r\na=candidate:1 1 UDP 1 {ip} {port} typ host\r\na=candidate:1 2 UDP 1 {ip} {} typ host\r\n",
                 port + 1
             ),
             5 => format!("m=audio {port}/3 RTP/AVP 0\r\n"),
-            6 => format!("m=audio {port} RTP/AVP 0\r\na=rtcp:{} IN {family} {ip}\r\na=sendonly\r\n", port + 1),
+            6 => {
+                format!("m=audio {port} RTP/AVP 0\r\na=rtcp:{} IN {family} {ip}\r\na=sendonly\r\n", port + 1)
+            }
             7 => format!("m=audio {port} RTP/AVP 0\r\nc=IN {family} phone.example\r\n"),
             8 => "m=audio 0 RTP/AVP 0\r\n".to_owned(),
             9 => "m=audio 3306 RTP/AVP 0\r\n".to_owned(),

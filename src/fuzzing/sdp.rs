@@ -41,7 +41,10 @@ pub fn sdp(data: &[u8]) {
     assert_eq!(shifted.media.len(), used.media.len());
     for (ours, theirs) in shifted.media.iter().zip(&used.media) {
         assert_eq!(ours.port, theirs.port.shifted(16));
-        assert_eq!((ours.number, ours.count, ours.direction), (theirs.number, theirs.count, theirs.direction));
+        assert_eq!(
+            (ours.number, ours.count, ours.direction),
+            (theirs.number, theirs.count, theirs.direction)
+        );
     }
 }
 
@@ -89,7 +92,11 @@ fn read(bytes: &[u8], it: &Description) {
                 let fields = fields(rest.get(5..).unwrap_or_default());
                 let port = fields.first().and_then(|port| naive_number(&String::from_utf8_lossy(port)));
                 if let (Some(medium), Some(port)) = (current, port) {
-                    assert!(medium.rtcp.is_some_and(|rtcp| rtcp.number == port || medium.port.end < rtcp.port.start));
+                    assert!(
+                        medium
+                            .rtcp
+                            .is_some_and(|rtcp| rtcp.number == port || medium.port.end < rtcp.port.start)
+                    );
                 }
             }
             _ => {}

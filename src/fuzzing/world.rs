@@ -177,6 +177,8 @@ impl World {
         self.kernel.pinholes.retain(|_, (_, until)| *until > now);
         self.kernel.peers.retain(|_, until| *until > now);
         if before != (self.kernel.pinholes.len(), self.kernel.peers.len()) {
+            // A renewal that waits for its answer is no fault of the engine.
+            self.troubled |= !self.waiting.is_empty();
             assert!(self.troubled, "the kernel closed what the engine still holds");
         }
     }
@@ -220,13 +222,7 @@ impl World {
         self.transcript.finish()
     }
 
-    fn queue(
-        &mut self,
-        point: QueuePoint,
-        devices: (u32, u32),
-        bytes: Vec<u8>,
-        public: Option<SocketAddr>,
-    ) {
+    fn queue(&mut self, point: QueuePoint, devices: (u32, u32), bytes: Vec<u8>, public: Option<SocketAddr>) {
         self.last_packet += 1;
         let id = PacketId(self.last_packet);
         self.pending.insert(id, Pending { point, devices, bytes, public, agains: 0 });
@@ -439,12 +435,7 @@ fn ends(flow: &PinnedFlow) -> (SocketAddr, SocketAddr, SocketAddr) {
 }
 
 fn tuples(inside: SocketAddr, far: SocketAddr, public: SocketAddr) -> Tuples {
-    Tuples {
-        orig_source: inside,
-        orig_destination: far,
-        reply_source: far,
-        reply_destination: public,
-    }
+    Tuples { orig_source: inside, orig_destination: far, reply_source: far, reply_destination: public }
 }
 
 /// A UDP packet; `None`: too long, or two families.
