@@ -150,15 +150,16 @@ impl Engine {
             }
         }
         let key = flow_key(source, destination, Direction::Outbound);
-        let id = self.command(Op::Lookup { source, destination }, Inflight::Lookup { asked: key });
-        let asked = Mapping::Asked(id);
-        match self.flows.get_mut(&key) {
-            Some(flow) => flow.mapping = asked,
-            None => {
-                let flow = Flow::new(asked, packet.indev, packet.outdev, now);
-                // Without room the answer still arrives: the packet is handled again, and finds no room again.
-                let _ = self.flows.insert(key, flow, now + IDLE);
+        if self.flows.get(&key).is_none() {
+            let flow = Flow::new(Mapping::Unknown, packet.indev, packet.outdev, now);
+            // An answer that finds no room would be asked for again and again.
+            if self.flows.insert(key, flow, now + IDLE).is_err() {
+                return self.accept(packet.id, None, Reason::TableFull);
             }
+        }
+        let id = self.command(Op::Lookup { source, destination }, Inflight::Lookup { asked: key });
+        if let Some(flow) = self.flows.get_mut(&key) {
+            flow.mapping = Mapping::Asked(id);
         }
         self.park(packet.id, None, &[id]);
     }

@@ -1,3 +1,5 @@
+//! Text in, places and reasons out.
+
 use super::*;
 
 const OWN: &str = "192.168.1.10";
