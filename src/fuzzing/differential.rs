@@ -75,7 +75,10 @@ fn vias(bytes: &[u8], value: Span, text: &[u8]) {
         // A protocol that is no token does not make it less of a Via to them.
         let is_token = |text: &[u8]| text.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'.');
         let Some(ours) = via::parse(bytes, ours) else {
-            assert!(!is_token(&theirs.protocol) || !is_token(&theirs.version), "{theirs:?} is no Via to us");
+            assert!(
+                ![&theirs.protocol, &theirs.version, &theirs.transport].iter().all(|it| is_token(it)),
+                "{theirs:?} is no Via to us"
+            );
             continue;
         };
         assert_eq!(ours.transport.of(bytes), theirs.transport.as_slice());
