@@ -26,6 +26,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("queue", &["alg", "packet", "edit", "span", "netlink"]),
     ("kernel", &["alg", "netlink"]),
     ("config", &["alg"]),
+    // The oracles of the fuzz targets: they drive the engine like a shell.
+    ("fuzzing", &["alg", "packet", "sip", "sdp", "edit", "span", "ip_text"]),
     ("control", &["alg", "config", "kernel", "queue", "daemon"]),
     (
         "daemon",

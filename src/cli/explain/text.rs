@@ -1,6 +1,6 @@
 //! An explanation for people: what came, what was changed in it and why, and what was opened.
 //!
-//! Every changed line is shown as it was and as it is. Bytes that a terminal would obey are shown as numbers: a
+//! Every changed line is shown as it was and as it is, and every inside address that was left, with the reason. Bytes that a terminal would obey are shown as numbers: a
 //! capture may come from anybody.
 
 use std::collections::BTreeMap;
@@ -49,6 +49,11 @@ impl<'w> Text<'w> {
             self.line(FAINT, &format!("    {}", rules.join(", ")))?;
             self.line(RED, &format!("    - {}", group.old))?;
             self.line(GREEN, &format!("    + {}", group.new))?;
+        }
+        for left in &passage.left {
+            let place = shown(left.place.as_bytes());
+            let (text, offset, why) = (&left.text, left.offset, left.why.sentence());
+            writeln!(self.out, "  {:<8} {text} in {place} at byte {offset}: {why}", "leaves")?;
         }
         self.commands(&passage.commands)?;
         for event in &passage.events {
@@ -237,6 +242,7 @@ mod tests {
                     rule: *rule,
                 })
                 .collect(),
+            left: Vec::new(),
             commands: Vec::new(),
             events: Vec::new(),
         }
