@@ -11,6 +11,8 @@ mod aware;
 mod bodies;
 #[path = "legal/ice.rs"]
 mod ice;
+#[path = "legal/properties.rs"]
+mod properties;
 #[path = "legal/routed.rs"]
 mod routed;
 #[path = "legal/sdp.rs"]
