@@ -1,6 +1,8 @@
 //! Media without a NAT, against the real kernel: a firewall that lets in only what is established, in a network that is
 //! merely routed, IPv4 and IPv6. Needs root.
 
+#![allow(clippy::unwrap_used)] // clippy knows tests by their attribute only, not their helpers
+
 #[path = "common/netns.rs"]
 #[allow(dead_code)] // each test file uses its own part
 mod netns;
