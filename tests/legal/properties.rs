@@ -138,8 +138,11 @@ fn message() -> impl Strategy<Value = String> {
     )
 }
 
-/// The edits of a message of a known flow, as pairs of what was replaced and by what, and the verdict's text.
-fn edited(text: &str) -> (Vec<(std::ops::Range<usize>, Vec<u8>)>, String) {
+/// Where something was replaced, and by what.
+type Change = (std::ops::Range<usize>, Vec<u8>);
+
+/// The edits of a message of a known flow, and what leaves.
+fn edited(text: &str) -> (Vec<Change>, String) {
     let mut engine = Engine::new(Policy::default());
     let now = Instant::now();
     let bytes = packet(at(PHONE), at(PROXY), text.as_bytes());
