@@ -101,6 +101,15 @@ impl Flow {
         }
     }
 
+    /// How the far end sees `inside`: by its public endpoint, or as it is where there is no NAT. `None`: not known.
+    pub fn seen_as(&self, inside: Inside) -> Option<Outside> {
+        match &self.mapping {
+            Mapping::Public(side) => Some(side.endpoint),
+            Mapping::NotNated => Some(Outside(inside.0)),
+            Mapping::Unknown | Mapping::Asked(_) | Mapping::Missing => None,
+        }
+    }
+
     /// The public side, if there is a NAT and it is known.
     pub fn public(&self) -> Option<&PublicSide> {
         match &self.mapping {

@@ -96,7 +96,7 @@ impl Engine {
             self.learning.arrived(token);
             return self.accept(packet.id, identity, reason);
         }
-        let arrival = Arrival { packet: packet.id, identity, token: Some(token) };
+        let arrival = Arrival { packet: packet.id, identity, token: Some(token), routed: false };
         if datagram.source() == learner.source {
             // No source NAT: the flow is routed, or it begins outside and is forwarded in. Which of the two, conntrack
             // will know when the answer passes; what the far end says until then is noted.
@@ -141,10 +141,13 @@ impl Engine {
                         Direction::Inbound => (packet.outdev, packet.indev),
                     };
                     self.note_interfaces(&key, lan, uplink);
-                    let arrival = Arrival { packet: packet.id, identity: None, token: None };
+                    let arrival = Arrival { packet: packet.id, identity: None, token: None, routed: false };
                     return self.process(now, arrival, datagram.payload(), key, direction);
                 }
-                Mapping::NotNated => return self.accept(packet.id, None, Reason::NotNated),
+                Mapping::NotNated => {
+                    let arrival = Arrival { packet: packet.id, identity: None, token: None, routed: true };
+                    return self.process(now, arrival, datagram.payload(), key, direction);
+                }
                 Mapping::Missing if self.flows.deadline(&key).is_some_and(|until| now < until) => {
                     return self.accept(packet.id, None, Reason::UnknownFlow);
                 }
@@ -214,7 +217,7 @@ impl Engine {
             }
         }
         self.flows.set_deadline(&key, now + IDLE);
-        if public.is_some() && self.settling.len() < self.policy.limits.flows {
+        if self.settling.len() < self.policy.limits.flows {
             self.settling.push_back((now + SETTLED, key));
         }
         self.event(Event::FlowLearned { inside: key.inside, far: key.far, public });

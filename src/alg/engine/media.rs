@@ -306,7 +306,7 @@ impl Engine {
         }
     }
 
-    fn set_held(&mut self, call: Key, index: usize, held: bool) {
+    pub(super) fn set_held(&mut self, call: Key, index: usize, held: bool) {
         if let Some(leg) = self.calls.get_mut(&call).and_then(|call| call.legs.get_mut(index)) {
             leg.held = held;
         }
@@ -315,7 +315,7 @@ impl Engine {
     /// Brings pinned flows and admitted peers of a leg in line with its two sides. New ones go into `scratch.needs`.
     /// An offer may be refused, and media goes on as before until it is answered (RFC 3264 section 8.3.1): so it only
     /// adds, and what it replaces goes with its answer.
-    fn pin_leg(&mut self, context: &Context<'_>, index: usize, scratch: &mut Scratch) {
+    pub(super) fn pin_leg(&mut self, context: &Context<'_>, index: usize, scratch: &mut Scratch) {
         let call_key = context.call;
         let is_answer = context.envelope.status.is_some() || context.envelope.method == Method::Ack;
         let Scratch { flows, peers, needs, .. } = scratch;
@@ -339,6 +339,13 @@ impl Engine {
                     let far = far.filter(|_| self.policy.media_source == MediaSource::Negotiated);
                     flows.push(flow);
                     peers.push((key, far));
+                }
+            }
+        }
+        if leg.local.is_empty() {
+            for flow in super::routed::flows(leg, call.flow) {
+                if !flows.contains(&flow) {
+                    flows.push(flow);
                 }
             }
         }
@@ -593,6 +600,8 @@ fn pinned(binding: &Binding, target: Target) -> Option<(PinnedFlow, Option<IpAdd
     let Pinhole { inside, public, .. } = binding.pinhole;
     match target {
         Target::Direct => None,
+        // Nobody here translates between the families.
+        Target::Far(far) if far.is_ipv4() != inside.0.is_ipv4() => None,
         Target::Far(far) => {
             let flow = PinnedFlow { inside, far, public, hairpin: None };
             Some((flow, Some(far.ip())))
@@ -604,13 +613,13 @@ fn pinned(binding: &Binding, target: Target) -> Option<(PinnedFlow, Option<IpAdd
     }
 }
 
-fn is_on_hold(description: &crate::sdp::Description) -> bool {
+pub(super) fn is_on_hold(description: &crate::sdp::Description) -> bool {
     use crate::sdp::Direction::{Inactive, SendOnly};
     let mut live = description.media.iter().filter(|media| media.number != 0).peekable();
     live.peek().is_some() && live.all(|media| matches!(media.direction, Inactive | SendOnly))
 }
 
-fn reason_of(no: NoBinding) -> Reason {
+pub(super) fn reason_of(no: NoBinding) -> Reason {
     match no {
         NoBinding::Quota => Reason::Quota,
         NoBinding::PoolEmpty => Reason::PoolEmpty,
