@@ -110,6 +110,12 @@ impl Flow {
         }
     }
 
+    /// Notes the interfaces by which a packet of it came; 0 is not known, and changes nothing.
+    pub fn note_interfaces(&mut self, lan: u32, uplink: u32) {
+        self.lan = if lan == 0 { self.lan } else { lan };
+        self.uplink = if uplink == 0 { self.uplink } else { uplink };
+    }
+
     /// The public side, if there is a NAT and it is known.
     pub fn public(&self) -> Option<&PublicSide> {
         match &self.mapping {

@@ -37,11 +37,11 @@ impl Names {
 
     /// Remembers any other text `host[:port]` by which the phone calls itself, or what stands behind it.
     pub fn remember(&mut self, text: &[u8]) -> Option<FormId> {
-        let text = std::str::from_utf8(text).ok()?;
-        let known = self.forms.iter().position(|form| form.as_str() == text);
+        let known = self.forms.iter().position(|form| form.as_bytes() == text);
         let index = match known {
             Some(index) => index,
             None => {
+                let text = std::str::from_utf8(text).ok()?;
                 self.forms.try_push(ArrayString::from(text).ok()?).ok()?;
                 self.forms.len() - 1
             }

@@ -226,17 +226,16 @@ impl Description {
         session: &mut Direction,
     ) -> Result<(), Malformed> {
         let text = value.of(bytes);
-        let direction = match text.first() {
-            Some(b'i') if text.starts_with(b"ice-ufrag:") => {
+        // Most lines are `rtpmap`, `fmtp` and the like: two or three bytes tell that they are none of ours.
+        let direction = match text {
+            [b'i', b'c', b'e', b'-', b'u', ..] if text.starts_with(b"ice-ufrag:") => {
                 self.ice = true;
                 return Ok(());
             }
-            Some(b's' | b'i') => direction(text),
-            Some(b'r') => match direction(text) {
-                None => return self.read_media_attribute(bytes, value),
-                found => found,
-            },
-            Some(b'c' | b'p') => return self.read_media_attribute(bytes, value),
+            [b's', b'e', ..] | [b'i', b'n', ..] | [b'r', b'e', b'c', ..] => direction(text),
+            [b'r', b't', b'c', ..] | [b'r', b'e', b'm', ..] | [b'c', b'a', ..] | [b'p', b'a', ..] => {
+                return self.read_media_attribute(bytes, value);
+            }
             _ => None,
         };
         if let Some(direction) = direction {

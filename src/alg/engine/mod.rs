@@ -66,7 +66,8 @@ pub struct Engine {
     /// Flows whose lifetime has to be set once the kernel's first two seconds are over, by that time.
     settling: VecDeque<(Instant, FlowKey)>,
     outputs: VecDeque<Queued>,
-    scratch: Scratch,
+    /// `None` only while a message is handled.
+    scratch: Option<Box<Scratch>>,
     last_command: u64,
     last_identity: u16,
     stats: Stats,
@@ -116,7 +117,7 @@ impl Engine {
             inflight: HashMap::with_hasher(hasher),
             settling: VecDeque::new(),
             outputs: VecDeque::new(),
-            scratch: Scratch::default(),
+            scratch: None,
             last_command: 0,
             last_identity: 0,
             stats: Stats::default(),
@@ -149,7 +150,7 @@ impl Engine {
                 Output::Verdict(Verdict { packet, action: Action::Drop, reason })
             }
             Queued::Rewrite { packet, identity, spare_identity } => {
-                let edits = &self.scratch.edits;
+                let edits = &self.scratch.get_or_insert_default().edits;
                 let action = Action::Rewrite { edits, identity, spare_identity };
                 Output::Verdict(Verdict { packet, action, reason: Reason::Rewritten })
             }

@@ -19,7 +19,7 @@ use crate::alg::key::Keyer;
 use crate::alg::names::{FormId, Names};
 use crate::alg::policy::Prefix;
 use crate::sip::name_addr::{self, NameAddr};
-use crate::sip::uri::Uri;
+use crate::sip::uri::{self, Uri};
 use crate::sip::via::Via;
 use crate::sip::{Header, HeaderName, Message, StartLine, host, list, params};
 use crate::span::Span;
@@ -191,8 +191,7 @@ fn default_port(uri: &Uri) -> u16 {
 
 /// The number of a port text; an absent one stands for `default`, an impossible one for nothing.
 fn port_number(bytes: &[u8], port: Option<Span>, default: u16) -> Option<u16> {
-    let Some(port) = port else { return Some(default) };
-    std::str::from_utf8(port.of(bytes)).ok()?.parse().ok()
+    port.map_or(Some(default), |port| uri::port_number(bytes, port))
 }
 
 impl Sides<'_> {
