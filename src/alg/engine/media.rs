@@ -576,7 +576,10 @@ fn endpoints(stream: &LocalStream) -> Option<Endpoints> {
         (1, None) => all.push(at(stream.port)),
         (1, Some(rtcp)) => {
             all.push(at(stream.port));
-            all.push(Inside(rtcp));
+            // With RTCP multiplexed, `a=rtcp` may name the RTP port (RFC 5761 section 5.1.3).
+            if all.first() != Some(&Inside(rtcp)) {
+                all.push(Inside(rtcp));
+            }
         }
         (2..=MAX_PORTS, _) => {
             for port in 0..stream.count.checked_mul(2)? {
