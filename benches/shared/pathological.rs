@@ -3,7 +3,10 @@
 //! Each has the envelope of a SIP message, so that it is not refused before it is read, and is about as long as asked.
 
 /// The kinds, each with what makes it.
-pub(crate) const KINDS: &[(&str, fn(usize) -> Vec<u8>)] = &[
+/// A kind of input: its name, and how to make one of so many bytes.
+type Kind = (&'static str, fn(usize) -> Vec<u8>);
+
+pub(crate) const KINDS: &[Kind] = &[
     ("plain body", |size| message("", "text/plain", &"x".repeat(size))),
     ("commas", |size| header("Contact", ",", size)),
     ("values", |size| header("Contact", "<sip:a@192.168.1.10:5060>, ", size)),
