@@ -4,6 +4,8 @@
 //! same template is written with the inside and with the public side, so that what must come out is known to the byte
 //! without asking the code under test. (`common::naive` looks at every packet that is rewritten, here as elsewhere.)
 
+#![allow(clippy::unwrap_used)] // also in the helpers of the tests: a panic is how they fail
+
 mod common;
 
 use std::time::Duration;
