@@ -314,9 +314,11 @@ proptest! {
         let asked = bench.commands.clone();
         let twice = bench.out(PHONE, PROXY, &inside);
         prop_assert_eq!(twice.text(), outside.as_str(), "a retransmission");
-        let thrice = bench.out(PHONE, PROXY, &outside);
-        prop_assert_eq!((thrice.text(), thrice.reason), (outside, Reason::Unchanged), "translated already");
         prop_assert_eq!(&bench.commands, &asked);
+        let mut other = Bench::default();
+        let thrice = other.out(PHONE, PROXY, &outside);
+        prop_assert_eq!((thrice.text(), thrice.reason), (outside, Reason::Unchanged), "translated already");
+        prop_assert_eq!(&other.commands, &[]);
 
         let ok = template.echoed(vec![text("SIP/2.0 200 OK\r\n")]);
         let got = bench.inn(PROXY, PHONE, ok.write(Side::Outside(&bench)));
