@@ -139,12 +139,10 @@ fn tail() -> impl Strategy<Value = String> {
 /// Values of a list header: the phone's own, with names, and those of others.
 fn values(most: usize) -> impl Strategy<Value = Vec<Piece>> {
     let display = select(vec!["<", "\"A, \\\"<sip:192.168.1.10>\" <", "Alice  <"]);
-    let own = (display, any::<bool>(), form(), tail(), 0..10_000u32).prop_map(
-        |(display, secure, form, tail, n)| {
-            let scheme = if secure { "sips" } else { "sip" };
-            vec![text(format!("{display}{scheme}:user{n}@")), Place(form), text(tail)]
-        },
-    );
+    let own = (display, any::<bool>(), form(), tail()).prop_map(|(display, secure, form, tail)| {
+        let scheme = if secure { "sips" } else { "sip" };
+        vec![text(format!("{display}{scheme}:userN@")), Place(form), text(tail)]
+    });
     let others = select(vec![
         "<sip:192.168.1.11>",
         "<sip:bob@host.example:5060;maddr=192.168.1.10>",
@@ -278,6 +276,12 @@ fn template(method: &'static str, with_body: bool) -> impl Strategy<Value = Temp
         let mut head = vec![text(format!("{before}{method} sip:bob@192.168.1.10 SIP/2.0\r\n"))];
         head.extend(via);
         head.extend(lines.concat());
+        // Each URI has a user of its own: two spellings of one URI cannot be told apart when they come back.
+        for (index, piece) in head.iter_mut().enumerate() {
+            if let Text(text) = piece {
+                *text = text.replace("userN@", &format!("user{index}@"));
+            }
+        }
         if !body.is_empty() {
             head.push(text("c:application/sdp\r\n"));
         }
@@ -310,9 +314,11 @@ proptest! {
         let asked = bench.commands.clone();
         let twice = bench.out(PHONE, PROXY, &inside);
         prop_assert_eq!(twice.text(), outside.as_str(), "a retransmission");
-        let thrice = bench.out(PHONE, PROXY, &outside);
-        prop_assert_eq!((thrice.text(), thrice.reason), (outside, Reason::Unchanged), "translated already");
         prop_assert_eq!(&bench.commands, &asked);
+        let mut other = Bench::default();
+        let thrice = other.out(PHONE, PROXY, &outside);
+        prop_assert_eq!((thrice.text(), thrice.reason), (outside, Reason::Unchanged), "translated already");
+        prop_assert_eq!(&other.commands, &[]);
 
         let ok = template.echoed(vec![text("SIP/2.0 200 OK\r\n")]);
         let got = bench.inn(PROXY, PHONE, ok.write(Side::Outside(&bench)));
