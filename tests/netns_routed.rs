@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used)] // clippy knows tests by their attribute only, not their helpers
 
 #[path = "common/netns.rs"]
-#[allow(dead_code)] // each test file uses its own part
 mod netns;
 
 use std::net::{SocketAddr, UdpSocket};

@@ -222,7 +222,7 @@ fn f34_phones_behind_one_nat_get_each_others_own_words_back() {
     let bob = "192.168.1.11:5060";
     let mut bench = Bench::default();
     bench.track(bob, PROXY);
-    let sent = offer(&mut bench, &body).text();
+    let sent = offer(&mut bench, body).text();
     let forwarded = sent.replacen("Via:", "Via: SIP/2.0/UDP 22.33.44.20;branch=z9hG4bK-proxy\r\nVia:", 1);
     let got = bench.inn(PROXY, bob, forwarded).text();
     assert_eq!(crate::body_of(&got), body);
