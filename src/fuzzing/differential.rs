@@ -198,8 +198,10 @@ fn with_sdp_types(bytes: &[u8]) {
     }
     let Ok(theirs) = sdp_types::Session::parse(bytes) else { return };
     let origin = ours.origin.as_ref().map(|origin| our_address(bytes, origin));
-    let their_origin = (&theirs.origin.addrtype, &theirs.origin.unicast_address);
-    assert_eq!(origin, Some(their_address(their_origin.0, their_origin.1)));
+    let their_origin = their_address(&theirs.origin.addrtype, &theirs.origin.unicast_address);
+    // Without an o= line they make one up.
+    let has_origin = bytes.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"o="));
+    assert!(!has_origin || origin == Some(their_origin));
     let session: Vec<_> = ours.connections.iter().take(ours.session_connections.into()).collect();
     let session: Vec<_> = session.into_iter().map(|address| our_address(bytes, address)).collect();
     let expected: Vec<_> =
