@@ -158,12 +158,11 @@ fn with_rsip(bytes: &[u8], message: &Message) {
     assert_eq!(method.of(bytes).to_ascii_uppercase(), theirs.method().to_string().into_bytes());
     rsip_uri(bytes, uri, theirs.uri());
     let first = |name| message.headers().iter().find(|it| it.name == name && it.name_span.len() > 1);
-    if let (Some(ours), Ok(theirs)) = (first(HeaderName::From), theirs.from_header()) {
-        if let (Ok(theirs), Some(NameAddr::Address { uri, .. })) =
+    if let (Some(ours), Ok(theirs)) = (first(HeaderName::From), theirs.from_header())
+        && let (Ok(theirs), Some(NameAddr::Address { uri, .. })) =
             (theirs.typed(), name_addr::parse(bytes, ours.value))
-        {
-            rsip_uri(bytes, uri, &theirs.uri);
-        }
+    {
+        rsip_uri(bytes, uri, &theirs.uri);
     }
     if let (Some(ours), Ok(theirs)) = (first(HeaderName::CSeq), theirs.cseq_header())
         && let (Ok(theirs), Some(ours)) = (theirs.typed(), cseq::parse(bytes, ours.value))

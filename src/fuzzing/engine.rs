@@ -280,7 +280,7 @@ impl<'a> Script<'a> {
             let again = self.pass(who, text).and_then(|passed| passed.payload);
             assert_eq!(again.as_deref(), Some(&came[..]), "a retransmission becomes other bytes");
             if !who.is_server() {
-                let second = self.pass(who, &came).and_then(|passed| passed.payload);
+                let second = self.pass(who, came).and_then(|passed| passed.payload);
                 assert_eq!(second.as_deref(), Some(&came[..]), "it is rewritten once more");
             }
         }

@@ -56,8 +56,10 @@ fn read(bytes: &[u8], message: &Message) {
     bodies(bytes, message);
 }
 
+type NameAndValue<'a> = (&'a [u8], &'a [u8]);
+
 /// Names and values of the headers, and the body, as whoever splits at line ends finds them. `None`: no empty line.
-fn naive_headers(bytes: &[u8]) -> Option<(Vec<(&[u8], &[u8])>, &[u8])> {
+fn naive_headers(bytes: &[u8]) -> Option<(Vec<NameAndValue<'_>>, &[u8])> {
     let begin = bytes.iter().position(|byte| !b"\r\n".contains(byte))?;
     let mut lines = Vec::new();
     let mut at = begin;
