@@ -2,8 +2,11 @@
 //!
 //! Each has the envelope of a SIP message, so that it is not refused before it is read, and is about as long as asked.
 
-/// The kinds, each with what makes it.
-pub(crate) const KINDS: &[(&str, fn(usize) -> Vec<u8>)] = &[
+/// What a message is made of, and what makes it.
+pub(crate) type Kind = (&'static str, fn(usize) -> Vec<u8>);
+
+/// All kinds.
+pub(crate) const KINDS: &[Kind] = &[
     ("plain body", |size| message("", "text/plain", &"x".repeat(size))),
     ("commas", |size| header("Contact", ",", size)),
     ("values", |size| header("Contact", "<sip:a@192.168.1.10:5060>, ", size)),
