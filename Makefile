@@ -17,7 +17,7 @@ demo: deps build
 	$(SUDO) target/release/sipalg lab
 
 # The parts that look at the kernel build their own network namespaces, so they need root; none of them skips itself.
-test: lint doc
+test: deps-test lint doc
 	$(CARGO) test --locked
 
 # Bounded, and part of CI; the committed corpora are also replayed by `make test`.

@@ -469,6 +469,17 @@ fn a_capture_goes_through_a_simulated_masquerade() {
 }
 
 #[test]
+fn a_capture_from_the_wrong_side_is_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = capture(dir.path(), &[(PUBLIC, SERVER, &register(PUBLIC))]).display().to_string();
+    let hint = "no message passed the NAT: was this captured inside?";
+    let text = stdout(&sipalg(&["explain", &file]));
+    assert!(text.contains(hint), "{text}");
+    let named = stdout(&sipalg(&["explain", "--private", "22.33.44.55", &file]));
+    assert!(!named.contains(hint), "{named}");
+}
+
+#[test]
 fn time_passes_between_the_packets_of_a_capture() {
     let dir = tempfile::tempdir().expect("a directory");
     let late = "late";

@@ -129,9 +129,10 @@ fn bodies(bytes: &[u8], message: &Message) {
     }
     let mut lengths = Vec::new();
     for part in parts {
+        lengths.clear();
         body::part_lengths(bytes, message, part, &mut lengths);
         // From outside to inside, and before what they speak of.
-        let spans: Vec<Span> = lengths.iter().map(|(span, _)| *span).chain([part]).collect();
+        let spans: Vec<Span> = lengths.iter().map(|length| length.digits).chain([part]).collect();
         assert_ordered(&spans, extent);
     }
 }

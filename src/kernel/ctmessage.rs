@@ -101,7 +101,7 @@ pub(super) struct NewEntry {
     /// Its original direction, before any translation.
     pub(super) original: Tuple,
     /// What its source is translated to.
-    pub(super) nat_source: SocketAddr,
+    pub(super) nat_source: Option<SocketAddr>,
     /// What its destination is translated to.
     pub(super) nat_destination: Option<SocketAddr>,
     /// Seconds.
@@ -130,7 +130,9 @@ pub(super) fn create(writer: &mut Writer, entry: &NewEntry) {
     request(writer, CT_NEW, flags, entry.original.family(), |w| {
         put_tuple(w, CTA_TUPLE_ORIG, entry.original);
         put_tuple(w, CTA_TUPLE_REPLY, entry.original.reversed());
-        put_nat(w, CTA_NAT_SRC, entry.nat_source);
+        if let Some(source) = entry.nat_source {
+            put_nat(w, CTA_NAT_SRC, source);
+        }
         if let Some(destination) = entry.nat_destination {
             put_nat(w, CTA_NAT_DST, destination);
         }
@@ -244,4 +246,148 @@ fn tuple(attributes: Attributes<'_>) -> Option<Tuple> {
         source: SocketAddr::new(address(CTA_IP_V4_SRC, CTA_IP_V6_SRC)?, proto.u16(CTA_PROTO_SRC_PORT)?),
         destination: SocketAddr::new(address(CTA_IP_V4_DST, CTA_IP_V6_DST)?, proto.u16(CTA_PROTO_DST_PORT)?),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    //! The same messages by another implementation, netlink-packet-netfilter, as far as that goes: it has no NAT, zone and
+    //! identity, whose bytes are spelt out.
+    use super::*;
+    use netlink_packet_core::{DefaultNla, NetlinkHeader, NetlinkMessage, NetlinkPayload, Nla};
+    use netlink_packet_netfilter::conntrack::{
+        ConntrackAttribute, ConntrackMessage, IPTuple, ProtoTuple, Protocol, Status, Tuple as TheirTuple,
+    };
+    use netlink_packet_netfilter::{
+        NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
+    };
+
+    fn tuple(source: &str, destination: &str) -> Tuple {
+        Tuple::new(source.parse().unwrap(), destination.parse().unwrap())
+    }
+
+    fn theirs(tuple: Tuple) -> Vec<TheirTuple> {
+        vec![
+            TheirTuple::Ip(vec![
+                IPTuple::SourceAddress(tuple.source.ip()),
+                IPTuple::DestinationAddress(tuple.destination.ip()),
+            ]),
+            TheirTuple::Proto(vec![
+                ProtoTuple::Protocol(Protocol::Udp),
+                ProtoTuple::SourcePort(tuple.source.port()),
+                ProtoTuple::DestinationPort(tuple.destination.port()),
+            ]),
+        ]
+    }
+
+    fn their_bytes(family: NetfilterProtoFamily, flags: u16, message: ConntrackMessage) -> Vec<u8> {
+        let mut header = NetlinkHeader::default();
+        (header.flags, header.sequence_number) = (flags, 1);
+        let message = NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), message);
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message));
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn requests_are_what_another_implementation_writes() {
+        const REQUEST: u16 = 1;
+        let cases = [
+            (NetfilterProtoFamily::IPv4, tuple("192.168.1.10:40000", "22.33.44.22:30000")),
+            (NetfilterProtoFamily::IPv6, tuple("[fd00::10]:40000", "[2001:db8::9]:30000")),
+        ];
+        for (family, tuple) in cases {
+            let mut writer = Writer::new();
+            get(&mut writer, tuple, 0);
+            let their = ConntrackMessage::Get(vec![ConntrackAttribute::CtaTupleOrig(theirs(tuple))]);
+            assert_eq!(writer.bytes(), their_bytes(family, REQUEST | NLM_F_ACK, their));
+            set_timeout(&mut writer, tuple, 0, 3700);
+            let their = ConntrackMessage::New(vec![
+                ConntrackAttribute::CtaTupleOrig(theirs(tuple)),
+                ConntrackAttribute::CtaTimeout(3700),
+            ]);
+            assert_eq!(writer.bytes(), their_bytes(family, REQUEST | NLM_F_ACK, their));
+            dump(&mut writer, if tuple.source.is_ipv4() { 2 } else { 10 });
+            let their = ConntrackMessage::Get(vec![]);
+            assert_eq!(writer.bytes(), their_bytes(family, REQUEST | NLM_F_DUMP, their));
+        }
+    }
+
+    #[test]
+    fn a_pinned_entry_is_read_by_another_implementation() {
+        let original = tuple("192.168.1.10:40000", "22.33.44.22:30000");
+        let entry = NewEntry {
+            original,
+            nat_source: "22.33.44.55:16384".parse().ok(),
+            nat_destination: Some("192.168.1.11:40002".parse().unwrap()),
+            timeout: 180,
+            mark: 0x2a,
+            zone: 7,
+        };
+        let mut writer = Writer::new();
+        create(&mut writer, &entry);
+        let read = NetlinkMessage::<NetfilterMessage>::deserialize(writer.bytes()).unwrap();
+        assert_eq!(read.header.flags, 1 | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL);
+        let NetlinkPayload::InnerMessage(NetfilterMessage { inner, .. }) = read.payload else { panic!() };
+        let NetfilterMessageInner::Conntrack(ConntrackMessage::New(attributes)) = inner else { panic!() };
+        let [orig, reply, nat_src, nat_dst, status, timeout, mark, zone] = &attributes[..] else { panic!() };
+        assert_eq!(*orig, ConntrackAttribute::CtaTupleOrig(theirs(original)));
+        assert_eq!(*reply, ConntrackAttribute::CtaTupleReply(theirs(original.reversed())));
+        assert_eq!(
+            *status,
+            ConntrackAttribute::CtaStatus(Status::SeenReply | Status::Assured | Status::Confirmed)
+        );
+        assert_eq!(*timeout, ConntrackAttribute::CtaTimeout(180));
+        assert_eq!(*mark, ConntrackAttribute::CtaMark(0x2a));
+        let raw = |attribute: &ConntrackAttribute| match attribute {
+            ConntrackAttribute::Other(other) => (other.kind(), nla_value(other)),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(raw(zone), (18, vec![0, 7]));
+        // Lowest and highest address, then lowest and highest port.
+        let nat = |address: [u8; 4], port: [u8; 2]| {
+            let [a, b, c, d] = address;
+            let [p, q] = port;
+            let mut bytes = vec![8, 0, 1, 0, a, b, c, d, 8, 0, 2, 0, a, b, c, d, 20, 0, 3, 0x80];
+            bytes.extend([6, 0, 1, 0, p, q, 0, 0, 6, 0, 2, 0, p, q, 0, 0]);
+            bytes
+        };
+        if cfg!(target_endian = "little") {
+            assert_eq!(raw(nat_src), (0x8000 | 6, nat([22, 33, 44, 55], 16384u16.to_be_bytes())));
+            assert_eq!(raw(nat_dst), (0x8000 | 13, nat([192, 168, 1, 11], 40002u16.to_be_bytes())));
+        }
+    }
+
+    fn nla_value(nla: &DefaultNla) -> Vec<u8> {
+        let mut value = vec![0; nla.value_len()];
+        nla.emit_value(&mut value);
+        value
+    }
+
+    #[test]
+    fn an_entry_of_another_implementation_is_read() {
+        let (original, reply) =
+            (tuple("192.168.1.10:5060", "22.33.44.20:5060"), tuple("22.33.44.20:5060", "22.33.44.55:17375"));
+        let message = |original, reply| {
+            ConntrackMessage::New(vec![
+                ConntrackAttribute::CtaTupleOrig(original),
+                ConntrackAttribute::CtaTupleReply(reply),
+                ConntrackAttribute::CtaMark(9),
+                ConntrackAttribute::Other(DefaultNla::new(CTA_ZONE, vec![0, 7])),
+                ConntrackAttribute::Other(DefaultNla::new(CTA_ID, vec![1, 2, 3, 4])),
+                ConntrackAttribute::Other(DefaultNla::new(CTA_HELP, b"\x08\0\x01\0sip\0".to_vec())),
+            ])
+        };
+        let bytes = their_bytes(NetfilterProtoFamily::IPv4, 0, message(theirs(original), theirs(reply)));
+        let read: Vec<_> = crate::netlink::messages(&bytes).map(|message| parse(&message)).collect();
+        let helper = cfg!(target_endian = "little").then(|| "sip".to_owned());
+        let expected = Entry { original, reply, id: Some(0x0102_0304), mark: 9, zone: 7, helper };
+        assert_eq!(read, [Some(expected)]);
+        // Another protocol is not ours.
+        let mut tcp = theirs(original);
+        tcp[1] = TheirTuple::Proto(vec![ProtoTuple::Protocol(Protocol::Tcp)]);
+        let bytes = their_bytes(NetfilterProtoFamily::IPv4, 0, message(tcp, theirs(reply)));
+        assert!(crate::netlink::messages(&bytes).all(|message| parse(&message).is_none()));
+    }
 }

@@ -74,10 +74,10 @@ impl Events {
                     for message in netlink::messages(datagram) {
                         if message.kind().subsystem == NFTABLES {
                             table = table.max(news_of_table(&message));
-                        } else if ctmessage::is_destroyed(&message) {
-                            if let Some(entry) = ctmessage::parse(&message) {
-                                sink(KernelEvent::Destroyed(entry.tuples()));
-                            }
+                        } else if ctmessage::is_destroyed(&message)
+                            && let Some(entry) = ctmessage::parse(&message)
+                        {
+                            sink(KernelEvent::Destroyed(entry.tuples()));
                         }
                     }
                 }

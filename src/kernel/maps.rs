@@ -9,6 +9,7 @@
 //!
 //! Nothing here remembers anything: see [`super::ledger`].
 
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::time::Duration;
 
@@ -55,10 +56,13 @@ pub(super) fn held(socket: &mut NetlinkSocket) -> io::Result<Held> {
     let mut held = Held::default();
     for v6 in [false, true] {
         let mut list = |table, sink: &mut dyn FnMut(Reader<'_>, Reader<'_>, Duration)| {
-            let name = Set { table, v6 }.name();
-            nft::list(socket, name, |key, data, left| sink(Reader::new(key, v6), Reader::new(data, v6), left))
+            let elements = nft::list(socket, Set { table, v6 }.name())?;
+            for (key, (data, left)) in &elements {
+                sink(Reader::new(key, v6), Reader::new(data, v6), *left);
+            }
+            Ok::<_, io::Error>(())
         };
-        let mut inbound = std::collections::HashMap::new();
+        let mut inbound = HashMap::new();
         list(Table::Inbound, &mut |mut key, mut data, _| {
             let public = key.udp().and_then(|()| key.endpoint());
             if let (Some(public), Some(inside)) = (public, data.endpoint()) {
@@ -151,6 +155,8 @@ impl Goal {
 
     /// The plan after `plan` failed at `verb`.
     fn react(&self, plan: Plan, verb: Verb, code: i32) -> Result<Plan, Failure> {
+        // Kernels before 6.12 say EBUSY for a key that is there with other data.
+        let code = if code == libc::EBUSY { libc::EEXIST } else { code };
         match (self.aim, plan, verb, code) {
             (Aim::Claim, Plan::Create, Verb::Create, libc::EEXIST) => Ok(Plan::Recreate),
             (Aim::Claim, Plan::Recreate, Verb::Ensure, libc::EEXIST) => Err(Failure::PortInUse),
@@ -244,7 +250,7 @@ fn settle(socket: &mut NetlinkSocket, jobs: &mut [Job<'_>]) {
             Err(error) => return fail_all(jobs, error.raw_os_error().unwrap_or(libc::EIO)),
         };
         // Only an element's first fault counts: the following ones may stem from it.
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         for Fault { at, code } in faults {
             let Some(&(job, goal, verb)) = origins.get(at) else { continue };
             if !seen.insert((job, goal)) {

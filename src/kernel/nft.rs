@@ -5,6 +5,7 @@
 //! [`commit`] hands back. What is worth changing is decided elsewhere ([`super::maps`], [`super::ruleset`]).
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_void};
 use std::io;
 use std::ptr::NonNull;
@@ -111,7 +112,7 @@ pub(super) fn knows_queue_form(socket: &mut NetlinkSocket, form: QueueForm) -> i
 
 /// Deletes our table with everything in it. Answers whether it was there.
 pub(super) fn delete_table(socket: &mut NetlinkSocket) -> io::Result<bool> {
-    let table = Numbered::new(TableMessage(Table::new(TABLE, ProtoFamily::Inet)));
+    let table = Numbered::new(Table::new(TABLE, ProtoFamily::Inet));
     let mut batch = Batch::with_page_size(PAGE);
     batch.add(&table, MsgType::Del);
     let faults = commit(socket, &bytes(batch), &[table.sequence.get()])?;
@@ -122,15 +123,38 @@ pub(super) fn delete_table(socket: &mut NetlinkSocket) -> io::Result<bool> {
     }
 }
 
-/// Hands key, data and the time that is left of each element of a set to `sink`.
-pub(super) fn list(
+/// What an element maps to, and the time that is left to it.
+pub(super) type Content = (Vec<u8>, Duration);
+
+/// The elements of a set by their keys.
+///
+/// The kernel walks its hash table anew for every part of a dump and skips as many elements as it has told already; when
+/// the table grows meanwhile, some come twice and others not at all. So it is read until a pass brings nothing new.
+pub(super) fn list(socket: &mut NetlinkSocket, set: &CStr) -> io::Result<BTreeMap<Vec<u8>, Content>> {
+    let request = list_request(set);
+    let mut elements = BTreeMap::new();
+    for _ in 0..PASSES {
+        let before = elements.len();
+        dump(socket, &request, |key, data, left| {
+            elements.insert(key.to_vec(), (data.to_vec(), left));
+        })?;
+        if elements.len() == before {
+            break;
+        }
+    }
+    Ok(elements)
+}
+
+/// An empty set takes one, a set at rest two.
+const PASSES: usize = 8;
+
+fn dump(
     socket: &mut NetlinkSocket,
-    set: &CStr,
+    request: &[u8],
     mut sink: impl FnMut(&[u8], &[u8], Duration),
 ) -> io::Result<()> {
-    let request = list_request(set);
     let mut refused = None;
-    socket.exchange_raw(&request, |datagram| {
+    socket.exchange_raw(request, |datagram| {
         let mut start = 0;
         for message in crate::netlink::messages(datagram) {
             let end = start + size_of::<libc::nlmsghdr>() + message.body.len();
@@ -184,16 +208,6 @@ unsafe impl<M: NlMsg> NlMsg for Numbered<M> {
         self.sequence.set(sequence);
         // SAFETY: the caller's promise about `buffer` is handed on.
         unsafe { self.inner.write(buffer, sequence, kind) }
-    }
-}
-
-struct TableMessage(Table);
-
-// SAFETY: writes what `Table` writes.
-unsafe impl NlMsg for TableMessage {
-    unsafe fn write(&self, buffer: *mut c_void, sequence: u32, kind: MsgType) {
-        // SAFETY: the caller's promise about `buffer` is handed on.
-        unsafe { self.0.write(buffer, sequence, kind) }
     }
 }
 

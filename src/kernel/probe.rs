@@ -293,14 +293,14 @@ fn conntrack_settings() -> Vec<Finding> {
         ));
     }
     let (count, max) = (sysctl("net/netfilter/nf_conntrack_count"), sysctl("net/netfilter/nf_conntrack_max"));
-    if let (Some(count), Some(max @ 1..)) = (count, max) {
-        if count.saturating_mul(10) > max.saturating_mul(9) {
-            findings.push(Finding::note(
-                "conntrack-size",
-                format!("the conntrack table is nearly full: {count} of {max} entries"),
-                format!("sysctl -w net.netfilter.nf_conntrack_max={}", max.saturating_mul(2)),
-            ));
-        }
+    if let (Some(count), Some(max @ 1..)) = (count, max)
+        && count.saturating_mul(10) > max.saturating_mul(9)
+    {
+        findings.push(Finding::note(
+            "conntrack-size",
+            format!("the conntrack table is nearly full: {count} of {max} entries"),
+            format!("sysctl -w net.netfilter.nf_conntrack_max={}", max.saturating_mul(2)),
+        ));
     }
     findings
 }

@@ -245,11 +245,9 @@ fn is_queue(expression: &rules::Expression) -> bool {
 }
 
 fn loaded_ports(socket: &mut NetlinkSocket) -> Result<Vec<u16>, KernelError> {
-    let mut ports = Vec::new();
-    nft::list(socket, PORTS_SET, |key, _, _| ports.extend(Reader::new(key, false).port()))
-        .map_err(KernelError::system("reading the ports"))?;
-    ports.sort_unstable();
-    Ok(ports)
+    let elements = nft::list(socket, PORTS_SET).map_err(KernelError::system("reading the ports"))?;
+    // Their keys are in network byte order: sorted by number.
+    Ok(elements.keys().filter_map(|key| Reader::new(key, false).port()).collect())
 }
 
 /// Deletes the entries that translate to one of these endpoints, pinned or made by the maps.
