@@ -3,7 +3,7 @@
 //! This program is built like the fuzz targets, so every comparison of numbers calls a hook, in our code and in that of
 //! all crates. libFuzzer is not linked; here the hooks count. For each pathological message the engine's comparisons are
 //! counted at one size and at twice that size: linear work doubles, quadratic work grows fourfold. The counts are the
-//! same on every run and on every machine of a kind.
+//! same on every run, but for where buffers happen to lie in memory.
 //!
 //! Copies of memory (in libc) are not counted.
 
@@ -42,7 +42,8 @@ fn main() -> ExitCode {
                 counted(|| reading.read())
             };
             let (small, large) = (work(SIZE), work(2 * SIZE));
-            assert_eq!(small, work(SIZE), "the count is not the same twice");
+            // Where a buffer happens to lie decides how many bytes a vector search has over at its ends.
+            assert!(small.abs_diff(work(SIZE)) <= 64 + small / 1000, "the count is not the same twice");
             let growth = large * 100 / small.max(1);
             let is_linear = large <= small * MOST_GROWTH / 100 + SLACK;
             let is_cheap = large <= MOST_PER_BYTE * 2 * SIZE as u64;
@@ -81,6 +82,7 @@ hooks! {
     __sanitizer_cov_trace_const_cmp4(u32, u32)
     __sanitizer_cov_trace_const_cmp8(u64, u64)
     __sanitizer_cov_trace_switch(u64, *const u64)
+    __sanitizer_cov_trace_pc_indir(usize)
     __sanitizer_cov_8bit_counters_init(*const u8, *const u8)
     __sanitizer_cov_pcs_init(*const usize, *const usize)
 }

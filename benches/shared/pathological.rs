@@ -2,10 +2,10 @@
 //!
 //! Each has the envelope of a SIP message, so that it is not refused before it is read, and is about as long as asked.
 
-/// The kinds, each with what makes it.
-/// A kind of input: its name, and how to make one of so many bytes.
-type Kind = (&'static str, fn(usize) -> Vec<u8>);
+/// What a message is made of, and what makes it.
+pub(crate) type Kind = (&'static str, fn(usize) -> Vec<u8>);
 
+/// All kinds.
 pub(crate) const KINDS: &[Kind] = &[
     ("plain body", |size| message("", "text/plain", &"x".repeat(size))),
     ("commas", |size| header("Contact", ",", size)),

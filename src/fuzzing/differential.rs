@@ -105,7 +105,9 @@ fn addresses(bytes: &[u8], value: Span, text: &[u8]) {
     assert_eq!(ours.len(), theirs.len(), "{}", String::from_utf8_lossy(text));
     for (ours, theirs) in ours.into_iter().zip(theirs) {
         let Some(NameAddr::Address { uri, .. }) = name_addr::parse(bytes, ours) else {
-            panic!("{theirs:?} is no address to us")
+            // Other schemes may begin with a digit for them; RFC 3986 section 3.1 has a letter.
+            assert!(theirs.uri.host().is_none(), "{theirs:?} is no address to us");
+            continue;
         };
         same_uri(bytes, uri, &theirs.uri);
         let tag = name_addr::tag(bytes, ours).map(|tag| unfolded(tag.of(bytes)));
@@ -197,8 +199,10 @@ fn with_sdp_types(bytes: &[u8]) {
     }
     let Ok(theirs) = sdp_types::Session::parse(bytes) else { return };
     let origin = ours.origin.as_ref().map(|origin| our_address(bytes, origin));
-    let their_origin = (&theirs.origin.addrtype, &theirs.origin.unicast_address);
-    assert_eq!(origin, Some(their_address(their_origin.0, their_origin.1)));
+    let their_origin = their_address(&theirs.origin.addrtype, &theirs.origin.unicast_address);
+    // Without an o= line they make one up.
+    let has_origin = bytes.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"o="));
+    assert!(!has_origin || origin == Some(their_origin));
     let session: Vec<_> = ours.connections.iter().take(ours.session_connections.into()).collect();
     let session: Vec<_> = session.into_iter().map(|address| our_address(bytes, address)).collect();
     let expected: Vec<_> =

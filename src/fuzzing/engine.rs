@@ -213,11 +213,11 @@ impl<'a> Script<'a> {
     fn step(&mut self, step: Step<'_>, probes: bool) {
         let world = &mut self.world;
         match step {
-            Step::Out(Who(who), text) => self.say(Who(who & 0x7f), text, probes),
-            Step::In(Who(who), text) => self.say(Who(who | 0x80), text, probes),
+            Step::Out(Who(who), text) => drop(self.say(Who(who & 0x7f), text, probes)),
+            Step::In(Who(who), text) => drop(self.say(Who(who | 0x80), text, probes)),
             Step::Request(who, method, dialog, media) => {
                 let text = self.build(who, method, dialog, media);
-                self.say(who, &text, probes);
+                let _ = self.say(who, &text, probes);
             }
             Step::Answer(who, status, media) => self.respond(who, status, media, probes),
             Step::Time(units) => world.advance(Duration::from_millis(100) * u32::from(units)),
@@ -254,13 +254,13 @@ impl<'a> Script<'a> {
                 let at = usize::from(at) % (text.len() + 1);
                 let end = (at + usize::from(remove)).min(text.len());
                 text.splice(at..end, insert.iter().copied());
-                self.say(who, &text, probes);
+                let _ = self.say(who, &text, probes);
             }
         }
     }
 
-    /// Sends `text`, whoever speaks.
-    fn say(&mut self, who: Who, text: &[u8], probes: bool) {
+    /// Sends `text`, whoever speaks. The answer is what became of it, unless it has to wait.
+    fn say(&mut self, who: Who, text: &[u8], probes: bool) -> Option<Passed> {
         let (phone, server) = who.ends();
         self.last = Some((who, text.to_vec()));
         for request in self.request.iter_mut().flatten() {
@@ -269,21 +269,22 @@ impl<'a> Script<'a> {
         let count = self.sent.entry((phone, server)).or_default();
         *count += usize::from(!who.is_server());
         let first = *count == 1 && !who.is_server();
-        let passed = self.pass(who, text);
-        let Some(Passed { reason, payload: Some(came) }) = passed else { return };
+        let passed = self.pass(who, text)?;
+        let Passed { reason, payload: Some(came) } = &passed else { return Some(passed) };
         if text.first().is_some_and(u8::is_ascii_uppercase) && !text.starts_with(b"SIP/2.0") {
-            let fresh = first && reason == Reason::Rewritten;
+            let fresh = first && *reason == Reason::Rewritten;
             let request = Request { who, sent: text.to_vec(), came: came.clone(), fresh };
             self.request[usize::from(who.is_server())] = Some(request);
         }
-        if probes && reason == Reason::Rewritten && self.world.is_calm() && !ends_something(text) {
+        if probes && *reason == Reason::Rewritten && self.world.is_calm() && !ends_something(text) {
             let again = self.pass(who, text).and_then(|passed| passed.payload);
             assert_eq!(again.as_deref(), Some(&came[..]), "a retransmission becomes other bytes");
             if !who.is_server() {
-                let second = self.pass(who, &came).and_then(|passed| passed.payload);
+                let second = self.pass(who, came).and_then(|passed| passed.payload);
                 assert_eq!(second.as_deref(), Some(&came[..]), "it is rewritten once more");
             }
         }
+        Some(passed)
     }
 
     fn pass(&mut self, who: Who, text: &[u8]) -> Option<Passed> {
@@ -338,10 +339,8 @@ impl<'a> Script<'a> {
         let text = with_body(head, &self.description(who, media));
         let (phone, server) = who.ends();
         let same_flow = self.world.public(phone, server);
-        self.say(who, &text, probes);
-        let Some(Passed { reason: Reason::Rewritten, payload: Some(came) }) =
-            self.world.passed.last().cloned()
-        else {
+        let said = self.say(who, &text, probes);
+        let Some(Passed { reason: Reason::Rewritten, payload: Some(came) }) = said else {
             return;
         };
         // The Via came back as the phone wrote it. (What it wrote of our public side is ours to change.)

@@ -56,11 +56,10 @@ fn read(bytes: &[u8], message: &Message) {
     bodies(bytes, message);
 }
 
-/// Names and values of headers, and the body behind them.
-type Naive<'a> = (Vec<(&'a [u8], &'a [u8])>, &'a [u8]);
+type NameAndValue<'a> = (&'a [u8], &'a [u8]);
 
-/// The headers and the body, as whoever splits at line ends finds them. `None`: no empty line.
-fn naive_headers(bytes: &[u8]) -> Option<Naive<'_>> {
+/// Names and values of the headers, and the body, as whoever splits at line ends finds them. `None`: no empty line.
+fn naive_headers(bytes: &[u8]) -> Option<(Vec<NameAndValue<'_>>, &[u8])> {
     let begin = bytes.iter().position(|byte| !b"\r\n".contains(byte))?;
     let mut lines = Vec::new();
     let mut at = begin;

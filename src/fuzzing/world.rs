@@ -48,8 +48,8 @@ pub(super) struct World {
     /// Whether something ever failed, or died of old age in the kernel.
     troubled: bool,
     last_packet: u64,
-    /// The packets that went on since the last call of [`World::send`] or its like, in order.
-    pub(super) passed: Vec<Passed>,
+    /// Packets that have their verdict, by the name of the first one on their way.
+    passed: BTreeMap<PacketId, Passed>,
     transcript: DefaultHasher,
 }
 
@@ -66,6 +66,8 @@ struct Pending {
     point: QueuePoint,
     devices: (u32, u32),
     bytes: Vec<u8>,
+    /// The packet that came; behind the NAT it has another name.
+    root: PacketId,
     /// The public source that the NAT will give it, if it is the first of its flow.
     public: Option<SocketAddr>,
     agains: u32,
@@ -98,7 +100,7 @@ impl World {
             fates: VecDeque::new(),
             troubled: false,
             last_packet: 0,
-            passed: Vec::new(),
+            passed: BTreeMap::new(),
             transcript: DefaultHasher::new(),
         }
     }
@@ -115,16 +117,14 @@ impl World {
         };
         let public = *self.nat.entry((inside, far)).or_insert(public);
         let point = if first { QueuePoint::NewFlow } else { QueuePoint::Signalling };
-        self.passed.clear();
-        self.queue(point, (LAN, UPLINK), datagram(inside, far, payload)?, first.then_some(public));
-        self.passed.last().cloned()
+        let id = self.queue(point, (LAN, UPLINK), datagram(inside, far, payload)?, first.then_some(public));
+        self.passed.remove(&id)
     }
 
     /// A server sends to a phone by a flow that the phone opened.
     pub(super) fn receive(&mut self, inside: SocketAddr, far: SocketAddr, payload: &[u8]) -> Option<Passed> {
-        self.passed.clear();
-        self.queue(QueuePoint::Signalling, (UPLINK, LAN), datagram(far, inside, payload)?, None);
-        self.passed.last().cloned()
+        let id = self.queue(QueuePoint::Signalling, (UPLINK, LAN), datagram(far, inside, payload)?, None);
+        self.passed.remove(&id)
     }
 
     /// Any packet at any point.
@@ -222,12 +222,31 @@ impl World {
         self.transcript.finish()
     }
 
-    fn queue(&mut self, point: QueuePoint, devices: (u32, u32), bytes: Vec<u8>, public: Option<SocketAddr>) {
+    fn queue(
+        &mut self,
+        point: QueuePoint,
+        devices: (u32, u32),
+        bytes: Vec<u8>,
+        public: Option<SocketAddr>,
+    ) -> PacketId {
+        let id = PacketId(self.last_packet + 1);
+        self.queue_as(id, point, devices, bytes, public);
+        self.settle();
+        id
+    }
+
+    fn queue_as(
+        &mut self,
+        root: PacketId,
+        point: QueuePoint,
+        devices: (u32, u32),
+        bytes: Vec<u8>,
+        public: Option<SocketAddr>,
+    ) {
         self.last_packet += 1;
         let id = PacketId(self.last_packet);
-        self.pending.insert(id, Pending { point, devices, bytes, public, agains: 0 });
+        self.pending.insert(id, Pending { point, devices, bytes, root, public, agains: 0 });
         self.hand_in(id);
-        self.settle();
     }
 
     fn hand_in(&mut self, id: PacketId) {
@@ -307,10 +326,10 @@ impl World {
                 (decision, pending.public, &datagram)
         {
             let bytes = after_nat(datagram, public, *token);
-            self.queue(QueuePoint::Learn, (0, pending.devices.1), bytes, None);
+            self.queue_as(pending.root, QueuePoint::Learn, (0, pending.devices.1), bytes, None);
             return;
         }
-        self.passed.push(Passed { reason, payload });
+        self.passed.insert(pending.root, Passed { reason, payload });
     }
 
     fn execute(&mut self, op: &Op) -> Outcome {
