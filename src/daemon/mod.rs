@@ -15,6 +15,7 @@ pub mod gate;
 pub mod held;
 pub mod log;
 pub mod logging;
+pub mod orders;
 mod router;
 mod supervise;
 pub mod worker;
