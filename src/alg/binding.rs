@@ -249,6 +249,11 @@ impl Bindings {
         Some(binding)
     }
 
+    /// All bindings, in no order that means anything.
+    pub fn iter(&self) -> impl Iterator<Item = (&BindingKey, &Binding)> {
+        self.table.iter()
+    }
+
     /// The names of all bindings, in order.
     pub fn keys(&self) -> Vec<BindingKey> {
         let mut keys: Vec<_> = self.table.iter().map(|(key, _)| *key).collect();

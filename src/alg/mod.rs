@@ -42,6 +42,7 @@ pub mod rewrite;
 pub mod stats;
 pub mod transaction;
 pub mod verdict;
+pub mod views;
 
 pub use command::*;
 pub use endpoint::*;

@@ -22,6 +22,7 @@ pub mod probe;
 mod rules;
 pub mod ruleset;
 mod socket;
+pub mod traffic;
 
 use std::io;
 use std::net::UdpSocket;

@@ -10,6 +10,7 @@
 //! | [`dialog`] | transactions, calls and registrations: what begins and ends |
 //! | [`commands`] | issuing commands, and what follows from their outcome |
 //! | [`timers`] | deadlines |
+//! | [`views`] | copies of the tables, for who asks |
 
 mod commands;
 mod dialog;
@@ -17,6 +18,7 @@ mod flows;
 mod media;
 mod message;
 mod timers;
+mod views;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
