@@ -296,6 +296,24 @@ impl Bindings {
         [self.table.poll_timeout(), self.hosts.poll_timeout(), pools].into_iter().flatten().min()
     }
 
+    /// Follows new settings. Ports that are taken stay taken, also outside of a new range; those that rest go on resting
+    /// if they are in it.
+    pub fn set_policy(&mut self, policy: &Policy) {
+        let limit = policy.limits.bindings;
+        self.table.set_limit(limit);
+        self.hosts.set_limit(limit.max(1024));
+        for (address, pool) in &mut self.pools {
+            if pool.covers(&policy.ports) {
+                continue;
+            }
+            pool.reshape(&policy.ports);
+            let publics = self.by_public.keys().map(|public| public.0);
+            for public in publics.filter(|public| public.ip() == *address) {
+                pool.claim(public.port());
+            }
+        }
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.table.is_empty()

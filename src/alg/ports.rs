@@ -43,6 +43,44 @@ impl PortPool {
         }
     }
 
+    /// Whether this is the pool of `range`.
+    pub fn covers(&self, range: &RangeInclusive<u16>) -> bool {
+        let other = Self::new(range);
+        (self.base, self.slots.len()) == (other.base, other.slots.len())
+    }
+
+    /// Becomes the pool of another range, with all its ports free but those that rest, and the longest free first. Ports
+    /// that are taken have to be claimed again.
+    pub fn reshape(&mut self, range: &RangeInclusive<u16>) {
+        let old = std::mem::replace(self, Self::new(range));
+        let moved = |slot: u16| {
+            let port = u32::from(old.base) + 2 * u32::from(slot);
+            let slot = self.slot_of(u16::try_from(port).ok()?)?;
+            (usize::from(slot) < self.slots.len()).then_some(slot)
+        };
+        let resting: Vec<_> =
+            old.resting.iter().filter_map(|(until, slot)| Some((*until, moved(*slot)?))).collect();
+        let mut order: Vec<u16> = old.free.iter().filter_map(|slot| moved(*slot)).collect();
+        let mut known = vec![false; self.slots.len()];
+        let mut first_time =
+            |slot: u16| known.get_mut(usize::from(slot)).is_some_and(|known| !std::mem::replace(known, true));
+        order.retain(|slot| first_time(*slot));
+        // What was not in the old range has never been used; it goes first.
+        let fresh: Vec<u16> = self.free.iter().copied().filter(|slot| first_time(*slot)).collect();
+        self.free = fresh.into_iter().chain(order).collect();
+        for (until, slot) in resting {
+            if let Some(state) = self.slots.get_mut(usize::from(slot)) {
+                *state = QUARANTINED;
+                self.resting.push_back((until, slot));
+            }
+        }
+    }
+
+    /// Marks a port as taken that is in use already. Nothing happens if it is not of this pool.
+    pub fn claim(&mut self, port: u16) {
+        self.set(port, true);
+    }
+
     /// Takes `count` adjacent ports, the first of them of the parity of `like`. `None`: no such run is free.
     pub fn take(&mut self, like: u16, count: u16) -> Option<u16> {
         let odd = like % 2;
@@ -168,6 +206,30 @@ mod tests {
             assert_eq!(pool.used(), 0);
             assert!(pool.free.len() <= pool.slots.len());
         }
+    }
+
+    #[test]
+    fn another_range_keeps_what_rests_and_what_is_claimed() {
+        let now = Instant::now();
+        let mut pool = PortPool::new(&(20000..=20007));
+        assert_eq!(pool.take(0, 2), Some(20000));
+        assert_eq!(pool.take(0, 2), Some(20002));
+        pool.release(20002, now, QUARANTINE);
+        pool.release(20003, now, QUARANTINE);
+        assert!(pool.covers(&(20000..=20007)) && !pool.covers(&(20000..=20009)));
+        pool.reshape(&(19998..=20005));
+        pool.claim(20000);
+        pool.claim(20001);
+        assert_eq!(pool.used(), 4);
+        assert_eq!(pool.take(0, 2), Some(19998));
+        assert_eq!(pool.take(0, 2), Some(20004));
+        assert_eq!(pool.take(0, 2), None);
+        pool.wake(now + QUARANTINE);
+        assert_eq!(pool.take(0, 2), Some(20002));
+        pool.release(20000, now, Duration::ZERO);
+        pool.release(20001, now, Duration::ZERO);
+        pool.wake(now);
+        assert_eq!(pool.take(0, 2), Some(20000));
     }
 
     #[test]

@@ -35,7 +35,9 @@ pub enum AskError {
     #[error("the answer makes no sense: {0}")]
     Nonsense(#[source] serde_json::Error),
     /// It speaks another version of the protocol.
-    #[error("the running sipalg answers in version {0} of the control protocol, this program knows {VERSION}")]
+    #[error(
+        "the running sipalg answers in version {0} of the control protocol, this program knows {VERSION}"
+    )]
     Version(u32),
     /// The system refused something else.
     #[error("no answer from sipalg: {0}")]

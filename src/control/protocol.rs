@@ -227,8 +227,15 @@ pub fn answer<T: Serialize>(outcome: &Result<T, Refusal>) -> serde_json::Result<
     #[derive(Serialize)]
     #[serde(untagged)]
     enum Line<'a, T> {
-        Good { v: u32, ok: &'a T },
-        Bad { v: u32, #[serde(flatten)] refusal: &'a Refusal },
+        Good {
+            v: u32,
+            ok: &'a T,
+        },
+        Bad {
+            v: u32,
+            #[serde(flatten)]
+            refusal: &'a Refusal,
+        },
     }
     let line = match outcome {
         Ok(ok) => Line::Good { v: VERSION, ok },

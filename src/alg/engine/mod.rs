@@ -123,6 +123,20 @@ impl Engine {
         }
     }
 
+    /// Follows other settings from now on. What lives stays as it is: bindings keep their ports, tables that are fuller
+    /// than a new limit take nothing new until they are not, and who was admitted stays so until his call ends. The seed
+    /// stays the old one, for the keys in the tables depend on it.
+    pub fn set_policy(&mut self, policy: Policy) {
+        let limits = policy.limits;
+        self.flows.set_limit(limits.flows);
+        self.transactions.set_limit(limits.transactions);
+        self.calls.set_limit(limits.calls);
+        self.registrations.set_limit(limits.registrations);
+        self.parking.set_limit(limits.parked);
+        self.bindings.set_policy(&policy);
+        self.policy = Policy { seed: self.policy.seed, ..policy };
+    }
+
     /// Takes one input. Drain [`Engine::poll_output`] before the next one.
     pub fn handle(&mut self, now: Instant, input: Input<'_>) {
         self.expire(now);
