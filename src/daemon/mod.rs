@@ -5,17 +5,20 @@
 //! 3. The kernel's sockets, then the packet queues, then the ruleset: a queue must be there before the rule that fills
 //!    it, and a second sipalg finds the queue taken before it has touched anything.
 //! 4. The engine, and the thread that owns all of these ([`worker`]).
-//! 5. `READY=1` to systemd. From then on this thread only waits: for signals, and for the packet thread's end.
+//! 5. `READY=1` to systemd. From then on this thread waits: for signals, for questions at the control socket, and for the
+//!    packet thread's end.
 //!
 //! SIGTERM and SIGINT stop it: packets that wait get their verdicts, and the ruleset stays, so that calls go on and a
 //! restart finds everything. Nothing here looks at packets.
 
+mod answers;
 mod error;
 pub mod gate;
 pub mod held;
 pub mod log;
 pub mod logging;
 pub mod orders;
+mod reload;
 mod router;
 mod supervise;
 pub mod worker;
@@ -23,6 +26,7 @@ pub mod worker;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::thread;
 use std::time::Instant;
 
@@ -34,8 +38,8 @@ use crate::alg::{Engine, Policy};
 use crate::config::{self, Backend, Config, Overload};
 use crate::kernel::events::Events;
 use crate::kernel::probe::{self, Finding, Level};
-use crate::kernel::ruleset::{self, Origin, RulesetSettings};
-use crate::kernel::{Kernel, KernelError, KernelSettings};
+use crate::kernel::ruleset::{self, RulesetSettings};
+use crate::kernel::{Kernel, KernelError, KernelSettings, traffic};
 use crate::queue;
 use crate::queue::mtu::Mtus;
 use router::Router;
@@ -71,12 +75,9 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), Error> {
         refused @ KernelError::Refused(_) => Error::Ruleset(refused),
         other => Error::Kernel(other),
     })?;
-    if installed.origin == Origin::Administrator && installed.ports != ruleset.ports {
-        warn!(
-            ruleset = ?installed.ports,
-            configuration = ?ruleset.ports,
-            "the ruleset that you included queues other ports than sip.ports says; the ruleset's hold"
-        );
+    reload::warn_of_other_ports(&installed, &ruleset);
+    if config.accounting {
+        count_traffic();
     }
     let events = router::Events(Events::open(&kernel)?);
     let mtus = Mtus::open().map_err(Error::doing("open a socket"))?;
@@ -91,6 +92,7 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), Error> {
     };
     let mut worker = Worker::new(parts, Instant::now());
     let snapshot = worker.snapshot();
+    let desk = worker.desk().map_err(Error::doing("make a pipe"))?;
     let (stopped, stop) = io::pipe().map_err(Error::doing("make a pipe"))?;
     let (ended, end) = tokio::sync::oneshot::channel();
     let thread = thread::Builder::new()
@@ -109,14 +111,21 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), Error> {
         form = ?installed.queue,
         "ready"
     );
-    let supervisor = Supervisor { config, file, levels, snapshot };
-    let outcome = supervisor.run(end);
+    let supervisor = Rc::new(Supervisor::new(config, file, levels, snapshot, desk));
+    let outcome = Rc::clone(&supervisor).run(end);
     // Closing our end of the pipe is the order to stop.
     drop(stop);
     let joined = thread.join();
     supervisor.last_words();
     outcome?;
     joined.map_err(|_| Error::Died)
+}
+
+/// Without it `sipalg calls` knows less; that is no reason not to start.
+fn count_traffic() {
+    if let Err(error) = traffic::count_from_now_on() {
+        warn!(%error, "conntrack's packet counters can't be switched on (media.accounting)");
+    }
 }
 
 /// What the ruleset depends on.

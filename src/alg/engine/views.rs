@@ -15,6 +15,11 @@ impl Engine {
         calls.map(move |call| self.call_view(now, call))
     }
 
+    /// How many calls there are.
+    pub fn count_calls(&self) -> usize {
+        self.calls.iter().filter(|(_, call)| call.invited).count()
+    }
+
     /// All registrations, in no order that means anything.
     pub fn registrations(&self, now: Instant) -> impl Iterator<Item = RegistrationView> + '_ {
         self.registrations.iter().map(move |(_, it)| RegistrationView {
