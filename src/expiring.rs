@@ -133,6 +133,11 @@ impl<K: Copy + Ord + Hash, V, S: BuildHasher> ExpiringMap<K, V, S> {
         self.entries.iter().map(|(key, entry)| (key, &entry.value))
     }
 
+    /// All entries with their deadlines, in no order that means anything.
+    pub fn with_deadlines(&self) -> impl Iterator<Item = (&K, &V, Instant)> {
+        self.entries.iter().map(|(key, entry)| (key, &entry.value, entry.deadline))
+    }
+
     /// Removed and re-armed entries leave stale heap items; they may not outnumber the entries by much.
     fn sweep_stale(&mut self) {
         if self.due.len() > 2 * self.entries.len() + 64 {

@@ -7,8 +7,11 @@
 //! [`Op::Open`](super::command::Op::Open)).
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
+
+use super::state::{Kept, PoolState};
 
 /// How many free slots are looked at for a run of adjacent ones.
 const SEARCH: usize = 256;
@@ -73,6 +76,63 @@ impl PortPool {
                 *state = QUARANTINED;
                 self.resting.push_back((until, slot));
             }
+        }
+    }
+
+    /// What the next engine has to know.
+    pub fn export(&self, address: IpAddr, now: Instant) -> PoolState {
+        let mut free: Vec<(u16, u16)> = Vec::new();
+        for &slot in self.free.iter().filter(|slot| self.is_free_run(**slot, 1)) {
+            match free.last_mut() {
+                Some((first, count)) if first.checked_add(*count) == Some(slot) => *count += 1,
+                _ => free.push((slot, 1)),
+            }
+        }
+        let resting = self.resting.iter().map(|(until, slot)| (*slot, until.keep(now))).collect();
+        let slots = u16::try_from(self.slots.len()).unwrap_or(u16::MAX);
+        PoolState { address, base: self.base, slots, free, resting }
+    }
+
+    /// The pool of an earlier engine, with another range if that has changed. Ports that are taken have to be claimed.
+    pub fn import(state: &PoolState, then: Instant, range: &RangeInclusive<u16>) -> Self {
+        let count = state.slots.min(u16::MAX / 2);
+        let runs = state.free.iter().flat_map(|(first, count)| *first..first.saturating_add(*count));
+        let mut pool = Self {
+            base: state.base & !1,
+            slots: vec![0; usize::from(count)],
+            free: runs.filter(|slot| *slot < count).take(usize::from(count)).collect(),
+            resting: VecDeque::new(),
+        };
+        for (slot, until) in &state.resting {
+            if let Some(state) = pool.slots.get_mut(usize::from(*slot)) {
+                *state = QUARANTINED;
+                pool.resting.push_back((Instant::revive(*until, then), *slot));
+            }
+        }
+        if !pool.covers(range) {
+            pool.reshape(range);
+        }
+        // What is neither free nor resting was taken. Where its owner is gone, it is free all the same.
+        let mut listed = vec![false; pool.slots.len()];
+        for slot in pool.free.iter().chain(pool.resting.iter().map(|(_, slot)| slot)) {
+            if let Some(listed) = listed.get_mut(usize::from(*slot)) {
+                *listed = true;
+            }
+        }
+        pool.free.extend((0..).zip(listed).filter(|(_, listed)| !listed).map(|(slot, _): (u16, _)| slot));
+        pool
+    }
+
+    /// Lets a port rest until then, unless its slot is taken or rests already.
+    pub fn rest(&mut self, port: u16, until: Instant) {
+        let Some(slot) = self.slot_of(port) else { return };
+        if let Some(state) = self.slots.get_mut(usize::from(slot))
+            && *state == 0
+        {
+            *state = QUARANTINED;
+            // In the order of their ends: a pool wakes from the front.
+            let at = self.resting.partition_point(|(other, _)| *other <= until);
+            self.resting.insert(at, (until, slot));
         }
     }
 

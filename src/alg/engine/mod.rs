@@ -10,11 +10,13 @@
 //! | [`dialog`] | transactions, calls and registrations: what begins and ends |
 //! | [`commands`] | issuing commands, and what follows from their outcome |
 //! | [`timers`] | deadlines |
+//! | [`keeping`] | what the next engine has to know, and its comparison with the kernel |
 //! | [`views`] | copies of the tables, for who asks |
 
 mod commands;
 mod dialog;
 mod flows;
+mod keeping;
 mod media;
 mod message;
 mod timers;
