@@ -57,7 +57,13 @@ impl<R: Copy> EditSet<R> {
     /// # Errors
     /// [`Overlap`] if a byte of `span` is already replaced; the set is then as before.
     pub fn replace(&mut self, span: Span, text: &[u8], rule: R) -> Result<(), Overlap> {
-        let at = self.edits.partition_point(|edit| edit.span.start < span.start);
+        // Most edits come in the order of the text.
+        let at = match self.edits.last() {
+            Some(last) if last.span.start >= span.start => {
+                self.edits.partition_point(|edit| edit.span.start < span.start)
+            }
+            Some(_) | None => self.edits.len(),
+        };
         let before = at.checked_sub(1).and_then(|i| self.edits.get(i));
         let after = self.edits.get(at);
         if before.is_some_and(|edit| edit.span.end > span.start)

@@ -11,7 +11,7 @@
 //!
 //! - Leaves, which know nothing of packets or SIP: [`span`] (positions in a buffer), [`edit`] (disjoint replacements on
 //!   an original text), [`expiring`] (a bounded map whose entries die), [`netlink`] (the codec of netlink messages),
-//!   [`ip_text`] (addresses as text, without an allocation).
+//!   [`ip_text`] (addresses as text, without an allocation), [`search`] (bytes in short texts).
 //! - Text and bytes: [`packet`] (IP and UDP: validated once, rebuilt with another payload), [`sip`] and [`sdp`]
 //!   (messages read into spans; nothing is ever re-created from a parse).
 //! - The engine, [`alg`]: which flow a packet belongs to, what the NAT made of it, what a message means for calls and
@@ -27,7 +27,7 @@
 //! Each line may import only what stands to its right; a test reads the sources and holds this.
 //!
 //! ```text
-//! main -> cli -> { daemon, lab } -> { queue, kernel, config } -> alg -> { sip, sdp, packet } -> { edit, expiring, netlink, ip_text } -> span
+//! main -> cli -> { daemon, lab } -> { queue, kernel, config } -> alg -> { sip, sdp, packet } -> { edit, expiring, netlink, ip_text } -> { span, search }
 //! ```
 //!
 //! - `sip` and `sdp` know no IP packets, `packet` knows no SIP; only `alg` knows both.
@@ -70,5 +70,6 @@ pub mod netlink;
 pub mod packet;
 pub mod queue;
 pub mod sdp;
+pub mod search;
 pub mod sip;
 pub mod span;

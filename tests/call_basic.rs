@@ -142,3 +142,25 @@ fn a_call_comes_in_to_a_registered_phone() {
     assert!(!sent.text().contains("192.168."), "{}", sent.text());
     bench.assert_pinned("192.168.1.10:40000", MEDIA);
 }
+
+#[test]
+fn a_flow_whose_lifetime_rule_is_gone_is_kept_alive_by_us() {
+    let mut bench = Bench::default();
+    bench.out(PHONE, PROXY, register(";expires=600"));
+    let answer = register(";expires=600")
+        .replace("192.168.1.10", "22.33.44.55:17375")
+        .replace("REGISTER sip:provider.example SIP/2.0", "SIP/2.0 200 OK");
+    bench.inn(PROXY, PHONE, &answer);
+    let before = bench.kernel.sustained.len();
+    bench.advance(Duration::from_secs(10));
+    bench.inn(PROXY, PHONE, &answer);
+    assert_eq!(bench.kernel.sustained.len(), before + 1, "once the flow has settled, and never for a packet");
+
+    bench.reload();
+    assert_eq!(bench.kernel.sustained.len(), before + 2);
+    bench.advance(Duration::from_secs(10));
+    bench.inn(PROXY, PHONE, &answer);
+    assert_eq!(bench.kernel.sustained.len(), before + 3, "a packet takes the lifetime back to two minutes");
+    bench.inn(PROXY, PHONE, &answer);
+    assert_eq!(bench.kernel.sustained.len(), before + 3, "at most once a second");
+}

@@ -15,10 +15,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("expiring", &[]),
     ("netlink", &[]),
     ("ip_text", &[]),
+    ("search", &[]),
     // Text and bytes: neither knows the other.
     ("packet", &["span"]),
-    ("sip", &["span", "ip_text"]),
-    ("sdp", &["span", "ip_text"]),
+    ("sip", &["span", "ip_text", "search"]),
+    ("sdp", &["span", "ip_text", "search"]),
     // The engine.
     ("alg", &["span", "edit", "expiring", "ip_text", "packet", "sip", "sdp"]),
     // Shells: neither queue nor kernel knows the other, nor the configuration.
@@ -44,7 +45,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("main", &["cli", "sipalg"]),
 ];
 
-const CORE: &[&str] = &["span", "edit", "expiring", "ip_text", "packet", "sip", "sdp", "alg"];
+const CORE: &[&str] = &["span", "edit", "expiring", "ip_text", "search", "packet", "sip", "sdp", "alg"];
 
 /// What the core does not do: no input or output, no clock, no randomness, no lock, no panic by carelessness.
 const NEVER_IN_CORE: &[&str] = &[

@@ -210,6 +210,12 @@ impl Bindings {
         self.table.get(&key).map(|binding| binding.pinhole.public.0)
     }
 
+    /// The inside endpoint of a public one, if it is `host`'s own.
+    pub fn own_of(&self, public: Outside, host: IpAddr) -> Option<SocketAddr> {
+        let (key, _) = self.by_public(public)?;
+        (key.inside.0.ip() == host).then_some(key.inside.0)
+    }
+
     /// How a phone that is reached by interface `lan` gets to the phone behind one of our public endpoints. `None`: it
     /// is no endpoint of ours.
     pub fn target(&self, public: Outside, lan: u32, policy: &Policy) -> Option<(Target, Inside)> {
@@ -280,7 +286,7 @@ impl Bindings {
     /// Takes over a binding of an earlier engine with its port. Nothing happens if its place is taken, or the table full.
     pub fn import(&mut self, key: BindingKey, binding: Binding, renewal: Instant) {
         let public = binding.pinhole.public;
-        let host = key.inside.0.ip();
+        let host = binding.signalling.inside.0.ip();
         if self.by_public.contains_key(&public)
             || self.table.get(&key).is_some()
             || self.table.insert(key, binding, renewal).is_err()

@@ -75,6 +75,8 @@ pub struct Flow {
     pub uplink: u32,
     /// How the phone calls itself.
     pub names: Names,
+    /// Whether its conntrack entry has the ruleset's lifetime rule. Only flows that began under the ruleset have it.
+    pub governed: bool,
     /// Whether the far end ever answered.
     pub answered: bool,
     /// Until when the phone must be reachable: the longest registration on this flow.
@@ -87,7 +89,32 @@ impl Flow {
     /// A flow of which only its interfaces are known.
     pub fn new(mapping: Mapping, lan: u32, uplink: u32, now: Instant) -> Self {
         let names = Names::default();
-        Self { mapping, since: now, lan, uplink, names, answered: false, lease: None, sustained: now }
+        Self {
+            mapping,
+            since: now,
+            lan,
+            uplink,
+            names,
+            governed: false,
+            answered: false,
+            lease: None,
+            sustained: now,
+        }
+    }
+
+    /// How the far end sees `inside`: by its public endpoint, or as it is where there is no NAT. `None`: not known.
+    pub fn seen_as(&self, inside: Inside) -> Option<Outside> {
+        match &self.mapping {
+            Mapping::Public(side) => Some(side.endpoint),
+            Mapping::NotNated => Some(Outside(inside.0)),
+            Mapping::Unknown | Mapping::Asked(_) | Mapping::Missing => None,
+        }
+    }
+
+    /// Notes the interfaces by which a packet of it came; 0 is not known, and changes nothing.
+    pub fn note_interfaces(&mut self, lan: u32, uplink: u32) {
+        self.lan = if lan == 0 { self.lan } else { lan };
+        self.uplink = if uplink == 0 { self.uplink } else { uplink };
     }
 
     /// The public side, if there is a NAT and it is known.

@@ -73,8 +73,8 @@ pub enum Input<'a> {
     },
     /// A UDP conntrack entry is gone.
     FlowDestroyed(Tuples),
-    /// What the kernel had of ours is gone (the administrator flushed all rulesets), and the ruleset is in place again:
-    /// everything that is open has to be made anew.
+    /// The ruleset was gone (an administrator flushed it) and is in place again, with its elements. What comes with a
+    /// ruleset and not with its elements is lost: the lifetime rule that new flows got.
     RulesetReloaded,
     /// A deadline of [`poll_timeout`](super::Engine::poll_timeout) has passed. (Any input does this work too.)
     Timeout,

@@ -23,6 +23,7 @@ use super::flow::{Direction, Flow, Mapping, PublicSide};
 use super::key::Key;
 use super::names::{FormId, Names};
 use super::registration::Registration;
+use super::rewrite::sdp::LocalStream;
 use super::transaction::{Tags, Transaction};
 
 /// All that an engine knows.
@@ -162,7 +163,7 @@ macro_rules! timeless {
 }
 
 timeless!(bool, u16, u32, u64, usize, u8, Box<str>, Box<CallNames>, Duration, IpAddr);
-timeless!(Key, Tags, Method, Direction, FormId, Names, Phase, Stream, Remote);
+timeless!(Key, Tags, Method, Direction, FormId, Names, Phase, Stream, Remote, LocalStream);
 timeless!(FlowKey, Pinhole, PinnedFlow, BindingKey, Outside, (BindingKey, Option<IpAddr>));
 
 /// The form of a struct is a struct of the forms of its fields.
@@ -200,6 +201,7 @@ kept! {
         answered: bool,
         lease: Option<Instant>,
         sustained: Instant,
+        governed: bool,
     }
 }
 
@@ -239,6 +241,7 @@ kept! {
         held: bool,
         waited: bool,
         local: Vec<Stream>,
+        routed: Vec<LocalStream>,
         retired: Vec<BindingKey>,
         remote: Vec<Remote>,
         pins: Vec<Pin>,

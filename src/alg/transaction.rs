@@ -56,8 +56,16 @@ pub struct Tags {
 /// All transactions in progress.
 pub type Transactions = ExpiringMap<Key, Transaction, KeyHasher>;
 
-/// The key of the transaction that the message belongs to; `direction` is that of the *request*.
-pub fn key(keyer: Keyer, bytes: &[u8], envelope: &Envelope, flow: &FlowKey, direction: Direction) -> Key {
+/// The key of the transaction that the message belongs to. `call` is the key of its Call-ID, `sender` the digest of the
+/// From tag, and `direction` is that of the *request*.
+pub fn key(
+    keyer: Keyer,
+    bytes: &[u8],
+    envelope: &Envelope,
+    (call, sender): (Key, u64),
+    flow: &FlowKey,
+    direction: Direction,
+) -> Key {
     // An ACK to a final failure has the INVITE's branch; nobody asks for a transaction of an ACK.
     keyer.key(
         DOMAIN,
@@ -65,8 +73,8 @@ pub fn key(keyer: Keyer, bytes: &[u8], envelope: &Envelope, flow: &FlowKey, dire
             &[direction as u8],
             envelope.branch.of(bytes),
             envelope.method_span.of(bytes),
-            envelope.call_id.of(bytes),
-            envelope.from_tag.of(bytes),
+            &call.bytes(),
+            &sender.to_ne_bytes(),
             &endpoint_bytes(flow.inside.0),
             &endpoint_bytes(flow.far),
         ],

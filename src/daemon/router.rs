@@ -39,11 +39,15 @@ impl Router {
     /// Loads the ruleset again where it is not whole, and puts back what was in its maps: an administrator's
     /// `flush ruleset` takes both away, and so does a ruleset that is flushed and includes ours again, which is whole
     /// then and empty. Calls that are up survive it in conntrack, and everything else in what the kernel side remembers.
-    fn mend(&mut self, kernel: &mut Kernel) {
+    fn mend(&mut self, kernel: &mut Kernel) -> bool {
         match ruleset::install(&self.ruleset).and_then(|_| kernel.restore()) {
-            Ok(elements) => info!(elements, "the ruleset was changed by somebody, and is mended"),
+            Ok(elements) => {
+                info!(elements, "the ruleset was changed by somebody, and is mended");
+                true
+            }
             Err(error) => {
                 error!(%error, remedy = error.remedy(), "the ruleset can't be mended: messages pass untouched");
+                false
             }
         }
     }
@@ -62,14 +66,14 @@ impl Surroundings<Kernel> for Router {
         self.log.warning(now, what, detail);
     }
 
-    fn ruleset_changed(&mut self, kernel: &mut Kernel) {
-        self.mend(kernel);
+    fn ruleset_changed(&mut self, kernel: &mut Kernel) -> bool {
+        self.mend(kernel)
     }
 
-    fn events_lost(&mut self, kernel: &mut Kernel) {
+    fn events_lost(&mut self, kernel: &mut Kernel) -> bool {
         // Lost conntrack events cost nothing that timeouts do not repair; a lost ruleset would cost every new call.
         self.log.warning(Instant::now(), "kernel events were lost", &"the event socket overran");
-        self.mend(kernel);
+        self.mend(kernel)
     }
 }
 

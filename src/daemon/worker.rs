@@ -28,7 +28,7 @@ use crate::queue::{self, Counters, PacketQueue};
 #[cfg(test)]
 mod tests;
 
-/// How often a queue without a descriptor is asked for packets.
+/// How often a queue without a descriptor is asked for packets when it had none.
 const ASK: Duration = Duration::from_millis(1);
 /// After an error of the queue the next attempt waits so long.
 const RETRY: Duration = Duration::from_millis(10);
@@ -102,10 +102,11 @@ pub trait Surroundings<X> {
     fn event(&mut self, now: Instant, event: &Event);
     /// The data path itself is in trouble: `what` is constant for each cause.
     fn warning(&mut self, now: Instant, what: &'static str, detail: &dyn std::fmt::Display);
-    /// The ruleset may have to be mended. Called once for any number of changes that came together.
-    fn ruleset_changed(&mut self, executor: &mut X);
-    /// Events were lost: anything may have changed.
-    fn events_lost(&mut self, executor: &mut X);
+    /// The ruleset may have to be mended. Called once for any number of changes that came together. `true`: it was, and
+    /// is in place again.
+    fn ruleset_changed(&mut self, executor: &mut X) -> bool;
+    /// Events were lost: anything may have changed. `true`: the ruleset was mended.
+    fn events_lost(&mut self, executor: &mut X) -> bool;
 }
 
 /// What may be known from outside, copied about once a second.
@@ -161,6 +162,8 @@ pub struct Worker<C, Q, X, E, S> {
     /// Not before this time the queue is asked again.
     retry: Option<Instant>,
     orders: Option<Inbox<Order<C, X, S>>>,
+    /// The last time that the queue was asked it had packets, so it may have more.
+    flowing: bool,
 }
 
 impl<C, Q, X, E, S> Worker<C, Q, X, E, S>
@@ -190,6 +193,7 @@ where
             stale: true,
             retry: None,
             orders: None,
+            flowing: false,
         }
     }
 
@@ -249,6 +253,7 @@ where
     /// One round: a batch of packets, what is due, and what both lead to. How many packets it was.
     fn turn(&mut self, now: Instant) -> usize {
         let count = self.receive(now);
+        self.flowing = count > 0;
         for index in 0..count {
             if let Some(packet) = self.gate.admit(index) {
                 self.core.handle(now, Input::Packet(packet));
@@ -302,11 +307,11 @@ where
             }
         }
         self.kernel_events = events;
-        if changed {
-            self.surroundings.ruleset_changed(&mut self.executor);
-        }
-        if lost {
-            self.surroundings.events_lost(&mut self.executor);
+        let mut mended = changed && self.surroundings.ruleset_changed(&mut self.executor);
+        mended |= lost && self.surroundings.events_lost(&mut self.executor);
+        if mended {
+            self.core.handle(now, Input::RulesetReloaded);
+            self.drain(now);
         }
         self.stale = true;
         self.settle(now);
@@ -365,7 +370,8 @@ where
 
     /// When [`Worker::turn`] is due though nothing is readable; `None`: never.
     fn poll_timeout(&self) -> Option<Instant> {
-        let ask = self.gate.queue().descriptor().is_none().then(|| Instant::now() + ASK);
+        let pause = if self.flowing { Duration::ZERO } else { ASK };
+        let ask = self.gate.queue().descriptor().is_none().then(|| Instant::now() + pause);
         let publish = self.stale.then(|| self.published + PUBLISH);
         [self.core.poll_timeout(), self.gate.poll_timeout(), self.retry, ask, publish]
             .into_iter()

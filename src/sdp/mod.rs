@@ -48,6 +48,8 @@ pub struct Media {
     pub rtcp: Option<Rtcp>,
     /// `a=rtcp-mux` or `a=rtcp-mux-only` (RFC 5761, RFC 8858).
     pub rtcp_mux: bool,
+    /// `a=rtcp-mux-only`: there is no RTCP port to fall back to (RFC 8858).
+    pub rtcp_mux_only: bool,
     /// Own direction attribute, or the session's, or sendrecv.
     pub direction: Direction,
 }
@@ -71,6 +73,8 @@ pub struct Description {
     pub remote_candidates: Vec<RemoteCandidate>,
     /// All MSRP path URIs, in order.
     pub paths: Vec<Path>,
+    /// Whether there is `a=ice-ufrag`, without which nobody speaks ICE (RFC 8839 section 5.4).
+    pub ice: bool,
 }
 
 /// Why it is not SDP.
@@ -132,6 +136,7 @@ impl Description {
         self.candidates.clear();
         self.remote_candidates.clear();
         self.paths.clear();
+        self.ice = false;
     }
 
     fn read_or_clear(&mut self, bytes: &[u8], within: Span) -> Result<(), Malformed> {
@@ -206,6 +211,7 @@ impl Description {
             connections: (connections, connections),
             rtcp: None,
             rtcp_mux: false,
+            rtcp_mux_only: false,
             direction,
         };
         push(&mut self.media, Self::MAX_MEDIA, media)
@@ -220,13 +226,16 @@ impl Description {
         session: &mut Direction,
     ) -> Result<(), Malformed> {
         let text = value.of(bytes);
-        let direction = match text.first() {
-            Some(b's' | b'i') => direction(text),
-            Some(b'r') => match direction(text) {
-                None => return self.read_media_attribute(bytes, value),
-                found => found,
-            },
-            Some(b'c' | b'p') => return self.read_media_attribute(bytes, value),
+        // Most lines are `rtpmap`, `fmtp` and the like: two or three bytes tell that they are none of ours.
+        let direction = match text {
+            [b'i', b'c', b'e', b'-', b'u', ..] if text.starts_with(b"ice-ufrag:") => {
+                self.ice = true;
+                return Ok(());
+            }
+            [b's', b'e', ..] | [b'i', b'n', ..] | [b'r', b'e', b'c', ..] => direction(text),
+            [b'r', b't', b'c', ..] | [b'r', b'e', b'm', ..] | [b'c', b'a', ..] | [b'p', b'a', ..] => {
+                return self.read_media_attribute(bytes, value);
+            }
             _ => None,
         };
         if let Some(direction) = direction {
@@ -260,8 +269,9 @@ impl Description {
             for path in attribute::paths(bytes, value, index) {
                 push(&mut self.paths, Self::MAX_PATHS, path)?;
             }
-        } else if matches!(text.trim_ascii_end(), b"rtcp-mux" | b"rtcp-mux-only") {
+        } else if let name @ (b"rtcp-mux" | b"rtcp-mux-only") = text.trim_ascii_end() {
             media.rtcp_mux = true;
+            media.rtcp_mux_only |= name == b"rtcp-mux-only";
         }
         Ok(())
     }

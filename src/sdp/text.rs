@@ -1,7 +1,7 @@
 //! Lines, blank-separated fields and numbers: all the lexis that SDP has (RFC 8866 section 9).
 
+use crate::search;
 use crate::span::Span;
-use memchr::memchr2;
 
 /// The lines of a text, without line ends; empty ones are passed over. CRLF, CR and LF end a line, and so does the
 /// end of the text.
@@ -20,13 +20,19 @@ impl<'a> Lines<'a> {
 impl Iterator for Lines<'_> {
     type Item = Span;
 
+    #[inline]
     fn next(&mut self) -> Option<Span> {
-        let blank = self.rest.iter().position(|b| !matches!(b, b'\r' | b'\n'))?;
-        let line = self.rest.get(blank..)?;
-        let length = memchr2(b'\r', b'\n', line).unwrap_or(line.len());
-        let start = self.at + blank;
-        self.rest = line.get(length..)?;
-        self.at = start + length;
+        while let [b'\r' | b'\n', rest @ ..] = self.rest {
+            self.rest = rest;
+            self.at += 1;
+        }
+        if self.rest.is_empty() {
+            return None;
+        }
+        let length = search::find(self.rest, [b'\r', b'\n']).unwrap_or(self.rest.len());
+        let start = self.at;
+        self.rest = self.rest.get(length..)?;
+        self.at += length;
         Some(Span::new(start, self.at))
     }
 }
@@ -58,13 +64,19 @@ impl DoubleEndedIterator for Fields<'_> {
 impl Iterator for Fields<'_> {
     type Item = Span;
 
+    #[inline]
     fn next(&mut self) -> Option<Span> {
-        let blanks = self.rest.iter().position(|b| !is_blank(b))?;
-        let field = self.rest.get(blanks..)?;
-        let length = field.iter().position(is_blank).unwrap_or(field.len());
-        let start = self.at + blanks;
-        self.rest = field.get(length..)?;
-        self.at = start + length;
+        while let [b' ' | b'\t', rest @ ..] = self.rest {
+            self.rest = rest;
+            self.at += 1;
+        }
+        if self.rest.is_empty() {
+            return None;
+        }
+        let length = search::find(self.rest, [b' ', b'\t']).unwrap_or(self.rest.len());
+        let start = self.at;
+        self.rest = self.rest.get(length..)?;
+        self.at += length;
         Some(Span::new(start, self.at))
     }
 }

@@ -5,8 +5,8 @@
 //! linear and leaves broken headers in one piece.
 
 use super::text::{quoted_end, trim};
+use crate::search;
 use crate::span::Span;
-use memchr::{memchr, memchr3};
 
 /// The comma-separated values of `value`, without surrounding white space, in order. Commas in quoted strings and
 /// in `<>` do not separate. Empty elements are left out.
@@ -42,11 +42,11 @@ impl Iterator for Values<'_> {
 
 /// The offset of the comma that ends the element at `at`, or the end of `text`.
 fn element_end(text: &[u8], mut at: usize) -> usize {
-    while let Some(found) = text.get(at..).and_then(|rest| memchr3(b',', b'"', b'<', rest)) {
+    while let Some(found) = text.get(at..).and_then(|rest| search::find(rest, [b',', b'"', b'<'])) {
         at += found;
         at = match text.get(at) {
             Some(b'"') => quoted_end(text, at),
-            Some(b'<') => match text.get(at..).and_then(|rest| memchr(b'>', rest)) {
+            Some(b'<') => match text.get(at..).and_then(|rest| search::find(rest, [b'>'])) {
                 Some(close) => at + close + 1,
                 None => return text.len(),
             },

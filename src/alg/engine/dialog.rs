@@ -191,8 +191,10 @@ impl Engine {
         if context.direction != Direction::Inbound {
             return;
         }
-        let Some(public) = self.flows.get(&context.flow).and_then(|flow| flow.public()) else { return };
-        let public = public.endpoint;
+        let inside = context.flow.inside;
+        let Some(public) = self.flows.get(&context.flow).and_then(|flow| flow.seen_as(inside)) else {
+            return;
+        };
         let granted = registration::granted(context.bytes, &scratch.message, public.0, requested);
         let who = context.envelope.to.of(context.bytes);
         let inside = transaction::endpoint_bytes(context.flow.inside.0);
@@ -238,9 +240,10 @@ impl Engine {
         let now = context.now;
         if let Some(flow) = self.flows.get_mut(&context.flow) {
             flow.answered |= context.direction == Direction::Inbound;
-            // The packet has set the entry's lifetime to the ruleset's; a longer lease must be set again.
-            let long = flow.lease.is_some_and(|lease| lease > now + FLOOR);
-            if long && now.saturating_duration_since(flow.sustained) > SUSTAIN_EVERY {
+            // The packet has set the entry's lifetime to the ruleset's, or to conntrack's own two minutes; a longer one
+            // must be set again.
+            let shorter = !flow.governed || flow.lease.is_some_and(|lease| lease > now + FLOOR);
+            if shorter && flow.answered && now.saturating_duration_since(flow.sustained) > SUSTAIN_EVERY {
                 self.sustain(now, context.flow);
             }
         }

@@ -61,7 +61,7 @@ impl Engine {
             guard::Datagram::Stun => return Err(Reason::Stun),
             guard::Datagram::Sip => {}
         }
-        self.scratch.message.parse(payload).map_err(|malformed| match malformed {
+        self.scratch.get_or_insert_default().message.parse(payload).map_err(|malformed| match malformed {
             Malformed::NotSip => Reason::NotSip,
             Malformed::Endless | Malformed::TooManyHeaders => Reason::Unparsable,
         })?;
@@ -96,7 +96,7 @@ impl Engine {
             self.learning.arrived(token);
             return self.accept(packet.id, identity, reason);
         }
-        let arrival = Arrival { packet: packet.id, identity, token: Some(token) };
+        let arrival = Arrival { packet: packet.id, identity, token: Some(token), routed: false };
         if datagram.source() == learner.source {
             // No source NAT: the flow is routed, or it begins outside and is forwarded in. Which of the two, conntrack
             // will know when the answer passes; what the far end says until then is noted.
@@ -122,6 +122,9 @@ impl Engine {
             return self.accept(packet.id, identity, Reason::TableFull);
         }
         self.note_interfaces(&key, learner.indev, learner.outdev);
+        if let Some(flow) = self.flows.get_mut(&key) {
+            flow.governed = true;
+        }
         self.process(now, arrival, datagram.payload(), key, Direction::Outbound);
     }
 
@@ -130,23 +133,28 @@ impl Engine {
         let (source, destination) = (datagram.source(), datagram.destination());
         for direction in [Direction::Outbound, Direction::Inbound] {
             let key = flow_key(source, destination, direction);
-            let Some(flow) = self.flows.get(&key) else { continue };
+            let Some(flow) = self.flows.get_mut(&key) else { continue };
             match flow.mapping {
                 Mapping::Public(_) => {
-                    let (lan, uplink) = match direction {
-                        Direction::Outbound => (packet.indev, packet.outdev),
-                        Direction::Inbound => (packet.outdev, packet.indev),
-                    };
-                    self.note_interfaces(&key, lan, uplink);
-                    let arrival = Arrival { packet: packet.id, identity: None, token: None };
+                    match direction {
+                        Direction::Outbound => flow.note_interfaces(packet.indev, packet.outdev),
+                        Direction::Inbound => flow.note_interfaces(packet.outdev, packet.indev),
+                    }
+                    let arrival = Arrival { packet: packet.id, identity: None, token: None, routed: false };
                     return self.process(now, arrival, datagram.payload(), key, direction);
                 }
-                Mapping::NotNated => return self.accept(packet.id, None, Reason::NotNated),
-                Mapping::Missing if self.flows.deadline(&key).is_some_and(|until| now < until) => {
-                    return self.accept(packet.id, None, Reason::UnknownFlow);
+                Mapping::NotNated => {
+                    let arrival = Arrival { packet: packet.id, identity: None, token: None, routed: true };
+                    return self.process(now, arrival, datagram.payload(), key, direction);
                 }
                 Mapping::Asked(id) => return self.park(packet.id, None, &[id]),
-                Mapping::Unknown | Mapping::Missing => break,
+                Mapping::Missing => {
+                    if self.flows.deadline(&key).is_some_and(|until| now < until) {
+                        return self.accept(packet.id, None, Reason::UnknownFlow);
+                    }
+                    break;
+                }
+                Mapping::Unknown => break,
             }
         }
         let key = flow_key(source, destination, Direction::Outbound);
@@ -211,7 +219,7 @@ impl Engine {
             }
         }
         self.flows.set_deadline(&key, now + IDLE);
-        if public.is_some() && self.settling.len() < self.policy.limits.flows {
+        if self.settling.len() < self.policy.limits.flows {
             self.settling.push_back((now + SETTLED, key));
         }
         self.event(Event::FlowLearned { inside: key.inside, far: key.far, public });
@@ -220,8 +228,7 @@ impl Engine {
 
     fn note_interfaces(&mut self, key: &FlowKey, lan: u32, uplink: u32) {
         if let Some(flow) = self.flows.get_mut(key) {
-            flow.lan = if lan == 0 { flow.lan } else { lan };
-            flow.uplink = if uplink == 0 { flow.uplink } else { uplink };
+            flow.note_interfaces(lan, uplink);
         }
     }
 

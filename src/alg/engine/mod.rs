@@ -7,6 +7,7 @@
 //! | [`flows`] | which flow a packet belongs to: learning, looking up, losing it |
 //! | [`message`] | one SIP message from parsing to its verdict |
 //! | [`media`] | bindings and pinned flows for what a description says |
+//! | [`routed`] | the same where there is no NAT |
 //! | [`dialog`] | transactions, calls and registrations: what begins and ends |
 //! | [`commands`] | issuing commands, and what follows from their outcome |
 //! | [`timers`] | deadlines |
@@ -19,6 +20,7 @@ mod flows;
 mod keeping;
 mod media;
 mod message;
+mod routed;
 mod timers;
 mod views;
 
@@ -48,6 +50,7 @@ use super::verdict::{Action, Reason, Verdict};
 use crate::expiring::ExpiringMap;
 use crate::sdp::Description;
 use crate::sip::Message;
+use crate::sip::body::PartLength;
 use crate::span::Span;
 use commands::Inflight;
 
@@ -67,7 +70,8 @@ pub struct Engine {
     /// Flows whose lifetime has to be set once the kernel's first two seconds are over, by that time.
     settling: VecDeque<(Instant, FlowKey)>,
     outputs: VecDeque<Queued>,
-    scratch: Scratch,
+    /// `None` only while a message is handled.
+    scratch: Option<Box<Scratch>>,
     last_command: u64,
     last_identity: u16,
     stats: Stats,
@@ -97,7 +101,7 @@ struct Scratch {
     flows: Vec<PinnedFlow>,
     peers: Vec<(BindingKey, Option<IpAddr>)>,
     needs: Vec<CommandId>,
-    lengths: Vec<(Span, u64)>,
+    lengths: Vec<PartLength>,
 }
 
 impl Engine {
@@ -117,7 +121,7 @@ impl Engine {
             inflight: HashMap::with_hasher(hasher),
             settling: VecDeque::new(),
             outputs: VecDeque::new(),
-            scratch: Scratch::default(),
+            scratch: None,
             last_command: 0,
             last_identity: 0,
             stats: Stats::default(),
@@ -146,7 +150,7 @@ impl Engine {
             Input::Packet(packet) => self.handle_packet(now, &packet),
             Input::CommandDone { id, outcome } => self.handle_done(now, id, outcome),
             Input::FlowDestroyed(tuples) => self.handle_destroyed(now, &tuples),
-            Input::RulesetReloaded => self.restore_all(now),
+            Input::RulesetReloaded => self.sustain_all(now),
             Input::Timeout => {}
         }
     }
@@ -164,7 +168,7 @@ impl Engine {
                 Output::Verdict(Verdict { packet, action: Action::Drop, reason })
             }
             Queued::Rewrite { packet, identity, spare_identity } => {
-                let edits = &self.scratch.edits;
+                let edits = &self.scratch.get_or_insert_default().edits;
                 let action = Action::Rewrite { edits, identity, spare_identity };
                 Output::Verdict(Verdict { packet, action, reason: Reason::Rewritten })
             }

@@ -48,7 +48,7 @@ impl Engine {
             && due <= now
         {
             self.settling.pop_front();
-            if self.flows.get(&key).is_some_and(|flow| flow.answered && flow.public().is_some()) {
+            if self.flows.get(&key).is_some_and(|flow| flow.answered && flow.seen_as(key.inside).is_some()) {
                 self.sustain(now, key);
             }
         }
@@ -109,16 +109,16 @@ impl Engine {
         }
     }
 
-    /// Puts everything back that the kernel has lost: bindings with their peers, lifetimes of flows.
-    pub(super) fn restore_all(&mut self, now: Instant) {
-        for key in self.bindings.keys() {
-            self.renew_one(&key);
-        }
-        let alive = self.flows.iter().filter(|(_, flow)| flow.answered && flow.public().is_some());
-        let mut flows: Vec<_> = alive.map(|(key, _)| *key).collect();
+    /// Flows that are up have lost the ruleset's lifetime rule for good: from now on their lifetime is ours to set.
+    pub(super) fn sustain_all(&mut self, now: Instant) {
+        let mut flows: Vec<_> = self.flows.iter().map(|(key, _)| *key).collect();
         flows.sort_unstable();
         for key in flows {
-            self.sustain(now, key);
+            let Some(flow) = self.flows.get_mut(&key) else { continue };
+            flow.governed = false;
+            if flow.answered && flow.seen_as(key.inside).is_some() {
+                self.sustain(now, key);
+            }
         }
     }
 

@@ -241,6 +241,7 @@ fn kernel_events_reach_the_engine_and_changes_of_the_ruleset_the_daemon_once() {
         "event S4",
         "ruleset changed",
         "events lost",
+        "reloaded",
         "execute [7, 7]",
         "done 7 Ok(Done)",
         "done 7 Ok(Done)",
@@ -594,12 +595,14 @@ impl Surroundings<FakeExecutor> for FakeSurroundings {
         self.journal.borrow_mut().push(format!("warning: {what}"));
     }
 
-    fn ruleset_changed(&mut self, _: &mut FakeExecutor) {
+    fn ruleset_changed(&mut self, _: &mut FakeExecutor) -> bool {
         self.journal.borrow_mut().push("ruleset changed".into());
+        true
     }
 
-    fn events_lost(&mut self, _: &mut FakeExecutor) {
+    fn events_lost(&mut self, _: &mut FakeExecutor) -> bool {
         self.journal.borrow_mut().push("events lost".into());
+        false
     }
 }
 
