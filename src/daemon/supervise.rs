@@ -18,12 +18,13 @@ use tokio::task::{LocalSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
+use super::keeper::Keeper;
 use super::logging::Levels;
 use super::orders::{Desk, Order};
 use super::router::Router;
 use super::worker::Snapshot;
-use super::{Error, answers, count_traffic, reload, ruleset_settings};
-use crate::alg::Engine;
+use super::{Error, answers, count_traffic, reload, ruleset_settings, state_file};
+use crate::alg::{Engine, State};
 use crate::config::{Config, Place};
 use crate::control::path;
 use crate::control::protocol::{self, Ask, Refusal, Reloaded, Request, Status};
@@ -32,6 +33,9 @@ use crate::kernel::Kernel;
 
 /// How often systemd's status line is brought up to date.
 const STATUS: Duration = Duration::from_secs(5);
+
+/// How often the state file's keeper looks whether something has changed.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Where the packet thread takes orders.
 pub(super) type PacketDesk = Desk<Order<Engine, Kernel, Router>>;
@@ -44,6 +48,7 @@ pub(super) struct Supervisor {
     levels: Levels,
     snapshot: Arc<Mutex<Snapshot>>,
     desk: PacketDesk,
+    keeper: Option<Keeper>,
     started: Instant,
 }
 
@@ -54,8 +59,9 @@ impl Supervisor {
         levels: Levels,
         snapshot: Arc<Mutex<Snapshot>>,
         desk: PacketDesk,
+        keeper: Option<Keeper>,
     ) -> Self {
-        Self { config: RefCell::new(config), file, levels, snapshot, desk, started: Instant::now() }
+        Self { config: RefCell::new(config), file, levels, snapshot, desk, keeper, started: Instant::now() }
     }
 
     /// Returns when the gateway is to stop. `end` comes when the packet thread ends by itself.
@@ -78,6 +84,8 @@ impl Supervisor {
         let mut count = listen(SignalKind::user_defined1())?;
         let mut status = interval(STATUS);
         status.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watchdog = Watchdog::new();
         let server = self.listen();
         let mut serving = std::pin::pin!(Rc::clone(&self).serve(server.as_ref()));
@@ -100,6 +108,9 @@ impl Supervisor {
                     return Err(Error::Died);
                 }
                 _ = status.tick() => tell(&[NotifyState::Status(&self.status_line())]),
+                _ = look.tick(), if self.keeper.is_some() => {
+                    tokio::task::spawn_local(Rc::clone(&self).keep());
+                }
                 () = watchdog.due() => tell(&[NotifyState::Watchdog]),
                 () = &mut serving => {}
             }
@@ -109,9 +120,36 @@ impl Supervisor {
         Ok(())
     }
 
-    /// What was counted in all, when everything has ended.
-    pub(super) fn last_words(&self) {
+    /// When everything has ended: what the engine knew is written down, and what was counted.
+    pub(super) fn last_words(&self, state: Option<&State>) {
+        if let (Some(keeper), Some(state)) = (&self.keeper, state) {
+            keeper.finish(state);
+        }
         info!("{}", self.counters());
+    }
+
+    /// Writes the state down, if there is something new.
+    async fn keep(self: Rc<Self>) {
+        let Some(keeper) = &self.keeper else { return };
+        if !keeper.is_due(Instant::now(), &self.snapshot()) {
+            return;
+        }
+        let path = keeper.path().to_owned();
+        let copied = self
+            .ask(|engine, _, now| {
+                let state = engine.export(now);
+                (state, now.elapsed())
+            })
+            .await;
+        let outcome = match copied {
+            Err(refusal) => Err(refusal.error),
+            Ok((state, took)) => match spawn_blocking(move || state_file::write(&path, &state)).await {
+                Ok(Ok(())) => Ok(took),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(error) => Err(error.to_string()),
+            },
+        };
+        keeper.done(outcome);
     }
 
     /// The control socket. Calls go on without it, so that it can't be had is no reason to end.
@@ -221,7 +259,7 @@ impl Supervisor {
             uptime: self.started.elapsed().as_secs(),
             tables: answers::fills(&snapshot, &self.config.borrow().policy.limits),
             counters: answers::counts(&snapshot),
-            state: None,
+            state: self.keeper.as_ref().map(Keeper::report),
         }
     }
 
