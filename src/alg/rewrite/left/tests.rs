@@ -109,7 +109,10 @@ fn every_line_of_a_description_has_its_reason() {
 fn other_bodies_have_theirs() {
     let sdp = "v=0\nc=IN IP4 192.168.1.10";
     assert_eq!(outbound("c: text/plain", sdp), ["192.168.1.10 in body: other-body"]);
-    assert_eq!(outbound("c: application/sdp\nIdentity: \"x\"", sdp), ["192.168.1.10 in SDP c=: protected-body"]);
+    assert_eq!(
+        outbound("c: application/sdp\nIdentity: \"x\"", sdp),
+        ["192.168.1.10 in SDP c=: protected-body"]
+    );
     assert_eq!(outbound("c: application/sdp\ne: gzip", sdp), ["192.168.1.10 in body: protected-body"]);
     assert_eq!(outbound("c: application/sdp\nl: 5", sdp), ["192.168.1.10 in body: behind-body"]);
 }
