@@ -174,9 +174,10 @@ fn with_rsip(bytes: &[u8], message: &Message) {
 }
 
 fn rsip_uri(bytes: &[u8], span: Span, theirs: &rsip::Uri) {
-    // rsip takes the first `@` for the one before the host; and what it does not write as it came it has not read whole.
+    // What it does not write as it came it has not read whole; and no host has an `@`, but theirs may.
     let text = span.of(bytes);
-    if theirs.to_string().as_bytes() != text || text.iter().filter(|byte| **byte == b'@').count() > 1 {
+    let whole = theirs.to_string().as_bytes() == text && !theirs.host().to_string().contains('@');
+    if !whole || text.iter().filter(|byte| **byte == b'@').count() > 1 {
         return;
     }
     let Some(ours) = Uri::parse(bytes, span) else { return };
