@@ -15,6 +15,7 @@ pub use address::Address;
 pub use attribute::{Candidate, Path, RemoteCandidate, Rtcp};
 
 use crate::span::Span;
+use std::ops::Range;
 use text::{Fields, Lines, number};
 
 /// sendrecv, sendonly, recvonly, inactive (RFC 8866 section 6.7).
@@ -122,9 +123,14 @@ impl Description {
 
     /// The `c=` addresses that hold for `media`: its own, or the session's.
     pub fn connections_of(&self, media: &Media) -> &[Address] {
+        self.connections.get(self.connection_range(media)).unwrap_or_default()
+    }
+
+    /// Where in [`Description::connections`] those that hold for `media` are.
+    pub fn connection_range(&self, media: &Media) -> Range<usize> {
         let (first, end) = media.connections;
         let range = if first < end { first..end } else { 0..self.session_connections };
-        self.connections.get(usize::from(range.start)..usize::from(range.end)).unwrap_or_default()
+        usize::from(range.start)..usize::from(range.end)
     }
 
     fn clear(&mut self) {

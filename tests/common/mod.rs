@@ -414,6 +414,29 @@ impl Bench {
         self.drain(PacketId(0), &[], &mut None);
     }
 
+    /// The public endpoint of a flow, if it has one.
+    pub fn nat_of(&self, inside: &str, far: &str) -> Option<SocketAddr> {
+        self.nat.get(&(at(inside), at(far))).copied()
+    }
+
+    /// conntrack forgets a flow, if it has it.
+    pub fn forget(&mut self, inside: &str, far: &str) {
+        if self.tracked.contains(&(at(inside), at(far))) {
+            self.destroy(inside, far);
+        }
+    }
+
+    /// Something happens that is no packet.
+    pub fn input(&mut self, input: Input<'_>) {
+        self.engine.handle(self.now, input);
+        self.tick();
+    }
+
+    /// How many packets there have been; one may be seen at two points.
+    pub fn packets_seen(&self) -> u64 {
+        self.next_packet
+    }
+
     /// All flows get another public address, as when the provider gives the router a new one.
     pub fn move_to(&mut self, public: &str) {
         self.public = public.parse().expect("an address");

@@ -162,12 +162,12 @@ pub fn inbound(
     };
     // A c= line is restored if all the media over UDP that are on under it lie behind the same inside address.
     let mut restored: ArrayVec<Span, 32> = ArrayVec::new();
-    for connection in &description.connections {
+    for (index, connection) in description.connections.iter().enumerate() {
         let mut targets = description
             .media
             .iter()
             .filter(|media| media.number != 0 && is_udp(bytes, media))
-            .filter(|media| description.connections_of(media).contains(connection))
+            .filter(|media| description.connection_range(media).contains(&index))
             .map(|media| target(media).map(|it| it.ip()));
         let Some(Some(ip)) = targets.next() else { continue };
         if targets.all(|other| other == Some(ip)) && restored.try_push(connection.span).is_ok() {
