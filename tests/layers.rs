@@ -49,7 +49,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 
 const CORE: &[&str] = &["span", "edit", "expiring", "ip_text", "search", "packet", "sip", "sdp", "alg"];
 
-/// What the core does not do: no input or output, no clock, no randomness, no lock, no panic by carelessness.
+/// What the core does not do: no input or output, no clock, no randomness, no lock, no panic by carelessness. It knows no
+/// format either; that its types can be written down (serde's traits, `alg::state`) says nothing of how.
 const NEVER_IN_CORE: &[&str] = &[
     "unsafe",
     "std::fs",
@@ -74,7 +75,7 @@ const NEVER_IN_CORE: &[&str] = &[
     "RandomState",
     "static mut",
     "tracing::",
-    "serde",
+    "serde_json",
     "toml::",
     "libc::",
 ];

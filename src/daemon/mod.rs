@@ -61,6 +61,10 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), Error> {
         warn!("{warning}");
     }
 
+    if config.accounting {
+        // If it does not work yet, because conntrack is not loaded, it is tried again below.
+        let _ = traffic::count_from_now_on();
+    }
     let ruleset = ruleset_settings(&config);
     let (problems, notes): (Vec<Finding>, Vec<Finding>) = probe::run(&ruleset)
         .into_iter()
