@@ -589,6 +589,7 @@ proptest! {
             prop_assert_eq!(&own, if expected.is_empty() { &session } else { &expected });
             let has = |name: &str| other.attributes.iter().any(|a| a.attribute == name);
             prop_assert_eq!(media.rtcp_mux, has("rtcp-mux") || has("rtcp-mux-only"));
+            prop_assert_eq!(media.rtcp_mux_only, has("rtcp-mux-only"));
             let rtcp = other.attributes.iter().find(|a| a.attribute == "rtcp").and_then(|a| a.value.clone());
             let port = rtcp.as_ref().and_then(|value| value.split(' ').next()?.parse().ok());
             prop_assert_eq!(media.rtcp.map(|r| r.number), port);

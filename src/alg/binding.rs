@@ -205,6 +205,12 @@ impl Bindings {
         self.table.get(&key).map(|binding| binding.pinhole.public.0)
     }
 
+    /// The inside endpoint of a public one, if it is `host`'s own.
+    pub fn own_of(&self, public: Outside, host: IpAddr) -> Option<SocketAddr> {
+        let (key, _) = self.by_public(public)?;
+        (key.inside.0.ip() == host).then_some(key.inside.0)
+    }
+
     /// How a phone that is reached by interface `lan` gets to the phone behind one of our public endpoints. `None`: it
     /// is no endpoint of ours.
     pub fn target(&self, public: Outside, lan: u32, policy: &Policy) -> Option<(Target, Inside)> {

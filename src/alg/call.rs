@@ -14,6 +14,7 @@ use super::binding::BindingKey;
 use super::command::{CommandId, FlowKey, PinnedFlow};
 use super::endpoint::Inside;
 use super::key::{Key, KeyHasher};
+use super::rewrite::sdp::LocalStream;
 use super::transaction::Tags;
 
 /// Most legs of one call; a fork to more parties than this gets no media for the rest.
@@ -75,6 +76,8 @@ pub struct Leg {
     pub waited: bool,
     /// The phone's streams.
     pub local: Vec<Stream>,
+    /// The phone's streams where there is no NAT, and so no binding.
+    pub routed: Vec<LocalStream>,
     /// Bindings of earlier streams, kept until the dialog ends: media under way may still use them.
     pub retired: Vec<BindingKey>,
     /// The far end's streams, by index of their `m=` line.
@@ -163,6 +166,7 @@ impl Leg {
             held: false,
             waited: false,
             local: Vec::new(),
+            routed: Vec::new(),
             retired: Vec::new(),
             remote: Vec::new(),
             pins: Vec::new(),

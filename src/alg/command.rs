@@ -47,7 +47,7 @@ pub struct PinnedFlow {
     pub inside: Inside,
     /// The far end's endpoint as the phone addresses it: destination of the original direction.
     pub far: SocketAddr,
-    /// The source that the far end sees.
+    /// The source that the far end sees; where there is no NAT it is `inside`.
     pub public: Outside,
     /// For hairpin media: the inside endpoint that `far` (a public endpoint of ours) stands for.
     pub hairpin: Option<Inside>,

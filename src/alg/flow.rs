@@ -101,6 +101,15 @@ impl Flow {
         }
     }
 
+    /// How the far end sees `inside`: by its public endpoint, or as it is where there is no NAT. `None`: not known.
+    pub fn seen_as(&self, inside: Inside) -> Option<Outside> {
+        match &self.mapping {
+            Mapping::Public(side) => Some(side.endpoint),
+            Mapping::NotNated => Some(Outside(inside.0)),
+            Mapping::Unknown | Mapping::Asked(_) | Mapping::Missing => None,
+        }
+    }
+
     /// Notes the interfaces by which a packet of it came; 0 is not known, and changes nothing.
     pub fn note_interfaces(&mut self, lan: u32, uplink: u32) {
         self.lan = if lan == 0 { self.lan } else { lan };

@@ -70,6 +70,24 @@ pub fn may_open(policy: &Policy, endpoint: SocketAddr) -> bool {
         && is_unicast(endpoint.ip())
 }
 
+/// Whether media between `inside` and `far` is surely as untranslated as their signalling, which goes to `server`. The
+/// administrator's NAT may treat another far end differently, and an entry of ours would keep it from doing so: not if
+/// it is the same machine, nor if `inside` needs no NAT, nor if `far` is no more public than `inside`.
+pub fn is_routed_too(inside: IpAddr, server: IpAddr, far: IpAddr) -> bool {
+    far == server || !is_private(inside) || is_private(far)
+}
+
+/// RFC 1918, RFC 6598 (shared), RFC 4193 (unique local) and link-local addresses.
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let is_shared = ip.octets().first() == Some(&100) && ip.to_bits() >> 22 == 100 << 2 | 1;
+            ip.is_private() || ip.is_link_local() || is_shared
+        }
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
+}
+
 /// Never to multicast, broadcast, loopback or nowhere.
 pub fn is_unicast(ip: IpAddr) -> bool {
     let is_broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
@@ -134,6 +152,31 @@ mod tests {
             "0.0.0.0:40000",
         ] {
             assert!(!may(it), "{it}");
+        }
+    }
+
+    #[test]
+    fn media_is_routed_where_no_nat_could_want_it() {
+        let routed = |all: [&str; 3]| {
+            let [inside, server, far] = all.map(|it| it.parse().unwrap());
+            is_routed_too(inside, server, far)
+        };
+        for all in [
+            ["192.168.1.10", "203.0.113.1", "203.0.113.1"],
+            ["192.168.1.10", "10.9.0.1", "10.9.0.2"],
+            ["192.168.1.10", "10.9.0.1", "100.127.255.255"],
+            ["198.51.100.1", "203.0.113.1", "203.0.113.2"],
+            ["2001:db8::1", "2001:db8:1::1", "2001:db8:2::1"],
+            ["fd00::1", "fd01::1", "fd02::1"],
+        ] {
+            assert!(routed(all), "{all:?}");
+        }
+        for all in [
+            ["192.168.1.10", "10.9.0.1", "203.0.113.1"],
+            ["100.64.0.1", "10.9.0.1", "100.128.0.1"],
+            ["fd00::1", "fd01::1", "2001:db8::1"],
+        ] {
+            assert!(!routed(all), "{all:?}");
         }
     }
 

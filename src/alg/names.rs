@@ -23,10 +23,19 @@ pub struct Names {
     forms: ArrayVec<ArrayString<FORM_BYTES>, FORMS>,
     /// Digest of a URI's user part (and of the kind of its header) and its form, by digest.
     users: Vec<(u64, FormId)>,
+    /// The first form that names the flow's own inside address.
+    own: Option<FormId>,
 }
 
 impl Names {
-    /// Remembers the text `host[:port]` of an inside URI or sent-by.
+    /// Remembers the text `host[:port]` of a URI or sent-by that names the flow's own inside address.
+    pub fn remember_own(&mut self, text: &[u8]) -> Option<FormId> {
+        let form = self.remember(text);
+        self.own = self.own.or(form);
+        form
+    }
+
+    /// Remembers any other text `host[:port]` by which the phone calls itself, or what stands behind it.
     pub fn remember(&mut self, text: &[u8]) -> Option<FormId> {
         let known = self.forms.iter().position(|form| form.as_bytes() == text);
         let index = match known {
@@ -70,9 +79,14 @@ impl Names {
         self.forms.get(usize::from(form.0)).map(ArrayString::as_str)
     }
 
-    /// The first form that the flow ever used.
-    pub fn first(&self) -> Option<FormId> {
-        (!self.forms.is_empty()).then_some(FormId(0))
+    /// The first form of its own inside address that the flow ever used.
+    pub fn own(&self) -> Option<FormId> {
+        self.own
+    }
+
+    /// Whether no form is known at all.
+    pub fn is_empty(&self) -> bool {
+        self.forms.is_empty()
     }
 }
 
@@ -83,13 +97,15 @@ mod tests {
     #[test]
     fn a_form_is_kept_once_and_given_back_to_the_letter() {
         let mut names = Names::default();
-        let plain = names.remember(b"192.168.1.10").unwrap();
+        names.remember(b"22.33.44.55:17375").unwrap();
+        assert_eq!((names.own(), names.is_empty()), (None, false));
+        let plain = names.remember_own(b"192.168.1.10").unwrap();
         let port = names.remember(b"192.168.1.10 : 5060").unwrap();
         assert_eq!(names.remember(b"192.168.1.10"), Some(plain));
         names.remember_user(7, port);
         assert_eq!(names.of_user(7).and_then(|f| names.text(f)), Some("192.168.1.10 : 5060"));
         assert_eq!(names.of_user(8), None);
-        assert_eq!(names.first(), Some(plain));
+        assert_eq!(names.own(), Some(plain));
     }
 
     #[test]

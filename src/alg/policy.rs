@@ -25,6 +25,8 @@ pub struct Policy {
     pub media_source: MediaSource,
     /// How media between two phones behind the same NAT goes.
     pub media_local: MediaLocal,
+    /// What becomes of descriptions with ICE.
+    pub media_ice: MediaIce,
     /// Inside ports that never get a pinhole, beside all below 1024 (S9).
     pub denied_ports: Vec<RangeInclusive<u16>>,
     /// Other inside hosts that a message may speak for, beside its sender (S8): a PBX with a media relay of its own.
@@ -55,6 +57,17 @@ pub enum MediaLocal {
     Direct,
     /// Always by the router.
     Hairpin,
+}
+
+/// What becomes of descriptions with ICE (RFC 8445, RFC 8839).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MediaIce {
+    /// They are mapped as all others, host candidates with them: one more way that works at once, and the only one if
+    /// the far end turns out not to speak ICE, or the phone has no STUN server.
+    Translate,
+    /// They pass as they are: the phones' own STUN and TURN servers find the way. For networks where the default
+    /// destination must stay what the phone measured. A far end without ICE then hears nothing.
+    Leave,
 }
 
 /// What happens to a message when a kernel command fails.
@@ -123,6 +136,7 @@ impl Default for Policy {
             media_inactivity: Duration::from_secs(900),
             media_source: MediaSource::Negotiated,
             media_local: MediaLocal::Direct,
+            media_ice: MediaIce::Translate,
             denied_ports: DENIED_PORTS.to_vec(),
             inside_hosts: Vec::new(),
             servers: Vec::new(),

@@ -63,7 +63,7 @@ reasons! {
     Unchanged = "unchanged",
     /// First packet of a flow: marked, to be seen again after the NAT.
     Learning = "learning",
-    /// The NAT leaves this flow alone, and so do we.
+    /// The NAT leaves this flow alone, and so do we; only its media is let in.
     NotNated = "not_nated",
     /// Not an IP packet that makes sense, or a fragment.
     BrokenPacket = "broken_packet",

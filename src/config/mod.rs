@@ -206,6 +206,10 @@ impl Config {
                     raw::Local::Direct => alg::MediaLocal::Direct,
                     raw::Local::Hairpin => alg::MediaLocal::Hairpin,
                 },
+                media_ice: match media.ice {
+                    raw::Ice::Translate => alg::MediaIce::Translate,
+                    raw::Ice::Leave => alg::MediaIce::Leave,
+                },
                 denied_ports: media.denied_ports.into_iter().map(|ports| ports.0).collect(),
                 inside_hosts: media.inside_hosts.into_iter().map(|block| block.0).collect(),
                 servers: sip.servers.into_iter().map(|block| block.0).collect(),

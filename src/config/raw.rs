@@ -49,6 +49,8 @@ pub struct Media {
     pub source: Source,
     /// The way between two phones behind the same NAT.
     pub local: Local,
+    /// Descriptions with ICE.
+    pub ice: Ice,
     /// When a silent call is over.
     pub inactivity: Seconds,
     /// Kernel lifetime of a pinhole.
@@ -139,6 +141,16 @@ pub enum Local {
     Hairpin,
 }
 
+/// Values of `media.ice`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ice {
+    /// Mapped like all others, with their host candidates.
+    Translate,
+    /// Left alone.
+    Leave,
+}
+
 /// Values of `queue.backend`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -209,6 +221,10 @@ impl Default for Media {
             local: match policy.media_local {
                 alg::MediaLocal::Direct => Local::Direct,
                 alg::MediaLocal::Hairpin => Local::Hairpin,
+            },
+            ice: match policy.media_ice {
+                alg::MediaIce::Translate => Ice::Translate,
+                alg::MediaIce::Leave => Ice::Leave,
             },
             inactivity: Seconds(policy.media_inactivity),
             pinhole_lifetime: Seconds(policy.pinhole_lifetime),

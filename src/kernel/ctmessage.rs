@@ -101,7 +101,7 @@ pub(super) struct NewEntry {
     /// Its original direction, before any translation.
     pub(super) original: Tuple,
     /// What its source is translated to.
-    pub(super) nat_source: SocketAddr,
+    pub(super) nat_source: Option<SocketAddr>,
     /// What its destination is translated to.
     pub(super) nat_destination: Option<SocketAddr>,
     /// Seconds.
@@ -130,7 +130,9 @@ pub(super) fn create(writer: &mut Writer, entry: &NewEntry) {
     request(writer, CT_NEW, flags, entry.original.family(), |w| {
         put_tuple(w, CTA_TUPLE_ORIG, entry.original);
         put_tuple(w, CTA_TUPLE_REPLY, entry.original.reversed());
-        put_nat(w, CTA_NAT_SRC, entry.nat_source);
+        if let Some(source) = entry.nat_source {
+            put_nat(w, CTA_NAT_SRC, source);
+        }
         if let Some(destination) = entry.nat_destination {
             put_nat(w, CTA_NAT_DST, destination);
         }
@@ -317,7 +319,7 @@ mod tests {
         let original = tuple("192.168.1.10:40000", "22.33.44.22:30000");
         let entry = NewEntry {
             original,
-            nat_source: "22.33.44.55:16384".parse().unwrap(),
+            nat_source: "22.33.44.55:16384".parse().ok(),
             nat_destination: Some("192.168.1.11:40002".parse().unwrap()),
             timeout: 180,
             mark: 0x2a,

@@ -6,6 +6,9 @@
 //! confirmation), or the right one, made by the phone's own media or by the far end's. So a pin that meets an entry looks
 //! at it, deletes it unless it is right, and tries again. Packets race with us; three tries are enough for any that are
 //! not a flood.
+//!
+//! A flow whose public endpoint is the inside one has no NAT: its entry is made without a translation, and one that is
+//! there already is left alone, for its media flows by it.
 
 use std::io;
 
@@ -31,7 +34,7 @@ pub(super) fn pin(
     let there = directions(flow);
     let entry = NewEntry {
         original: there.0,
-        nat_source: flow.public.0,
+        nat_source: is_translated(flow).then_some(flow.public.0),
         nat_destination: flow.hairpin.map(|Inside(far)| far),
         timeout,
         mark,
@@ -42,6 +45,9 @@ pub(super) fn pin(
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => (),
             result => return result,
         }
+        if !is_translated(flow) {
+            return Ok(());
+        }
         if clear_the_way(conntrack, there, zone)? {
             return Ok(());
         }
@@ -51,13 +57,19 @@ pub(super) fn pin(
 
 /// Deletes the flow's entry in whichever zone it is.
 pub(super) fn unpin(conntrack: &mut Conntrack, flow: &PinnedFlow) -> io::Result<()> {
-    let (out, _) = directions(flow);
+    let (out, back) = directions(flow);
     for zone in conntrack.zones().to_vec() {
-        if let Some(entry) = conntrack.get(out, zone)? {
+        if let Some(entry) = conntrack.get(out, zone)?
+            && (is_translated(flow) || is_right(&entry, out, back))
+        {
             conntrack.delete(&entry)?;
         }
     }
     Ok(())
+}
+
+fn is_translated(flow: &PinnedFlow) -> bool {
+    flow.public.0 != flow.inside.0 || flow.hairpin.is_some()
 }
 
 /// Deletes what has one of the tuples; `true` if it is what we want.

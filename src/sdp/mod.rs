@@ -15,6 +15,7 @@ pub use address::Address;
 pub use attribute::{Candidate, Path, RemoteCandidate, Rtcp};
 
 use crate::span::Span;
+use std::ops::Range;
 use text::{Fields, Lines, number};
 
 /// sendrecv, sendonly, recvonly, inactive (RFC 8866 section 6.7).
@@ -48,6 +49,8 @@ pub struct Media {
     pub rtcp: Option<Rtcp>,
     /// `a=rtcp-mux` or `a=rtcp-mux-only` (RFC 5761, RFC 8858).
     pub rtcp_mux: bool,
+    /// `a=rtcp-mux-only`: there is no RTCP port to fall back to (RFC 8858).
+    pub rtcp_mux_only: bool,
     /// Own direction attribute, or the session's, or sendrecv.
     pub direction: Direction,
 }
@@ -71,6 +74,8 @@ pub struct Description {
     pub remote_candidates: Vec<RemoteCandidate>,
     /// All MSRP path URIs, in order.
     pub paths: Vec<Path>,
+    /// Whether there is `a=ice-ufrag`, without which nobody speaks ICE (RFC 8839 section 5.4).
+    pub ice: bool,
 }
 
 /// Why it is not SDP.
@@ -120,9 +125,14 @@ impl Description {
 
     /// The `c=` addresses that hold for `media`: its own, or the session's.
     pub fn connections_of(&self, media: &Media) -> &[Address] {
+        self.connections.get(self.connection_range(media)).unwrap_or_default()
+    }
+
+    /// Where in [`Description::connections`] those that hold for `media` are.
+    pub fn connection_range(&self, media: &Media) -> Range<usize> {
         let (first, end) = media.connections;
         let range = if first < end { first..end } else { 0..self.session_connections };
-        self.connections.get(usize::from(range.start)..usize::from(range.end)).unwrap_or_default()
+        usize::from(range.start)..usize::from(range.end)
     }
 
     fn clear(&mut self) {
@@ -134,6 +144,7 @@ impl Description {
         self.candidates.clear();
         self.remote_candidates.clear();
         self.paths.clear();
+        self.ice = false;
     }
 
     fn read_or_clear(&mut self, bytes: &[u8], within: Span) -> Result<(), Malformed> {
@@ -208,6 +219,7 @@ impl Description {
             connections: (connections, connections),
             rtcp: None,
             rtcp_mux: false,
+            rtcp_mux_only: false,
             direction,
         };
         push(&mut self.media, Self::MAX_MEDIA, media)
@@ -224,6 +236,10 @@ impl Description {
     ) -> Result<(), Malformed> {
         // Most lines are `rtpmap`, `fmtp` and the like: two or three bytes tell that they are none of ours.
         let direction = match text {
+            [b'i', b'c', b'e', b'-', b'u', ..] if text.starts_with(b"ice-ufrag:") => {
+                self.ice = true;
+                return Ok(());
+            }
             [b's', b'e', ..] | [b'i', b'n', ..] | [b'r', b'e', b'c', ..] => direction(text),
             [b'r', b't', b'c', ..] | [b'r', b'e', b'm', ..] | [b'c', b'a', ..] | [b'p', b'a', ..] => {
                 return self.read_media_attribute(bytes, value);
@@ -261,8 +277,9 @@ impl Description {
             for path in attribute::paths(bytes, value, index) {
                 push(&mut self.paths, Self::MAX_PATHS, path)?;
             }
-        } else if matches!(text.trim_ascii_end(), b"rtcp-mux" | b"rtcp-mux-only") {
+        } else if let name @ (b"rtcp-mux" | b"rtcp-mux-only") = text.trim_ascii_end() {
             media.rtcp_mux = true;
+            media.rtcp_mux_only |= name == b"rtcp-mux-only";
         }
         Ok(())
     }

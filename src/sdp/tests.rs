@@ -40,7 +40,11 @@ fn show(text: &str) -> Vec<String> {
             media.count,
             text(media.proto),
             media.direction,
-            if media.rtcp_mux { " mux" } else { "" }
+            match (media.rtcp_mux, media.rtcp_mux_only) {
+                (false, _) => "",
+                (true, false) => " mux",
+                (true, true) => " mux only",
+            }
         ));
         found.extend(description.connections_of(media).iter().map(|c| format!(" c {}", address(*c))));
         found.extend(media.rtcp.map(|r| {
@@ -123,7 +127,7 @@ fn rtcp_and_mux_belong_to_their_media() {
             " rtcp 53020=53020 IP4|126.16.64.4|126.16.64.4",
             "m audio|1000=1000/1|RTP/AVP SendRecv mux",
             " rtcp 53020=53020 -",
-            "m audio|1000=1000/1|RTP/AVP SendRecv mux",
+            "m audio|1000=1000/1|RTP/AVP SendRecv mux only",
             "m audio|1000=1000/1|RTP/AVP SendRecv",
             " rtcp 5=5 -",
         ]
@@ -213,6 +217,7 @@ fn fragments_need_no_version() {
     assert_eq!(description.parse_fragment(text, Span::new(0, text.len())), Ok(()));
     assert_eq!(description.candidates.len(), 1);
     assert_eq!(description.candidates[0].address.span.of(text), b"10.0.1.1");
+    assert!(description.ice);
     assert_eq!(description.parse_fragment(b"", Span::new(0, 0)), Ok(()));
     assert_eq!(description, Description::default());
 }

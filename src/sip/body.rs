@@ -4,6 +4,10 @@
 //! The type decides, not the look: a body that begins with `v=0` but has no Content-Type is nobody's SDP (section
 //! 20.15 demands the header). A body that is signed, encrypted or compressed is [`Body::Protected`]. Parts are only
 //! located: reading them is the matter of [`sdp`](crate::sdp), and adjusting Content-Length that of the editor.
+//!
+//! `Identity` comes in two kinds. That of RFC 8224, which carriers put on every call today, signs who calls whom and
+//! when, and of the body at most the key fingerprints (`mky`): addresses and ports are not in it, so its SDP may change
+//! and has to, or such calls would be silent. That of RFC 4474, a quoted string, signs the whole body: protected.
 
 use super::content_type::ContentType;
 use super::multipart::{Part, is_encoded, parts};
@@ -16,8 +20,8 @@ use crate::span::Span;
 pub enum Body {
     /// Nothing that anybody here reads.
     Opaque,
-    /// Signed, encrypted or compressed: must not be changed (also when an `Identity` header covers it). SDP that is
-    /// in the clear all the same is listed, for reading only.
+    /// Signed, encrypted or compressed: must not be changed. SDP that is in the clear all the same is listed, for
+    /// reading only.
     Protected,
     /// Has SDP; spans come from [`descriptions`] or [`fragments`].
     Sdp,
@@ -67,11 +71,21 @@ pub fn content_lengths(bytes: &[u8], message: &Message) -> impl Iterator<Item = 
     message.all(HeaderName::ContentLength).filter_map(|h| Some((h.value, number(h.value.of(bytes))?)))
 }
 
-/// Fills `lengths` with the digits and numbers of the Content-Lengths that the MIME parts around `description` (a
-/// span that [`descriptions`] gave) have among their own headers, from outside to inside. Few writers give any; what
-/// they give has to stay true when the description is edited.
-pub fn part_lengths(bytes: &[u8], message: &Message, description: Span, lengths: &mut Vec<(Span, u64)>) {
-    lengths.clear();
+/// A Content-Length among the headers of a MIME part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartLength {
+    /// Its digits.
+    pub digits: Span,
+    /// Their number.
+    pub number: u64,
+    /// The part's body, which it is the length of.
+    pub body: Span,
+}
+
+/// Adds to `lengths` the Content-Lengths that the MIME parts around `description` (a span that [`descriptions`] gave)
+/// have among their own headers, from outside to inside. Few writers give any; what they give has to stay true when the
+/// description is edited.
+pub fn part_lengths(bytes: &[u8], message: &Message, description: Span, lengths: &mut Vec<PartLength>) {
     if description.start == message.body().start {
         return; // the whole body; a part has its delimiter before it
     }
@@ -84,7 +98,7 @@ pub fn part_lengths(bytes: &[u8], message: &Message, description: Span, lengths:
         else {
             return;
         };
-        lengths.extend(part.length);
+        lengths.extend(part.length.map(|(digits, number)| PartLength { digits, number, body: part.body }));
         (kind, body) = (part.kind, part.body);
     }
 }
@@ -107,10 +121,15 @@ fn search(bytes: &[u8], message: &Message, subtype: &str, found: &mut Vec<Span>)
     }
     search.entity(&kind, body, 0);
     let protected = search.protected && found.is_empty();
-    if protected || message.first(HeaderName::Identity).is_some() {
+    if protected || message.all(HeaderName::Identity).any(|h| signs_body(bytes, h.value)) {
         return Body::Protected;
     }
     if found.is_empty() { Body::Opaque } else { Body::Sdp }
+}
+
+/// Whether an `Identity` is of the kind that covers the body: RFC 4474's quoted string, and not RFC 8224's token.
+fn signs_body(bytes: &[u8], identity: Span) -> bool {
+    identity.of(bytes).first() == Some(&b'"')
 }
 
 struct Search<'a> {
@@ -213,8 +232,16 @@ mod tests {
             (Body::Protected, vec!["v=0\r\n".to_string()])
         );
         for name in ["Identity", "y"] {
-            let headers = format!("{name}: x.y.z;info=<https://h/c>\nc: application/sdp");
+            let headers = format!("{name}: \"c2lnbmVk\"\nIdentity-Info: <https://h/c>\nc: application/sdp");
             assert_eq!(read(&headers, "v=0"), (Body::Protected, vec!["v=0".to_string()]));
+        }
+    }
+
+    #[test]
+    fn an_identity_that_signs_no_addresses_protects_none() {
+        for value in ["x.y.z;info=<https://h/c>", "..z;info=<https://h/c>;alg=ES256;ppt=shaken"] {
+            let headers = format!("Identity: {value}\nc: application/sdp");
+            assert_eq!(read(&headers, "v=0"), sdp(&["v=0"]));
         }
     }
 
@@ -363,12 +390,12 @@ mod tests {
             let text = format!("INVITE sip:h SIP/2.0\r\n{headers}\r\n\r\n{body}");
             let mut message = Message::default();
             message.parse(text.as_bytes()).unwrap();
-            let (mut found, mut lengths) = (Vec::new(), vec![(Span::new(0, 1), 1)]);
+            let (mut found, mut lengths) = (Vec::new(), Vec::new());
             descriptions(text.as_bytes(), &message, &mut found);
             part_lengths(text.as_bytes(), &message, *found.last().unwrap(), &mut lengths);
             lengths
                 .iter()
-                .map(|(span, n)| (String::from_utf8_lossy(span.of(text.as_bytes())).into_owned(), *n))
+                .map(|it| (String::from_utf8_lossy(it.digits.of(text.as_bytes())).into_owned(), it.number))
                 .collect::<Vec<_>>()
         };
         let inner = "--b\r\nc: text/plain\r\nl: 2\r\n\r\nhi\r\n--b\r\nContent-Length: 03\r\nc: application/sdp\r\n\r\nv=0\r\n--b--";

@@ -6,9 +6,11 @@
 #![allow(dead_code, unreachable_pub)] // each test file uses its own part
 
 pub mod messages;
+pub mod naive;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use sipalg::alg::{
@@ -31,6 +33,8 @@ pub struct Passed {
     pub reason: Reason,
     /// The rules of its edits, by position.
     pub rules: Vec<&'static str>,
+    /// Its edits, by position: what was replaced, by what.
+    pub edits: Vec<(Range<usize>, Vec<u8>)>,
 }
 
 impl Passed {
@@ -316,7 +320,9 @@ impl Bench {
                 }
             }
             Op::Pin { flow, .. } => {
-                assert!(kernel.pinholes.contains_key(&flow.public.0), "{flow:?} is pinned to nothing");
+                let routed = flow.public.0 == flow.inside.0;
+                let known = routed || kernel.pinholes.contains_key(&flow.public.0);
+                assert!(known, "{flow:?} is pinned to nothing");
                 kernel.pins.push(*flow);
             }
             Op::Unpin { flow } => {
@@ -399,6 +405,29 @@ impl Bench {
             Tuples { orig_source: inside, orig_destination: far, reply_source: far, reply_destination };
         self.engine.handle(self.now, Input::FlowDestroyed(tuples));
         self.drain(PacketId(0), &[], &mut None);
+    }
+
+    /// The public endpoint of a flow, if it has one.
+    pub fn nat_of(&self, inside: &str, far: &str) -> Option<SocketAddr> {
+        self.nat.get(&(at(inside), at(far))).copied()
+    }
+
+    /// conntrack forgets a flow, if it has it.
+    pub fn forget(&mut self, inside: &str, far: &str) {
+        if self.tracked.contains(&(at(inside), at(far))) {
+            self.destroy(inside, far);
+        }
+    }
+
+    /// Something happens that is no packet.
+    pub fn input(&mut self, input: Input<'_>) {
+        self.engine.handle(self.now, input);
+        self.tick();
+    }
+
+    /// How many packets there have been; one may be seen at two points.
+    pub fn packets_seen(&self) -> u64 {
+        self.next_packet
     }
 
     /// All flows get another public address, as when the provider gives the router a new one.
@@ -497,27 +526,33 @@ fn with_source(datagram: &Datagram<'_>, source: SocketAddr, payload: &[u8]) -> V
 }
 
 fn applied(bytes: &[u8], action: &Action<'_>, reason: Reason) -> (Passed, Vec<u8>) {
-    let passed = |payload, rules| Passed { payload, reason, rules };
+    let passed = |payload| Passed { payload, reason, rules: Vec::new(), edits: Vec::new() };
     let Ok(datagram) = Datagram::parse(bytes) else {
         assert_eq!(action, &Action::Accept { identity: None }, "what is not understood passes");
-        return (passed(None, Vec::new()), bytes.to_vec());
+        return (passed(None), bytes.to_vec());
     };
     let mut out = Vec::new();
     match action {
-        Action::Drop => (passed(None, Vec::new()), Vec::new()),
+        Action::Drop => (passed(None), Vec::new()),
         Action::Accept { identity } => {
             let identity = Identity { set: *identity, spare: 1 };
             let copy = |old: &[u8], out: &mut Vec<u8>| out.extend_from_slice(old);
             datagram.rebuild(copy, identity, 1500, &mut out).expect("same size");
-            (passed(Some(datagram.payload().to_vec()), Vec::new()), out)
+            (passed(Some(datagram.payload().to_vec())), out)
         }
         Action::Rewrite { edits, identity, spare_identity } => {
             let identity = Identity { set: *identity, spare: *spare_identity };
             datagram.rebuild(|old, out| edits.apply(old, out), identity, 1500, &mut out).expect("fits");
+            naive::assert_packet(&out);
             let payload = Datagram::parse(&out).expect("valid").payload().to_vec();
-            let rules = edits.iter().map(|edit| edit.rule.name()).collect();
             assert_ne!(payload, datagram.payload(), "a rewrite that changes nothing");
-            (passed(Some(payload), rules), out)
+            let range = |span: sipalg::span::Span| span.start as usize..span.end as usize;
+            let listed: Vec<_> =
+                edits.iter().map(|edit| (range(edit.span), edits.text(edit).to_vec())).collect();
+            naive::assert_untouched_outside(datagram.payload(), &listed, &payload);
+            naive::assert_length_kept(datagram.payload(), &payload);
+            let rules = edits.iter().map(|edit| edit.rule.name()).collect();
+            (Passed { payload: Some(payload), reason, rules, edits: listed }, out)
         }
     }
 }

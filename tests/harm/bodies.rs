@@ -155,7 +155,9 @@ fn f36_what_is_encrypted_or_signed_is_not_touched() {
         (format!("Content-Type: application/pkcs7-mime\r\n{length}"), body.clone()),
         (format!("Content-Type: application/sdp\r\nContent-Encoding: gzip\r\n{length}"), body.clone()),
         (
-            format!("Identity: x;info=<https://h/c>\r\nContent-Type: application/sdp\r\n{length}"),
+            format!(
+                "Identity: \"c2lnbmVk\"\r\nIdentity-Info: <https://h/c>\r\nContent-Type: application/sdp\r\n{length}"
+            ),
             body.clone(),
         ),
         {

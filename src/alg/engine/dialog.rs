@@ -191,8 +191,10 @@ impl Engine {
         if context.direction != Direction::Inbound {
             return;
         }
-        let Some(public) = self.flows.get(&context.flow).and_then(|flow| flow.public()) else { return };
-        let public = public.endpoint;
+        let inside = context.flow.inside;
+        let Some(public) = self.flows.get(&context.flow).and_then(|flow| flow.seen_as(inside)) else {
+            return;
+        };
         let granted = registration::granted(context.bytes, &scratch.message, public.0, requested);
         let who = context.envelope.to.of(context.bytes);
         let inside = transaction::endpoint_bytes(context.flow.inside.0);

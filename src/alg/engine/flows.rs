@@ -96,7 +96,7 @@ impl Engine {
             self.learning.arrived(token);
             return self.accept(packet.id, identity, reason);
         }
-        let arrival = Arrival { packet: packet.id, identity, token: Some(token) };
+        let arrival = Arrival { packet: packet.id, identity, token: Some(token), routed: false };
         if datagram.source() == learner.source {
             // No source NAT: the flow is routed, or it begins outside and is forwarded in. Which of the two, conntrack
             // will know when the answer passes; what the far end says until then is noted.
@@ -140,10 +140,13 @@ impl Engine {
                         Direction::Outbound => flow.note_interfaces(packet.indev, packet.outdev),
                         Direction::Inbound => flow.note_interfaces(packet.outdev, packet.indev),
                     }
-                    let arrival = Arrival { packet: packet.id, identity: None, token: None };
+                    let arrival = Arrival { packet: packet.id, identity: None, token: None, routed: false };
                     return self.process(now, arrival, datagram.payload(), key, direction);
                 }
-                Mapping::NotNated => return self.accept(packet.id, None, Reason::NotNated),
+                Mapping::NotNated => {
+                    let arrival = Arrival { packet: packet.id, identity: None, token: None, routed: true };
+                    return self.process(now, arrival, datagram.payload(), key, direction);
+                }
                 Mapping::Asked(id) => return self.park(packet.id, None, &[id]),
                 Mapping::Missing => {
                     if self.flows.deadline(&key).is_some_and(|until| now < until) {
@@ -155,18 +158,16 @@ impl Engine {
             }
         }
         let key = flow_key(source, destination, Direction::Outbound);
-        if self.flows.get(&key).is_none() && self.flows.is_full() {
-            return self.accept(packet.id, None, Reason::TableFull);
+        if self.flows.get(&key).is_none() {
+            let flow = Flow::new(Mapping::Unknown, packet.indev, packet.outdev, now);
+            // An answer that finds no room would be asked for again and again.
+            if self.flows.insert(key, flow, now + IDLE).is_err() {
+                return self.accept(packet.id, None, Reason::TableFull);
+            }
         }
         let id = self.command(Op::Lookup { source, destination }, Inflight::Lookup { asked: key });
-        let asked = Mapping::Asked(id);
-        match self.flows.get_mut(&key) {
-            Some(flow) => flow.mapping = asked,
-            None => {
-                let flow = Flow::new(asked, packet.indev, packet.outdev, now);
-                let kept = self.flows.insert(key, flow, now + IDLE);
-                debug_assert!(kept.is_ok(), "there was room a moment ago");
-            }
+        if let Some(flow) = self.flows.get_mut(&key) {
+            flow.mapping = Mapping::Asked(id);
         }
         self.park(packet.id, None, &[id]);
     }
@@ -216,7 +217,7 @@ impl Engine {
             }
         }
         self.flows.set_deadline(&key, now + IDLE);
-        if public.is_some() && self.settling.len() < self.policy.limits.flows {
+        if self.settling.len() < self.policy.limits.flows {
             self.settling.push_back((now + SETTLED, key));
         }
         self.event(Event::FlowLearned { inside: key.inside, far: key.far, public });

@@ -329,7 +329,7 @@ impl Engine {
         }
     }
 
-    fn set_held(&mut self, call: Key, index: usize, held: bool) {
+    pub(super) fn set_held(&mut self, call: Key, index: usize, held: bool) {
         if let Some(leg) = self.calls.get_mut(&call).and_then(|call| call.legs.get_mut(index)) {
             leg.held = held;
         }
@@ -338,7 +338,7 @@ impl Engine {
     /// Brings pinned flows and admitted peers of a leg in line with its two sides. New ones go into `scratch.needs`.
     /// An offer may be refused, and media goes on as before until it is answered (RFC 3264 section 8.3.1): so it only
     /// adds, and what it replaces goes with its answer.
-    fn pin_leg(&mut self, context: &Context<'_>, index: usize, scratch: &mut Scratch) {
+    pub(super) fn pin_leg(&mut self, context: &Context<'_>, index: usize, scratch: &mut Scratch) {
         let call_key = context.call;
         let is_answer = context.envelope.status.is_some() || context.envelope.method == Method::Ack;
         let Scratch { flows, peers, needs, .. } = scratch;
@@ -362,6 +362,13 @@ impl Engine {
                     let far = far.filter(|_| self.policy.media_source == MediaSource::Negotiated);
                     flows.push(flow);
                     peers.push((key, far));
+                }
+            }
+        }
+        if leg.local.is_empty() {
+            for flow in super::routed::flows(leg, call.flow) {
+                if !flows.contains(&flow) {
+                    flows.push(flow);
                 }
             }
         }
@@ -595,8 +602,9 @@ impl Leg {
 fn endpoints(stream: &LocalStream) -> Option<impl Iterator<Item = Inside> + Clone> {
     let LocalStream { ip, port, count, rtcp, .. } = *stream;
     let (own_rtcp, ports) = match (count, rtcp) {
-        (1, None) => (None, 1),
-        (1, Some(rtcp)) => (Some(Inside(rtcp)), 1),
+        // With RTCP multiplexed, `a=rtcp` may name the RTP port (RFC 5761 section 5.1.3).
+        (1, Some(rtcp)) if rtcp != SocketAddr::new(ip, port) => (Some(Inside(rtcp)), 1),
+        (1, _) => (None, 1),
         (2..=MAX_PORTS, _) => (None, count.checked_mul(2)?),
         _ => return None,
     };
@@ -609,6 +617,8 @@ fn pinned(binding: &Binding, target: Target) -> Option<(PinnedFlow, Option<IpAdd
     let Pinhole { inside, public, .. } = binding.pinhole;
     match target {
         Target::Direct => None,
+        // Nobody here translates between the families.
+        Target::Far(far) if far.is_ipv4() != inside.0.is_ipv4() => None,
         Target::Far(far) => {
             let flow = PinnedFlow { inside, far, public, hairpin: None };
             Some((flow, Some(far.ip())))
@@ -620,13 +630,13 @@ fn pinned(binding: &Binding, target: Target) -> Option<(PinnedFlow, Option<IpAdd
     }
 }
 
-fn is_on_hold(description: &crate::sdp::Description) -> bool {
+pub(super) fn is_on_hold(description: &crate::sdp::Description) -> bool {
     use crate::sdp::Direction::{Inactive, SendOnly};
     let mut live = description.media.iter().filter(|media| media.number != 0).peekable();
     live.peek().is_some() && live.all(|media| matches!(media.direction, Inactive | SendOnly))
 }
 
-fn reason_of(no: NoBinding) -> Reason {
+pub(super) fn reason_of(no: NoBinding) -> Reason {
     match no {
         NoBinding::Quota => Reason::Quota,
         NoBinding::PoolEmpty => Reason::PoolEmpty,

@@ -17,12 +17,14 @@ use super::super::guard;
 use super::super::io::PacketId;
 use super::super::key::Key;
 use super::super::names::FormId;
+use super::super::policy::{MediaIce, Policy};
 use super::super::rewrite::headers::{self, Sides};
 use super::super::rewrite::{self, Conflict, sdp};
 use super::super::transaction::{self, Tags};
 use super::super::verdict::Reason;
 use super::{Engine, Scratch};
 use crate::packet::MAX_PACKET;
+use crate::sdp::Description;
 use crate::sip::body::{self, Body};
 use crate::span::Span;
 
@@ -39,6 +41,8 @@ pub(super) struct Arrival {
     pub(super) identity: Option<u32>,
     /// The token by which it was recognised, to be freed with the verdict.
     pub(super) token: Option<u32>,
+    /// The NAT leaves its flow alone: the message is only read.
+    pub(super) routed: bool,
 }
 
 /// A message with everything by which the tables know it.
@@ -57,6 +61,20 @@ pub(super) struct Context<'a> {
     pub(super) transaction: Key,
     pub(super) call: Key,
     pub(super) tags: Tags,
+    /// See [`Arrival::routed`].
+    pub(super) routed: bool,
+}
+
+/// What of a message's body is the engine's business. The spans are in the scratch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carries {
+    Nothing,
+    Descriptions,
+    /// Descriptions to be read, not to be changed.
+    Protected,
+    /// Pieces of descriptions: candidates that trickle in (RFC 8840). They open nothing; those that are bound since the
+    /// description was sent are mapped.
+    Fragments,
 }
 
 enum Outcome {
@@ -79,7 +97,7 @@ impl Engine {
         let mut scratch = self.scratch.take().unwrap_or_default();
         scratch.edits.clear();
         scratch.needs.clear();
-        let outcome = self.translate(now, &mut scratch, payload, flow, direction);
+        let outcome = self.translate(now, &mut scratch, payload, flow, direction, arrival.routed);
         if matches!(outcome, Outcome::Park) {
             self.park(arrival.packet, arrival.identity, &scratch.needs);
         }
@@ -101,11 +119,15 @@ impl Engine {
         bytes: &[u8],
         flow: FlowKey,
         direction: Direction,
+        routed: bool,
     ) -> Outcome {
         if !guard::is_allowed_server(&self.policy, flow.far.ip()) {
             return Outcome::Accept(Reason::PeerNotAllowed);
         }
         let Ok(envelope) = Envelope::read(bytes, &scratch.message) else {
+            if routed {
+                return Outcome::Accept(Reason::NotNated);
+            }
             self.refuse("S4", flow, "a SIP message without what every SIP message must have");
             return Outcome::Accept(Reason::Suspicious);
         };
@@ -113,9 +135,18 @@ impl Engine {
             self.refuse("S4", flow, "a Content-Length that is not true");
             return Outcome::Accept(Reason::Suspicious);
         }
-        let context = self.context(now, bytes, flow, direction, envelope);
+        let context = Context { routed, ..self.context(now, bytes, flow, direction, envelope) };
         let body = body::descriptions(bytes, &scratch.message, &mut scratch.parts);
-        if body == Body::Sdp {
+        let carries = match body {
+            Body::Sdp => Carries::Descriptions,
+            // What nobody may change can be read all the same: where the far end wants its media.
+            Body::Protected if direction == Direction::Inbound && !scratch.parts.is_empty() => {
+                Carries::Protected
+            }
+            Body::Opaque if !scratch.message.body().is_empty() => fragments(bytes, scratch),
+            Body::Protected | Body::Opaque => Carries::Nothing,
+        };
+        if matches!(carries, Carries::Descriptions | Carries::Protected) {
             if let Err(reason) = self.prepare_media(&context, scratch) {
                 return Outcome::Accept(reason);
             }
@@ -123,7 +154,7 @@ impl Engine {
                 return Outcome::Park;
             }
         }
-        let form = match self.edit(&context, scratch, body) {
+        let form = match self.edit(&context, scratch, carries) {
             Ok(form) => form,
             Err(Conflict(_)) => {
                 scratch.edits.clear();
@@ -135,6 +166,9 @@ impl Engine {
             return Outcome::Accept(Reason::Unparsable);
         }
         self.track(&context, scratch, form);
+        if routed {
+            return Outcome::Accept(Reason::NotNated);
+        }
         match (scratch.edits.is_empty(), body) {
             (false, _) => Outcome::Rewrite,
             (true, Body::Protected) => Outcome::Accept(Reason::Protected),
@@ -177,6 +211,7 @@ impl Engine {
             transaction: transaction::key(self.keyer, bytes, &envelope, (call, from), &flow, request),
             call,
             tags,
+            routed: false,
         }
     }
 
@@ -188,15 +223,20 @@ impl Engine {
             if scratch.description.parse(bytes, *part).is_err() {
                 return Err(Reason::Unparsable);
             }
+            if is_left(&self.policy, &scratch.description) {
+                continue;
+            }
             // More than one description in a message belong to one session (RFC 3261 section 7.4); later ones only
             // get their ports.
             let first = index == 0;
             match context.direction {
+                Direction::Outbound if context.routed => self.offer_routed(context, scratch, first)?,
                 Direction::Outbound if context.public.is_some() => {
                     let (policy, sender) = (&self.policy, context.flow.inside.0.ip());
                     let may = |ip: IpAddr| guard::may_speak_for(policy, sender, ip);
+                    let own = |public| self.bindings.own_of(Outside(public), sender);
                     scratch.local.clear();
-                    scratch.local.extend(sdp::local_streams(bytes, &scratch.description, may));
+                    scratch.local.extend(sdp::local_streams(bytes, &scratch.description, may, own));
                     self.offer_local(context, scratch, first)?;
                 }
                 Direction::Inbound if first => {
@@ -214,14 +254,15 @@ impl Engine {
         &mut self,
         context: &Context<'_>,
         scratch: &mut Scratch,
-        body: Body,
+        carries: Carries,
     ) -> Result<Option<FormId>, Conflict> {
         let (bytes, message, via) = (context.bytes, &scratch.message, &context.envelope.via);
         let Some(Flow { mapping: Mapping::Public(public), names, .. }) = self.flows.get_mut(&context.flow)
         else {
             return Ok(None);
         };
-        let sides = Sides { inside: context.flow.inside, public, keyer: self.keyer };
+        let hosts = &self.policy.inside_hosts;
+        let sides = Sides { inside: context.flow.inside, public, hosts, keyer: self.keyer };
         let mut form = None;
         match context.direction {
             Direction::Outbound => {
@@ -232,14 +273,19 @@ impl Engine {
                 headers::inbound(bytes, message, via, sides, names, via_form, &mut scratch.edits)?;
             }
         }
-        if body != Body::Sdp {
+        if matches!(carries, Carries::Nothing | Carries::Protected) {
             return Ok(form);
         }
         for part in &scratch.parts {
-            if scratch.parts.len() > 1 && scratch.description.parse(bytes, *part).is_err() {
+            let read = match carries {
+                Carries::Fragments => scratch.description.parse_fragment(bytes, *part),
+                _ if scratch.parts.len() > 1 => scratch.description.parse(bytes, *part),
+                _ => Ok(()), // it was read when the media was prepared
+            };
+            let description = &scratch.description;
+            if read.is_err() || is_left(&self.policy, description) {
                 continue;
             }
-            let description = &scratch.description;
             match context.direction {
                 Direction::Outbound => {
                     let may = |ip| guard::may_speak_for(&self.policy, context.flow.inside.0.ip(), ip);
@@ -252,18 +298,16 @@ impl Engine {
                             Some((Target::Direct, inside)) => Some(inside.0),
                             Some(_) | None => None,
                         };
-                    let own = |endpoint| {
-                        let (key, _) = self.bindings.by_public(Outside(endpoint))?;
-                        (key.inside.0.ip() == context.flow.inside.0.ip()).then_some(key.inside.0)
-                    };
-                    sdp::inbound(description, direct, own, &mut scratch.edits)?;
+                    let own = |public| self.bindings.own_of(Outside(public), context.flow.inside.0.ip());
+                    sdp::inbound(bytes, description, direct, own, &mut scratch.edits)?;
                 }
             }
         }
+        scratch.lengths.clear();
         for part in &scratch.parts {
             body::part_lengths(bytes, message, *part, &mut scratch.lengths);
-            rewrite::part_lengths(&scratch.lengths, *part, &mut scratch.edits)?;
         }
+        rewrite::part_lengths(&mut scratch.lengths, &mut scratch.edits)?;
         let fields = body::content_lengths(bytes, message);
         rewrite::content_length(fields, message.body(), &mut scratch.edits)?;
         Ok(form)
@@ -272,4 +316,19 @@ impl Engine {
     pub(super) fn refuse(&mut self, rule: &'static str, flow: FlowKey, why: &'static str) {
         self.event(Event::Refused { rule, inside: flow.inside.0, why });
     }
+}
+
+/// Finds pieces of descriptions in a body that has no whole one.
+fn fragments(bytes: &[u8], scratch: &mut Scratch) -> Carries {
+    match body::fragments(bytes, &scratch.message, &mut scratch.parts) {
+        Body::Sdp => Carries::Fragments,
+        Body::Protected | Body::Opaque => Carries::Nothing,
+    }
+}
+
+/// Whether the administrator leaves this description to ICE.
+fn is_left(policy: &Policy, description: &Description) -> bool {
+    let is_ice =
+        || description.ice || !description.candidates.is_empty() || !description.remote_candidates.is_empty();
+    policy.media_ice == MediaIce::Leave && is_ice()
 }

@@ -7,6 +7,7 @@
 //! | [`flows`] | which flow a packet belongs to: learning, looking up, losing it |
 //! | [`message`] | one SIP message from parsing to its verdict |
 //! | [`media`] | bindings and pinned flows for what a description says |
+//! | [`routed`] | the same where there is no NAT |
 //! | [`dialog`] | transactions, calls and registrations: what begins and ends |
 //! | [`commands`] | issuing commands, and what follows from their outcome |
 //! | [`timers`] | deadlines |
@@ -16,6 +17,7 @@ mod dialog;
 mod flows;
 mod media;
 mod message;
+mod routed;
 mod timers;
 
 use std::collections::VecDeque;
@@ -44,6 +46,7 @@ use super::verdict::{Action, Reason, Verdict};
 use crate::expiring::ExpiringMap;
 use crate::sdp::Description;
 use crate::sip::Message;
+use crate::sip::body::PartLength;
 use crate::span::Span;
 use commands::Inflight;
 
@@ -94,7 +97,7 @@ struct Scratch {
     flows: Vec<PinnedFlow>,
     peers: Vec<(BindingKey, Option<IpAddr>)>,
     needs: Vec<CommandId>,
-    lengths: Vec<(Span, u64)>,
+    lengths: Vec<PartLength>,
 }
 
 impl Engine {

@@ -48,7 +48,7 @@ impl Engine {
             && due <= now
         {
             self.settling.pop_front();
-            if self.flows.get(&key).is_some_and(|flow| flow.answered && flow.public().is_some()) {
+            if self.flows.get(&key).is_some_and(|flow| flow.answered && flow.seen_as(key.inside).is_some()) {
                 self.sustain(now, key);
             }
         }
@@ -116,7 +116,7 @@ impl Engine {
         for key in flows {
             let Some(flow) = self.flows.get_mut(&key) else { continue };
             flow.governed = false;
-            if flow.answered && flow.public().is_some() {
+            if flow.answered && flow.seen_as(key.inside).is_some() {
                 self.sustain(now, key);
             }
         }

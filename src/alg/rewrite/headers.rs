@@ -3,18 +3,25 @@
 //! Outbound, a host that is the phone's own inside address becomes the flow's public endpoint. Inbound, what is that
 //! public endpoint becomes the text that the phone had written. Host names, other schemes and foreign addresses stay.
 //! Which header is touched in which direction stands in one table, [`rule_of`].
+//!
+//! A phone that knows its public endpoint (by STUN, by `rport`, by its administrator) writes that itself. Nothing is
+//! mapped twice: such text is remembered like any other that the phone writes, so that it is also what comes back.
+//!
+//! Of a URI's parameters only `maddr` is an address, and it overrides the host (RFC 3261 section 19.1.1): it is mapped with
+//! the host. Everything else in parameters and in URI headers (`?Replaces=…`) stays.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::{Conflict, Decimal, Edits, Rule};
-use crate::alg::endpoint::Inside;
+use crate::alg::endpoint::{Inside, Outside};
 use crate::alg::flow::PublicSide;
 use crate::alg::key::Keyer;
 use crate::alg::names::{FormId, Names};
+use crate::alg::policy::Prefix;
 use crate::sip::name_addr::{self, NameAddr};
 use crate::sip::uri::{self, Uri};
 use crate::sip::via::Via;
-use crate::sip::{Header, HeaderName, Message, StartLine, host, list};
+use crate::sip::{Header, HeaderName, Message, StartLine, host, list, params};
 use crate::span::Span;
 
 const SIP_PORT: u16 = 5060;
@@ -30,6 +37,8 @@ pub struct Sides<'a> {
     pub inside: Inside,
     /// What stands for it outside.
     pub public: &'a PublicSide,
+    /// Other hosts that the phone's messages may speak for (S8): those behind a proxy inside.
+    pub hosts: &'a [Prefix],
     /// Digests of user parts.
     pub keyer: Keyer,
 }
@@ -46,6 +55,11 @@ fn rule_of(name: HeaderName) -> Option<Rule> {
     }
 }
 
+/// Whether the values of headers of this name are addresses that are mapped.
+pub fn is_mapped(name: HeaderName) -> bool {
+    rule_of(name).is_some()
+}
+
 /// Maps a message that leaves; `via` is its topmost Via. Answers with the form of the Via sent-by that was replaced, for the way back.
 ///
 /// # Errors
@@ -59,17 +73,35 @@ pub fn outbound(
     edits: &mut Edits,
 ) -> Result<Option<FormId>, Conflict> {
     let mut via_form = None;
-    if matches!(message.start(), StartLine::Request { .. }) && sides.is_inside(bytes, via.host) {
-        via_form = names.remember(host_port(via.host, via.port).of(bytes));
-        sides.map(bytes, via.host, via.port, SIP_PORT, Rule::Via, edits)?;
+    if matches!(message.start(), StartLine::Request { .. }) {
+        let ip = host::address(via.host.of(bytes));
+        let text = via.host_port().of(bytes);
+        if ip == Some(sides.inside.0.ip()) {
+            via_form = names.remember_own(text);
+            sides.map(bytes, via.host, via.port, SIP_PORT, Rule::Via, edits)?;
+        } else if sides.is_public(bytes, via.host, via.port, SIP_PORT) {
+            via_form = names.remember(text);
+        }
     }
     for (header, rule) in address_headers(message) {
         for uri in uris(bytes, header) {
-            if sides.is_inside(bytes, uri.host) {
-                if let Some(form) = names.remember(uri.host_port().of(bytes)) {
-                    names.remember_user(sides.user(bytes, &uri, rule), form);
-                }
+            let Some(ip) = host::address(uri.host.of(bytes)) else { continue };
+            let text = uri.host_port().of(bytes);
+            let is_own = ip == sides.inside.0.ip();
+            let is_inside = is_own || sides.hosts.iter().any(|block| block.contains(ip));
+            let form = if is_own {
+                names.remember_own(text)
+            } else if is_inside || sides.is_public(bytes, uri.host, uri.port, default_port(&uri)) {
+                names.remember(text)
+            } else {
+                continue;
+            };
+            if let Some(form) = form {
+                names.remember_user(sides.user(bytes, &uri, rule), form);
+            }
+            if is_inside {
                 sides.map(bytes, uri.host, uri.port, default_port(&uri), rule, edits)?;
+                sides.swap_maddr(bytes, &uri, sides.inside.0.ip(), sides.public, rule, edits)?;
             }
         }
     }
@@ -97,7 +129,7 @@ pub fn inbound(
                 && sides.is_public(bytes, uri.host, uri.port, default_port(&uri))
                 && let Some(form) = names.of_user(sides.user(bytes, &uri, Rule::Contact))
             {
-                sides.restore(uri.host_port(), names, Some(form), Rule::RequestUri, edits)?;
+                sides.restore_uri(bytes, &uri, names, Some(form), Rule::RequestUri, edits)?;
             }
         }
         StartLine::Status { .. } => restore_via(bytes, via, sides, names, via_form, edits)?,
@@ -106,7 +138,7 @@ pub fn inbound(
         for uri in uris(bytes, header) {
             if sides.is_public(bytes, uri.host, uri.port, default_port(&uri)) {
                 let form = names.of_user(sides.user(bytes, &uri, rule));
-                sides.restore(uri.host_port(), names, form, rule, edits)?;
+                sides.restore_uri(bytes, &uri, names, form, rule, edits)?;
             }
         }
     }
@@ -121,12 +153,15 @@ fn restore_via(
     form: Option<FormId>,
     edits: &mut Edits,
 ) -> Result<(), Conflict> {
-    if sides.is_public(bytes, via.host, via.port, SIP_PORT) {
-        sides.restore(host_port(via.host, via.port), names, form, Rule::Via, edits)?;
-    }
     let public = sides.public.endpoint.0;
+    let restored = sides.is_public(bytes, via.host, via.port, SIP_PORT)
+        && sides.restore(bytes, via.host_port(), names, form, Rule::Via, edits)?;
+    if !restored && host::address(via.host.of(bytes)) == Some(public.ip()) {
+        // The phone wrote its public address itself: `received` and `rport` tell it what it asked for.
+        return Ok(());
+    }
     let is_ours = |span: Span| host::address(span.of(bytes)) == Some(public.ip());
-    let inside = PublicSide::new(crate::alg::endpoint::Outside(sides.inside.0));
+    let inside = PublicSide::new(Outside(sides.inside.0));
     for value in [via.received, via.maddr].into_iter().flatten() {
         if is_ours(value) {
             let bracketed = value.of(bytes).first() == Some(&b'[');
@@ -155,10 +190,6 @@ fn uris<'a>(bytes: &'a [u8], header: &Header) -> impl Iterator<Item = Uri> + 'a 
     })
 }
 
-fn host_port(host: Span, port: Option<Span>) -> Span {
-    port.map_or(host, |port| host.to(port))
-}
-
 fn default_port(uri: &Uri) -> u16 {
     if uri.secure { SIPS_PORT } else { SIP_PORT }
 }
@@ -169,10 +200,6 @@ fn port_number(bytes: &[u8], port: Option<Span>, default: u16) -> Option<u16> {
 }
 
 impl Sides<'_> {
-    fn is_inside(&self, bytes: &[u8], host: Span) -> bool {
-        host::address(host.of(bytes)) == Some(self.inside.0.ip())
-    }
-
     fn is_public(&self, bytes: &[u8], host: Span, port: Option<Span>, default: u16) -> bool {
         let ip: Option<IpAddr> = host::address(host.of(bytes));
         ip.zip(port_number(bytes, port, default)).map(SocketAddr::from) == Some(self.public.endpoint.0)
@@ -202,25 +229,66 @@ impl Sides<'_> {
         if same_port {
             edits.replace(host, self.public.host.as_bytes(), rule)?;
         } else {
-            edits.replace(host_port(host, port), self.public.host_port.as_bytes(), rule)?;
+            edits.replace(port.map_or(host, |port| host.to(port)), self.public.host_port.as_bytes(), rule)?;
         }
         Ok(())
     }
 
-    fn restore(
+    fn restore_uri(
         &self,
-        span: Span,
+        bytes: &[u8],
+        uri: &Uri,
         names: &Names,
         form: Option<FormId>,
         rule: Rule,
         edits: &mut Edits,
     ) -> Result<(), Conflict> {
-        if let Some(text) = form.or(names.first()).and_then(|form| names.text(form)) {
-            edits.replace(span, text.as_bytes(), rule)?;
-        } else {
-            let canonical = PublicSide::new(crate::alg::endpoint::Outside(self.inside.0));
-            edits.replace(span, canonical.host_port.as_bytes(), rule)?;
+        if self.restore(bytes, uri.host_port(), names, form, rule, edits)? {
+            let inside = PublicSide::new(Outside(self.inside.0));
+            self.swap_maddr(bytes, uri, self.public.endpoint.0.ip(), &inside, rule, edits)?;
         }
         Ok(())
+    }
+
+    /// Gives `maddr` the address of `to` if it has the address `from`.
+    fn swap_maddr(
+        &self,
+        bytes: &[u8],
+        uri: &Uri,
+        from: IpAddr,
+        to: &PublicSide,
+        rule: Rule,
+        edits: &mut Edits,
+    ) -> Result<(), Conflict> {
+        let maddr = params::find(bytes, uri.params, "maddr").and_then(|param| param.value);
+        let Some(maddr) = maddr.filter(|maddr| host::address(maddr.of(bytes)) == Some(from)) else {
+            return Ok(());
+        };
+        Ok(edits.replace(maddr, to.host.as_bytes(), rule)?)
+    }
+
+    /// Puts the phone's own text back: that of `form`, or else its usual one. `false`: it is there already.
+    fn restore(
+        &self,
+        bytes: &[u8],
+        span: Span,
+        names: &Names,
+        form: Option<FormId>,
+        rule: Rule,
+        edits: &mut Edits,
+    ) -> Result<bool, Conflict> {
+        if let Some(text) = form.or(names.own()).and_then(|form| names.text(form)) {
+            if text.as_bytes() == span.of(bytes) {
+                return Ok(false);
+            }
+            edits.replace(span, text.as_bytes(), rule)?;
+        } else if names.is_empty() {
+            let canonical = PublicSide::new(Outside(self.inside.0));
+            edits.replace(span, canonical.host_port.as_bytes(), rule)?;
+        } else {
+            // It has only ever called itself by its public address.
+            return Ok(false);
+        }
+        Ok(true)
     }
 }

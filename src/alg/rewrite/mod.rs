@@ -8,13 +8,18 @@
 //! |---|---|
 //! | [`headers`] | Request-URI, Via, Contact, the route set, Refer-To |
 //! | [`sdp`] | `o=`, `c=`, `m=`, `a=rtcp`, candidates |
+//! | [`left`](mod@left) | what was not touched, and why; for people |
 //!
 //! Before changing anything here read RFC 3261 sections 8.1.1, 16.7, 18.2 and 20, and RFC 3264.
 
 pub mod headers;
+pub mod left;
 pub mod sdp;
 
+use std::cmp::Reverse;
+
 use crate::edit::EditSet;
+use crate::sip::body::PartLength;
 use crate::span::Span;
 
 /// The edits of one message.
@@ -126,17 +131,17 @@ pub fn content_length(
     Ok(())
 }
 
-/// Adjusts the lengths that MIME parts around a description say, given from outside to inside. A length that loses a
-/// digit makes all those outside of it smaller too.
-pub fn part_lengths(lengths: &[(Span, u64)], description: Span, edits: &mut Edits) -> Result<(), Conflict> {
-    let mut growth = edits.growth(description);
-    if growth == 0 {
-        return Ok(());
-    }
-    for (span, number) in lengths.iter().rev() {
-        let number = Decimal::new(number.saturating_add_signed(growth));
-        growth += number.bytes().len() as i64 - span.len() as i64;
-        edits.replace(*span, number.bytes(), Rule::ContentLength)?;
+/// Adjusts the lengths that MIME parts say, in any order and each once or more. A length that loses a digit makes all
+/// those outside of it smaller too, so it goes from inside to outside: an inner part begins behind the outer one.
+pub fn part_lengths(lengths: &mut Vec<PartLength>, edits: &mut Edits) -> Result<(), Conflict> {
+    lengths.sort_unstable_by_key(|length| Reverse(length.digits.start));
+    lengths.dedup();
+    for PartLength { digits, number, body } in lengths {
+        let growth = edits.growth(*body);
+        if growth != 0 {
+            let number = Decimal::new(number.saturating_add_signed(growth));
+            edits.replace(*digits, number.bytes(), Rule::ContentLength)?;
+        }
     }
     Ok(())
 }

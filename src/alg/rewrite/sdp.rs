@@ -3,7 +3,13 @@
 //! First a description is read for what it asks ([`local_streams`], [`remote_streams`]); when everything that it
 //! needs is open, it is edited ([`outbound`], [`inbound`]). Every `c=` is mapped on its own, for the media that it
 //! holds for (RFC 8866 section 5.7). `0.0.0.0`, `::`, names, foreign addresses, and the port 0 of a stream that is off
-//! are left alone; so is all that does not run over UDP.
+//! are left alone; so is all that does not run over UDP, with a `c=` that holds for nothing else: a public address
+//! beside a port that nobody opened would lead to the router itself.
+//!
+//! With ICE (RFC 8839) the default destination in `c=`, `m=` and `a=rtcp` has to be one of the candidates, or the far
+//! end says `a=ice-mismatch` and does without. So a host candidate is mapped when its endpoint is bound, which those
+//! of the default destination are. All other candidates stay: server-reflexive and relayed ones are public as they
+//! are, their `raddr` and `rport` are for diagnosis only, and a private one fails its checks as it would without us.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,6 +23,9 @@ use crate::span::Span;
 
 /// Most ports of one `m=` line (`port/count` counts RTP ports; each has its RTCP).
 pub const MAX_PORTS: u16 = 16;
+
+/// The discard port: the address is not known yet, or does not matter (RFC 8840 section 4.1.1, RFC 4145 section 4.1).
+const DISCARD: u16 = 9;
 
 /// What one `m=` line of the phone asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,26 +54,29 @@ pub struct RemoteStream {
 }
 
 /// The streams of a description for which public endpoints are needed. `is_inside` tells the addresses that the
-/// message may speak for.
+/// message may speak for. `own_of` answers with the inside endpoint of a public one that the phone has already: who
+/// learned it (by STUN, say) and writes it is understood.
 pub fn local_streams<'a>(
     bytes: &'a [u8],
     description: &'a Description,
     is_inside: impl Fn(IpAddr) -> bool + 'a,
+    own_of: impl Fn(SocketAddr) -> Option<SocketAddr> + 'a,
 ) -> impl Iterator<Item = LocalStream> + 'a {
     description.media.iter().enumerate().filter_map(move |(index, media)| {
-        let ip = address_of(description, media).filter(|ip| is_inside(*ip))?;
-        if media.number == 0 || !is_udp(bytes, media) {
+        if !has_endpoint(bytes, media) {
             return None;
         }
-        let rtcp = has_rtcp(bytes, media).then(|| explicit_rtcp(media, ip));
-        let rtcp = rtcp.and_then(|explicit| {
-            // RTCP at a third host is that host's business (S8).
-            explicit
-                .map_or_else(|| Some(SocketAddr::new(ip, media.number.checked_add(1)?)), Some)
-                .filter(|endpoint| is_inside(endpoint.ip()))
-        });
-        let media_index = u16::try_from(index).ok()?;
-        Some(LocalStream { media: media_index, ip, port: media.number, count: media.count.max(1), rtcp })
+        let count = media.count.max(1);
+        let written = SocketAddr::new(address_of(description, media)?, media.number);
+        let inside = |endpoint: SocketAddr| {
+            if is_inside(endpoint.ip()) { Some(endpoint) } else { own_of(endpoint).filter(|_| count == 1) }
+        };
+        let rtp = inside(written)?;
+        // RTCP at a third host is that host's business (S8).
+        let rtcp = rtcp_of(bytes, media, written).filter(|_| !media.rtcp_mux_only).and_then(inside);
+        let rtcp = rtcp.filter(|rtcp| *rtcp != rtp);
+        let media = u16::try_from(index).ok()?;
+        Some(LocalStream { media, ip: rtp.ip(), port: rtp.port(), count, rtcp })
     })
 }
 
@@ -73,17 +85,13 @@ pub fn remote_streams(bytes: &[u8], description: &Description, into: &mut Vec<Re
     into.clear();
     into.extend(description.media.iter().map(|media| {
         let ip = address_of(description, media).filter(|ip| is_unicast(*ip));
-        let (Some(ip), true, true) = (ip, media.number != 0, is_udp(bytes, media)) else {
+        let Some(ip) = ip.filter(|_| has_endpoint(bytes, media)) else {
             return RemoteStream::default();
         };
-        let rtcp = if !has_rtcp(bytes, media) || media.rtcp_mux {
-            None
-        } else {
-            explicit_rtcp(media, ip)
-                .or_else(|| Some(SocketAddr::new(ip, media.number.checked_add(1)?)))
-                .filter(|endpoint| is_unicast(endpoint.ip()))
-        };
-        RemoteStream { rtp: Some(SocketAddr::new(ip, media.number)), rtcp, count: media.count }
+        let rtp = SocketAddr::new(ip, media.number);
+        let rtcp = rtcp_of(bytes, media, rtp)
+            .filter(|rtcp| !media.rtcp_mux && is_unicast(rtcp.ip()) && *rtcp != rtp);
+        RemoteStream { rtp: Some(rtp), rtcp, count: media.count }
     }));
 }
 
@@ -104,8 +112,11 @@ pub fn outbound(
     if let Some(origin) = description.origin.as_ref().filter(|it| inside(it)) {
         edits.replace(origin.span, address, Rule::SdpOrigin)?;
     }
+    let all_udp = description.media.iter().all(|media| is_udp(bytes, media));
     for connection in description.connections.iter().filter(|it| inside(it)) {
-        edits.replace(connection.span, address, Rule::SdpConnection)?;
+        if all_udp || is_for_udp(bytes, description, connection) {
+            edits.replace(connection.span, address, Rule::SdpConnection)?;
+        }
     }
     for media in &description.media {
         let ip = address_of(description, media);
@@ -138,6 +149,7 @@ pub fn outbound(
 /// # Errors
 /// [`Conflict`] if two places overlap, which a sound parser rules out.
 pub fn inbound(
+    bytes: &[u8],
     description: &Description,
     inside_of: impl Fn(SocketAddr) -> Option<SocketAddr>,
     own_of: impl Fn(SocketAddr) -> Option<SocketAddr>,
@@ -147,14 +159,14 @@ pub fn inbound(
         let ip = address_of(description, media)?;
         inside_of(SocketAddr::new(ip, media.number))
     };
-    // A c= line is restored if all the media that are on under it lie behind the same inside address.
+    // A c= line is restored if all the media over UDP that are on under it lie behind the same inside address.
     let mut restored: ArrayVec<Span, 32> = ArrayVec::new();
-    for connection in &description.connections {
+    for (index, connection) in description.connections.iter().enumerate() {
         let mut targets = description
             .media
             .iter()
-            .filter(|media| media.number != 0)
-            .filter(|media| description.connections_of(media).contains(connection))
+            .filter(|media| media.number != 0 && is_udp(bytes, media))
+            .filter(|media| description.connection_range(media).contains(&index))
             .map(|media| target(media).map(|it| it.ip()));
         let Some(Some(ip)) = targets.next() else { continue };
         if targets.all(|other| other == Some(ip)) && restored.try_push(connection.span).is_ok() {
@@ -163,7 +175,11 @@ pub fn inbound(
     }
     for media in &description.media {
         let under = description.connections_of(media);
-        if media.number == 0 || !under.iter().all(|it| restored.contains(&it.span)) || under.is_empty() {
+        if media.number == 0
+            || !is_udp(bytes, media)
+            || !under.iter().all(|it| restored.contains(&it.span))
+            || under.is_empty()
+        {
             continue;
         }
         let port = target(media).map(|it| it.port());
@@ -214,13 +230,34 @@ fn address_of(description: &Description, media: &Media) -> Option<IpAddr> {
     description.connections_of(media).first().and_then(|connection| connection.ip)
 }
 
-fn explicit_rtcp(media: &Media, ip: IpAddr) -> Option<SocketAddr> {
-    let rtcp = media.rtcp.as_ref()?;
+/// Whether media goes to the address and port of the `m=` line.
+fn has_endpoint(bytes: &[u8], media: &Media) -> bool {
+    !matches!(media.number, 0 | DISCARD) && is_udp(bytes, media)
+}
+
+/// Where RTCP goes when RTP goes to `rtp`; `None`: nowhere, or to a name.
+fn rtcp_of(bytes: &[u8], media: &Media, rtp: SocketAddr) -> Option<SocketAddr> {
+    if !has_rtcp(bytes, media) {
+        return None;
+    }
+    let Some(rtcp) = &media.rtcp else {
+        return Some(SocketAddr::new(rtp.ip(), rtp.port().checked_add(1)?));
+    };
     let ip = match rtcp.address {
         Some(address) => address.ip?,
-        None => ip,
+        None => rtp.ip(),
     };
-    Some(SocketAddr::new(ip, rtcp.number))
+    Some(SocketAddr::new(ip, rtcp.number)).filter(|it| !matches!(it.port(), 0 | DISCARD))
+}
+
+/// Whether a `c=` line holds for anything over UDP, or for nothing yet.
+fn is_for_udp(bytes: &[u8], description: &Description, connection: &Address) -> bool {
+    let mut under = description
+        .media
+        .iter()
+        .filter(|media| description.connections_of(media).contains(connection))
+        .peekable();
+    under.peek().is_none() || under.any(|media| is_udp(bytes, media))
 }
 
 /// `RTP/…`, `UDP/…`, `udptl`, `udp`: everything over UDP that SDP knows (RFC 8866 section 5.14, RFC 5764, RFC 7345).
