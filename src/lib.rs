@@ -60,6 +60,7 @@
 pub mod alg;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod daemon;
 pub mod edit;
 pub mod expiring;

@@ -4,13 +4,14 @@
 //! nobody can aim at another call's key; equal keys are taken for equal texts, which is wrong once in 2^64 pairs.
 //! So tables hold 16 bytes instead of a Call-ID, and a look-up allocates nothing.
 
+use serde::{Deserialize, Serialize};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use arrayvec::ArrayVec;
 use siphasher::sip128::{Hash128, Hasher128, SipHasher13};
 
 /// A hashed key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Key(u128);
 
 /// Makes keys.

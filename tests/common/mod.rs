@@ -75,6 +75,8 @@ pub struct Bench {
     pub dice: VecDeque<Option<Failure>>,
     /// Interface index of the uplink that packets leave by.
     pub uplink: u32,
+    /// Whether the kernel may have lost what is renewed.
+    pub forgets: bool,
     /// Whether commands are answered at once. If not, they pile up in `waiting`.
     pub answers: bool,
     pub waiting: VecDeque<Command>,
@@ -125,6 +127,7 @@ impl Bench {
             failures: VecDeque::new(),
             dice: VecDeque::new(),
             uplink: WAN,
+            forgets: false,
             answers: true,
             waiting: VecDeque::new(),
             nat: BTreeMap::new(),
@@ -332,6 +335,10 @@ impl Bench {
                 kernel.pins.remove(index);
             }
             Op::Renew { pinholes, peers, lifetime } => {
+                if self.forgets {
+                    kernel.pinholes.extend(pinholes.iter().map(|it| (it.public.0, it.inside)));
+                    kernel.peers.extend(peers);
+                }
                 assert!(pinholes.iter().all(|it| kernel.pinholes.contains_key(&it.public.0)));
                 assert!(peers.iter().all(|it| kernel.peers.contains(it)));
                 let pinholes = pinholes.iter().map(|it| Opened::Pinhole(it.public.0));

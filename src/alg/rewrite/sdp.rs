@@ -11,6 +11,7 @@
 //! of the default destination are. All other candidates stay: server-reflexive and relayed ones are public as they
 //! are, their `raddr` and `rport` are for diagnosis only, and a private one fails its checks as it would without us.
 
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
 use arrayvec::ArrayVec;
@@ -28,7 +29,7 @@ pub const MAX_PORTS: u16 = 16;
 const DISCARD: u16 = 9;
 
 /// What one `m=` line of the phone asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalStream {
     /// Index of the `m=` line.
     pub media: u16,
