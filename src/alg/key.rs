@@ -48,16 +48,21 @@ fn joined(domain: u8, parts: &[&[u8]]) -> Option<ArrayVec<u8, 256>> {
     let mut text = ArrayVec::new();
     text.push(domain);
     for part in parts {
-        text.try_extend_from_slice(&part.len().to_ne_bytes()).ok()?;
+        text.try_extend_from_slice(&length(part)).ok()?;
         text.try_extend_from_slice(part).ok()?;
     }
     Some(text)
 }
 
+/// No text here is longer than a packet.
+fn length(part: &[u8]) -> [u8; 4] {
+    (part.len() as u32).to_ne_bytes()
+}
+
 fn stream(mut hasher: SipHasher13, domain: u8, parts: &[&[u8]]) -> Hash128 {
     hasher.write_u8(domain);
     for part in parts {
-        hasher.write_usize(part.len());
+        hasher.write(&length(part));
         hasher.write(part);
     }
     hasher.finish128()

@@ -75,7 +75,8 @@ pub fn key(
             envelope.method_span.of(bytes),
             &call.bytes(),
             &sender.to_ne_bytes(),
-            &endpoint_bytes(flow.inside.0),
+            // The other end of the flow, the phone's address, is in the key of the call.
+            &flow.inside.0.port().to_ne_bytes(),
             &endpoint_bytes(flow.far),
         ],
     )
