@@ -181,9 +181,13 @@ impl Surroundings<Nothing> for Links {
         panic!("{what}: {detail}");
     }
 
-    fn ruleset_changed(&mut self, _: &mut Nothing) {}
+    fn ruleset_changed(&mut self, _: &mut Nothing) -> bool {
+        false
+    }
 
-    fn events_lost(&mut self, _: &mut Nothing) {}
+    fn events_lost(&mut self, _: &mut Nothing) -> bool {
+        false
+    }
 }
 
 #[test]
