@@ -206,10 +206,9 @@ fn f28_candidates_say_the_same_as_the_lines_above() {
     let offer = |ip: &str, a: u16, b: u16| {
         let lines = format!("a=remote-candidates:1 {ip} {a} 2 {ip} {b}\n");
         message(
-            &"INVITE sip:alice@x.example SIP/2.0\nVia: SIP/2.0/UDP 22.33.44.20;branch=z9hG4bK-ice\n\
+            "INVITE sip:alice@x.example SIP/2.0\nVia: SIP/2.0/UDP 22.33.44.20;branch=z9hG4bK-ice\n\
                  From: <sip:bob@provider.example>;tag=bob-1\nTo: <sip:alice@provider.example>;tag=alice-1\n\
-                 Call-ID: call-1@192.168.1.10\nCSeq: 1 INVITE\nContent-Type: application/sdp"
-                .to_string(),
+                 Call-ID: call-1@192.168.1.10\nCSeq: 1 INVITE\nContent-Type: application/sdp",
             &format!("{}{lines}", sdp("22.33.44.22", 30000)),
         )
     };
