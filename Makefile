@@ -2,6 +2,7 @@
 #
 #   make demo    ten phones behind one NAT, calls in all directions, a table of what came of them
 #   make test    everything that must hold: format, lints, documentation, all tests (needs root for namespaces)
+#   make fuzz    every fuzz target for FUZZ_SECONDS, with the stable compiler
 #   make bench   how fast it is, beside plain forwarding and beside others
 
 CARGO ?= cargo
@@ -10,21 +11,26 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 PREFIX ?= /usr
 DESTDIR ?=
 
-.PHONY: demo test bench build install deps deps-test lint doc
+.PHONY: demo test fuzz bench build install deps deps-test lint doc
 
 demo: deps build
 	$(SUDO) target/release/sipalg lab
 
 # The parts that look at the kernel build their own network namespaces, so they need root; none of them skips itself.
-test: lint doc
+test: deps-test lint doc
 	$(CARGO) test --locked
+
+# Bounded, and part of CI; the committed corpora are also replayed by `make test`.
+FUZZ_SECONDS ?= 25
+fuzz:
+	.ci/fuzz $(FUZZ_SECONDS)
 
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
 doc:
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items --all-features
 
 bench: deps-test
 	$(CARGO) bench --locked

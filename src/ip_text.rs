@@ -13,16 +13,24 @@ pub fn v4(text: &[u8]) -> Option<Ipv4Addr> {
         return None;
     }
     let mut octets = [0u8; 4];
-    let mut parts = text.split(|&b| b == b'.');
-    for octet in &mut octets {
-        *octet = match *parts.next()? {
-            [a] => digit(a)?,
-            [a @ b'1'..=b'9', b] => digit(a)? * 10 + digit(b)?,
-            [a @ b'1'..=b'2', b, c] => (digit(a)? * 100).checked_add(digit(b)? * 10 + digit(c)?)?,
-            _ => return None,
+    let mut rest = text;
+    for (octet, left) in octets.iter_mut().zip((0..4).rev()) {
+        (*octet, rest) = match *rest {
+            [a, b, c, ref rest @ ..] if c.is_ascii_digit() && b.is_ascii_digit() => {
+                let hundreds = digit(a).filter(|hundreds| matches!(hundreds, 1 | 2))? * 100;
+                (hundreds.checked_add(digit(b)? * 10 + digit(c)?)?, rest)
+            }
+            [a, b, ref rest @ ..] if b.is_ascii_digit() => {
+                (digit(a).filter(|tens| *tens != 0)? * 10 + digit(b)?, rest)
+            }
+            [a, ref rest @ ..] => (digit(a)?, rest),
+            [] => return None,
         };
+        if left > 0 {
+            rest = rest.strip_prefix(b".")?;
+        }
     }
-    parts.next().is_none().then(|| Ipv4Addr::from(octets))
+    rest.is_empty().then(|| Ipv4Addr::from(octets))
 }
 
 /// The address that an IPv6 text spells (RFC 4291 section 2.2), without zone and brackets.

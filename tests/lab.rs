@@ -282,13 +282,19 @@ fn without_root_or_a_tool_it_refuses_at_once_and_says_what_to_do() {
     assert!(said.contains("the lab needs root: try `sudo sipalg lab`"), "{said}");
 
     let empty = tempfile::tempdir().unwrap();
-    let said = refusal(&|command| drop(command.env("PATH", empty.path())));
+    let said = refusal(&|command| {
+        command.env("PATH", empty.path());
+    });
     assert!(said.contains("`ip` is missing: install it with `apt-get install iproute2`"), "{said}");
     fs::write(empty.path().join("ip"), "").unwrap();
-    let said = refusal(&|command| drop(command.env("PATH", empty.path())));
+    let said = refusal(&|command| {
+        command.env("PATH", empty.path());
+    });
     assert!(said.contains("`nft` is missing: install it with `apt-get install nftables`"), "{said}");
     fs::write(empty.path().join("nft"), "").unwrap();
-    let said = refusal(&|command| drop(command.env("PATH", empty.path())));
+    let said = refusal(&|command| {
+        command.env("PATH", empty.path());
+    });
     assert!(said.contains("`tcpdump` is missing: install it with `apt-get install tcpdump`"), "{said}");
 }
 

@@ -5,6 +5,7 @@
 //! for the media that its two sides agreed on. The state that stands here is changed by `engine::media` and
 //! `engine::dialog`; this file only says what it is.
 
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
@@ -38,7 +39,7 @@ pub struct Call {
 }
 
 /// The texts of a call.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallNames {
     /// The URI of From.
     pub from: Box<str>,
@@ -49,7 +50,7 @@ pub struct CallNames {
 }
 
 /// How far a dialog is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// Nobody has answered. Entered when it is made.
     Offered,
@@ -106,7 +107,7 @@ pub struct Leg {
 
 /// One side of a dialog as it was before a description that may still be refused (RFC 3261 section 14.1: a re-INVITE
 /// that fails changes nothing; RFC 3311 section 5.2 says the same of UPDATE).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pending {
     /// The transaction whose final answer decides.
     pub by: Key,
@@ -117,7 +118,7 @@ pub struct Pending {
 }
 
 /// Who put a dialog on hold.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     /// The phone.
     pub local: bool,
@@ -126,7 +127,7 @@ pub struct Held {
 }
 
 /// One side of a dialog.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Before {
     /// The phone's streams.
     Local(Vec<Stream>),
@@ -144,7 +145,7 @@ impl Before {
 }
 
 /// One stream of the phone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stream {
     /// Index of the `m=` line.
     pub media: u16,
@@ -157,7 +158,7 @@ pub struct Stream {
 }
 
 /// One stream of the far end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Remote {
     /// RTP, or the only port.
     pub rtp: Option<Target>,
@@ -168,7 +169,7 @@ pub struct Remote {
 }
 
 /// Where the phone's media goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
     /// To the outside.
     Far(SocketAddr),

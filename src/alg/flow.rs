@@ -4,6 +4,7 @@
 //! first packet, or looked up in conntrack. Everything that is known of a phone by its flow is here too: the texts by
 //! which it calls itself and how long its registration lives. A flow decides nothing; see `engine`.
 
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
@@ -142,6 +143,12 @@ impl Flow {
         }
     }
 
+    /// Notes the interfaces by which a packet of it came; 0 is not known, and changes nothing.
+    pub fn note_interfaces(&mut self, lan: u32, uplink: u32) {
+        self.lan = if lan == 0 { self.lan } else { lan };
+        self.uplink = if uplink == 0 { self.uplink } else { uplink };
+    }
+
     /// The public side, if there is a NAT and it is known.
     pub fn public(&self) -> Option<&PublicSide> {
         match &self.mapping {
@@ -152,7 +159,7 @@ impl Flow {
 }
 
 /// Which way a packet goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Direction {
     /// From inside to outside.
     Outbound,

@@ -6,6 +6,7 @@
 //! their transaction. Nothing here knows the public side.
 
 use arrayvec::{ArrayString, ArrayVec};
+use serde::{Deserialize, Serialize};
 
 /// Texts longer than this are not kept; they are restored in the canonical form.
 const FORM_BYTES: usize = 47;
@@ -14,11 +15,11 @@ const FORMS: usize = 8;
 const USERS: usize = 512;
 
 /// Index of a form of one flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FormId(u8);
 
 /// The forms of one flow.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Names {
     forms: ArrayVec<ArrayString<FORM_BYTES>, FORMS>,
     /// Digest of a URI's user part (and of the kind of its header) and its form, by digest.
@@ -37,11 +38,11 @@ impl Names {
 
     /// Remembers any other text `host[:port]` by which the phone calls itself, or what stands behind it.
     pub fn remember(&mut self, text: &[u8]) -> Option<FormId> {
-        let text = std::str::from_utf8(text).ok()?;
-        let known = self.forms.iter().position(|form| form.as_str() == text);
+        let known = self.forms.iter().position(|form| form.as_bytes() == text);
         let index = match known {
             Some(index) => index,
             None => {
+                let text = std::str::from_utf8(text).ok()?;
                 self.forms.try_push(ArrayString::from(text).ok()?).ok()?;
                 self.forms.len() - 1
             }

@@ -45,6 +45,18 @@ impl Shares {
         }
     }
 
+    /// Counts one more, even beyond the share: it is there already.
+    pub fn count(&mut self, host: IpAddr, table: Table) {
+        if let Some(count) = self.hosts.entry(host).or_default().get_mut(table as usize) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// Moves the limit. Who has more than that keeps it.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = u32::try_from(limit).unwrap_or(u32::MAX);
+    }
+
     /// Counts one less.
     pub fn give(&mut self, host: IpAddr, table: Table) {
         let Some(counts) = self.hosts.get_mut(&host) else { return };

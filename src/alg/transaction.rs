@@ -4,6 +4,7 @@
 //! answer that matches is the two-way proof of rule S5. A transaction is remembered for what its answer will need;
 //! nothing is retransmitted or timed here as an endpoint would.
 
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -48,7 +49,7 @@ pub struct Transaction {
 }
 
 /// The tags of a dialog as digests; 0 stands for a tag that is not there yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tags {
     /// The phone's tag.
     pub local: u64,
@@ -59,9 +60,17 @@ pub struct Tags {
 /// All transactions in progress.
 pub type Transactions = ExpiringMap<Key, Transaction, KeyHasher>;
 
-/// The key of the transaction that the message belongs to; `direction` is that of the *request*.
-pub fn key(keyer: Keyer, bytes: &[u8], envelope: &Envelope, flow: &FlowKey, direction: Direction) -> Key {
-    key_of_method(keyer, bytes, envelope, envelope.method_span.of(bytes), flow, direction)
+/// The key of the transaction that the message belongs to. `call` is the key of its Call-ID, `sender` the digest of the
+/// From tag, and `direction` is that of the *request*.
+pub fn key(
+    keyer: Keyer,
+    bytes: &[u8],
+    envelope: &Envelope,
+    names: (Key, u64),
+    flow: &FlowKey,
+    direction: Direction,
+) -> Key {
+    key_of_method(keyer, bytes, envelope, (envelope.method_span.of(bytes), names), flow, direction)
 }
 
 /// The key of the INVITE that a CANCEL is for: they differ in the method only (RFC 3261 section 9.1).
@@ -69,17 +78,18 @@ pub fn cancelled(
     keyer: Keyer,
     bytes: &[u8],
     envelope: &Envelope,
+    names: (Key, u64),
     flow: &FlowKey,
     direction: Direction,
 ) -> Key {
-    key_of_method(keyer, bytes, envelope, b"INVITE", flow, direction)
+    key_of_method(keyer, bytes, envelope, (b"INVITE", names), flow, direction)
 }
 
 fn key_of_method(
     keyer: Keyer,
     bytes: &[u8],
     envelope: &Envelope,
-    method: &[u8],
+    (method, (call, sender)): (&[u8], (Key, u64)),
     flow: &FlowKey,
     direction: Direction,
 ) -> Key {
@@ -90,9 +100,10 @@ fn key_of_method(
             &[direction as u8],
             envelope.branch.of(bytes),
             method,
-            envelope.call_id.of(bytes),
-            envelope.from_tag.of(bytes),
-            &endpoint_bytes(flow.inside.0),
+            &call.bytes(),
+            &sender.to_ne_bytes(),
+            // The other end of the flow, the phone's address, is in the key of the call.
+            &flow.inside.0.port().to_ne_bytes(),
             &endpoint_bytes(flow.far),
         ],
     )

@@ -77,18 +77,17 @@ impl Network {
         self.phones.get(index).expect("only numbers out of PHONES are asked for, and each has its namespace")
     }
 
+    /// Every link is made from inside: older kernels refuse a name that the machine itself has, as `eth0`, even for an
+    /// interface that is to be elsewhere.
     fn wire(&self, switch: &Namespace) -> Result<(), LabError> {
-        let (router, switch, provider) = (self.router.name(), switch.name(), self.provider.name());
-        let mut links = format!(
-            "link add wan0 netns {router} type veth peer name eth0 netns {provider}\n\
-             link add lan0 netns {router} type veth peer name router netns {switch}\n"
-        );
+        let (router, provider) = (self.router.name(), self.provider.name());
+        set(&self.router, &format!("link add wan0 type veth peer name eth0 netns {provider}\n"))?;
+        let mut links = format!("link add router type veth peer name lan0 netns {router}\n");
         for phone in PHONES {
             let name = self.phone(phone).name();
-            let _ =
-                writeln!(links, "link add eth0 netns {name} type veth peer name phone{phone} netns {switch}");
+            let _ = writeln!(links, "link add phone{phone} type veth peer name eth0 netns {name}");
         }
-        tool::run(None, "ip", &["-batch", "-"], &links).map(drop)
+        set(switch, &links)
     }
 
     fn address(&self, switch: &Namespace, translation: Translation) -> Result<(), LabError> {

@@ -1,8 +1,7 @@
 //! Addresses in SDP lines, and how their text is read.
 
-use crate::ip_text;
 use crate::span::Span;
-use memchr::memchr;
+use crate::{ip_text, search};
 use std::net::IpAddr;
 
 /// An address in a line, with what it says.
@@ -21,7 +20,7 @@ impl Address {
     /// `IP4 192.0.2.1` or `IP6 2001:db8::1`, with or without `/ttl/count` behind.
     #[inline(always)]
     pub(super) fn named(bytes: &[u8], family: Span, text: Span) -> Self {
-        let end = memchr(b'/', text.of(bytes)).map_or(text.end as usize, |i| text.start as usize + i);
+        let end = search::find(text.of(bytes), [b'/']).map_or(text.end as usize, |i| text.start as usize + i);
         let span = Span::new(text.start as usize, end);
         let name = family.of(bytes);
         let ip = if name.eq_ignore_ascii_case(b"IP4") {

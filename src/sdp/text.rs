@@ -1,10 +1,10 @@
 //! Lines, blank-separated fields and numbers: all the lexis that SDP has (RFC 8866 section 9).
 
+use crate::search;
 use crate::span::Span;
-use memchr::memchr2;
 
-/// The lines of a text, without line ends; empty ones are passed over. CRLF, CR and LF end a line, and so does the
-/// end of the text.
+/// The lines of a text, without line ends, and where they begin; empty ones are passed over. CRLF, CR and LF end a line,
+/// and so does the end of the text.
 pub(super) struct Lines<'a> {
     rest: &'a [u8],
     at: usize,
@@ -17,17 +17,27 @@ impl<'a> Lines<'a> {
     }
 }
 
-impl Iterator for Lines<'_> {
-    type Item = Span;
+impl<'a> Iterator for Lines<'a> {
+    type Item = (usize, &'a [u8]);
 
-    fn next(&mut self) -> Option<Span> {
-        let blank = self.rest.iter().position(|b| !matches!(b, b'\r' | b'\n'))?;
-        let line = self.rest.get(blank..)?;
-        let length = memchr2(b'\r', b'\n', line).unwrap_or(line.len());
-        let start = self.at + blank;
-        self.rest = line.get(length..)?;
-        self.at = start + length;
-        Some(Span::new(start, self.at))
+    #[inline]
+    fn next(&mut self) -> Option<(usize, &'a [u8])> {
+        while !self.rest.is_empty() {
+            let length = search::find(self.rest, [b'\r', b'\n']).unwrap_or(self.rest.len());
+            let (line, behind) = self.rest.split_at_checked(length)?;
+            let (rest, end) = match behind {
+                [b'\r', b'\n', rest @ ..] => (rest, 2),
+                [_, rest @ ..] => (rest, 1),
+                [] => (behind, 0),
+            };
+            let start = self.at;
+            self.rest = rest;
+            self.at += length + end;
+            if !line.is_empty() {
+                return Some((start, line));
+            }
+        }
+        None
     }
 }
 
@@ -58,13 +68,19 @@ impl DoubleEndedIterator for Fields<'_> {
 impl Iterator for Fields<'_> {
     type Item = Span;
 
+    #[inline]
     fn next(&mut self) -> Option<Span> {
-        let blanks = self.rest.iter().position(|b| !is_blank(b))?;
-        let field = self.rest.get(blanks..)?;
-        let length = field.iter().position(is_blank).unwrap_or(field.len());
-        let start = self.at + blanks;
-        self.rest = field.get(length..)?;
-        self.at = start + length;
+        while let [b' ' | b'\t', rest @ ..] = self.rest {
+            self.rest = rest;
+            self.at += 1;
+        }
+        if self.rest.is_empty() {
+            return None;
+        }
+        let length = search::find(self.rest, [b' ', b'\t']).unwrap_or(self.rest.len());
+        let start = self.at;
+        self.rest = self.rest.get(length..)?;
+        self.at += length;
         Some(Span::new(start, self.at))
     }
 }
@@ -93,8 +109,8 @@ mod tests {
     #[test]
     fn every_line_end_ends_a_line() {
         let bytes = b"\r\nv=0\r\no=x\n\ns=-\rt=0 0";
-        let lines: Vec<_> = Lines::new(bytes, Span::new(0, bytes.len())).map(|s| s.of(bytes)).collect();
-        assert_eq!(lines, [&b"v=0"[..], b"o=x", b"s=-", b"t=0 0"]);
+        let lines: Vec<_> = Lines::new(bytes, Span::new(0, bytes.len())).collect();
+        assert_eq!(lines, [(2, &b"v=0"[..]), (7, b"o=x"), (12, b"s=-"), (16, b"t=0 0")]);
         assert_eq!(Lines::new(b"\r\n\n\r", Span::new(0, 4)).count(), 0);
         assert_eq!(Lines::new(b"", Span::new(0, 3)).count(), 0);
     }

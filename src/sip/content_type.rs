@@ -2,8 +2,8 @@
 
 use super::params;
 use super::text::trim;
+use crate::search;
 use crate::span::Span;
-use memchr::memchr;
 
 /// One Content-Type value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,8 +22,8 @@ impl ContentType {
         let value = trim(bytes, value);
         let text = value.of(bytes);
         let base = value.start as usize;
-        let end = memchr(b';', text).unwrap_or(text.len());
-        let slash = memchr(b'/', text.get(..end)?)?;
+        let end = search::find(text, [b';']).unwrap_or(text.len());
+        let slash = search::find(text.get(..end)?, [b'/'])?;
         let kind = trim(bytes, Span::new(base, base + slash));
         let subtype = trim(bytes, Span::new(base + slash + 1, base + end));
         (!kind.is_empty() && !subtype.is_empty()).then(|| Self {

@@ -1,6 +1,6 @@
 //! CSeq values: `number LWS method` (RFC 3261 section 20.16).
 
-use super::text::{is_lws, is_token, number, trim};
+use super::text::{TOKEN, is_lws, number, trim};
 use crate::span::Span;
 
 /// One CSeq value.
@@ -23,7 +23,7 @@ pub fn parse(bytes: &[u8], value: Span) -> Option<CSeq> {
     let digits = Span::new(base, base + blank);
     let method = trim(bytes, Span::new(base + blank, base + text.len()));
     let number = u32::try_from(number(digits.of(bytes))?).ok()?;
-    method.of(bytes).iter().all(|&b| is_token(b)).then_some(CSeq { number, digits, method })
+    TOKEN.holds(method.of(bytes)).then_some(CSeq { number, digits, method })
 }
 
 #[cfg(test)]

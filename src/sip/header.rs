@@ -35,6 +35,8 @@ pub enum HeaderName {
     Other,
 }
 
+const _: () = assert!((HeaderName::Other as u32) < u32::BITS, "each name has a bit");
+
 impl HeaderName {
     /// The header that `name` names, by either spelling. No white space around it.
     pub fn of(name: &[u8]) -> Self {
@@ -82,6 +84,12 @@ impl HeaderName {
             differs | ((byte | case) ^ lower)
         });
         if differs == 0 { self } else { Self::Other }
+    }
+
+    /// A bit of its own for each name.
+    #[inline]
+    pub(super) const fn bit(self) -> u32 {
+        1 << self as u32
     }
 
     /// The long name as the standards spell it; empty for [`HeaderName::Other`].

@@ -2,11 +2,14 @@
 //!
 //! Names are never resolved: they are `None`, and what is `None` stays as it is.
 
-use super::text::{is_lws, trim};
-use crate::ip_text;
+use super::text::{Class, trim};
 use crate::span::Span;
-use memchr::{memchr, memmem};
+use crate::{ip_text, search};
+use memchr::memmem;
 use std::net::{IpAddr, Ipv6Addr};
+
+/// Anything but what ends or cannot be in a host. Underscores and 8-bit names are seen in the wild.
+const HOST: Class = Class::printable_but(b"<>\",;@?/");
 
 /// The address that a host text stands for: dotted quad, or IPv6 with or without `[]`. Names give `None`, and so do
 /// dotted quads with leading zeros (octal or not?) and IPv6 addresses with a zone.
@@ -15,8 +18,8 @@ pub fn address(text: &[u8]) -> Option<IpAddr> {
     if first == b'[' {
         return v6(text.strip_prefix(b"[")?.strip_suffix(b"]")?).map(IpAddr::V6);
     }
-    if first.is_ascii_digit() && memchr(b':', text).is_none() {
-        return ip_text::v4(text).map(IpAddr::V4);
+    if let Some(ip) = ip_text::v4(text) {
+        return Some(IpAddr::V4(ip));
     }
     if first == b':' || first.is_ascii_hexdigit() { v6(text).map(IpAddr::V6) } else { None }
 }
@@ -30,7 +33,7 @@ pub(super) fn host_port(bytes: &[u8], span: Span) -> Option<(Span, Option<Span>)
     let text = span.of(bytes);
     let base = span.start as usize;
     let (host_end, colon) = if text.first() == Some(&b'[') {
-        let close = memchr(b']', text)? + 1;
+        let close = search::find(text, [b']'])? + 1;
         let after = trim(bytes, Span::new(base + close, base + text.len()));
         match after.of(bytes).first() {
             None => (close, None),
@@ -38,9 +41,9 @@ pub(super) fn host_port(bytes: &[u8], span: Span) -> Option<(Span, Option<Span>)
             Some(_) => return None,
         }
     } else {
-        match memchr(b':', text) {
+        match search::find(text, [b':']) {
             None => (text.len(), None),
-            Some(first) if text.get(first + 1..).is_some_and(|rest| memchr(b':', rest).is_some()) => {
+            Some(first) if text.get(first + 1..).is_some_and(|rest| rest.contains(&b':')) => {
                 v6(text)?;
                 (text.len(), None)
             }
@@ -48,20 +51,13 @@ pub(super) fn host_port(bytes: &[u8], span: Span) -> Option<(Span, Option<Span>)
         }
     };
     let host = trim(bytes, Span::new(base, base + host_end));
-    if host.is_empty() || !host.of(bytes).iter().all(|&b| is_host(b)) {
+    if host.is_empty() || !HOST.holds(host.of(bytes)) {
         return None;
     }
     let Some(colon) = colon else { return Some((host, None)) };
     let port = trim(bytes, Span::new(colon + 1, base + text.len()));
     let digits = !port.is_empty() && port.of(bytes).iter().all(u8::is_ascii_digit);
     digits.then_some((host, Some(port)))
-}
-
-/// Anything but what ends or cannot be in a host. Underscores and 8-bit names are seen in the wild.
-fn is_host(byte: u8) -> bool {
-    !(is_lws(byte)
-        || byte.is_ascii_control()
-        || matches!(byte, b'<' | b'>' | b'"' | b',' | b';' | b'@' | b'?' | b'/'))
 }
 
 fn v6(text: &[u8]) -> Option<Ipv6Addr> {

@@ -5,8 +5,8 @@
 use super::header::HeaderName;
 use super::message::Header;
 use super::text::trim;
+use crate::search;
 use crate::span::Span;
-use memchr::memchr;
 
 /// Calls `each` for every header of `bytes` from `at` to the empty line, and answers with the offset after that line;
 /// `None` if there is none, or if `each` has had enough and said `false`.
@@ -23,23 +23,25 @@ pub(super) fn read_headers(
     loop {
         let start = at;
         let rest = bytes.get(start..)?;
-        let first = memchr(b'\n', rest)?;
-        let line = rest.get(..first)?;
-        if matches!(line, b"" | b"\r") {
-            return Some(start + first + 1);
+        let colon = search::find(rest, [b':', b'\n'])?;
+        let (mut name, behind) = rest.split_at_checked(colon)?;
+        let named = behind.first() == Some(&b':');
+        let mut end = colon;
+        if named {
+            end += search::find(behind, [b'\n'])?;
+        } else if matches!(name, b"" | b"\r") {
+            return Some(start + end + 1);
         }
-        let mut end = first;
         while matches!(rest.get(end + 1), Some(b' ' | b'\t')) {
-            end += 1 + memchr(b'\n', rest.get(end + 1..)?)?;
+            end += 1 + search::find(rest.get(end + 1..)?, [b'\n'])?;
         }
         at = start + end + 1;
-        let Some(colon) = memchr(b':', line) else { continue };
-        let name = line.get(..colon).unwrap_or_default();
-        if matches!(name.first(), None | Some(b' ' | b'\t')) {
+        while let [rest @ .., b' ' | b'\t'] = name {
+            name = rest;
+        }
+        if !named || matches!(name, [] | [b' ' | b'\t', ..]) {
             continue;
         }
-        let blanks = name.iter().rev().take_while(|&&b| matches!(b, b' ' | b'\t')).count();
-        let name = name.get(..colon - blanks).unwrap_or_default();
         let header = Header {
             name: HeaderName::of(name),
             name_span: Span::new(start, start + name.len()),

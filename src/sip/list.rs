@@ -5,8 +5,8 @@
 //! linear and leaves broken headers in one piece.
 
 use super::text::{quoted_end, trim};
+use crate::search;
 use crate::span::Span;
-use memchr::{memchr, memchr3};
 
 /// The comma-separated values of `value`, without surrounding white space, in order. Commas in quoted strings and
 /// in `<>` do not separate. Empty elements are left out.
@@ -28,6 +28,11 @@ impl Iterator for Values<'_> {
     fn next(&mut self) -> Option<Span> {
         let text = self.value.of(self.bytes);
         let base = self.value.start as usize;
+        // Most lists have one element, and that needs no look at its quotes and brackets.
+        if self.at == 0 && search::find(text, [b',']).is_none() {
+            self.at = text.len();
+            return Some(trim(self.bytes, self.value)).filter(|element| !element.is_empty());
+        }
         while self.at < text.len() {
             let end = element_end(text, self.at);
             let element = trim(self.bytes, Span::new(base + self.at, base + end));
@@ -42,11 +47,11 @@ impl Iterator for Values<'_> {
 
 /// The offset of the comma that ends the element at `at`, or the end of `text`.
 fn element_end(text: &[u8], mut at: usize) -> usize {
-    while let Some(found) = text.get(at..).and_then(|rest| memchr3(b',', b'"', b'<', rest)) {
+    while let Some(found) = text.get(at..).and_then(|rest| search::find(rest, [b',', b'"', b'<'])) {
         at += found;
         at = match text.get(at) {
             Some(b'"') => quoted_end(text, at),
-            Some(b'<') => match text.get(at..).and_then(|rest| memchr(b'>', rest)) {
+            Some(b'<') => match text.get(at..).and_then(|rest| search::find(rest, [b'>'])) {
                 Some(close) => at + close + 1,
                 None => return text.len(),
             },

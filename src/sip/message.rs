@@ -6,15 +6,17 @@
 
 use super::HeaderName;
 use super::lines::read_headers;
-use super::text::{is_token, number};
+use super::text::{TOKEN, number};
+use crate::search;
 use crate::span::Span;
-use memchr::{memchr, memchr2};
 
 /// A message's structure. Made once, filled by [`Message::parse`] again and again without allocating.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
     start: StartLine,
     headers: Vec<Header>,
+    /// One bit for each name that occurs: most questions are for headers that are not there.
+    names: u32,
     body: Span,
 }
 
@@ -98,12 +100,18 @@ impl Message {
 
     /// The headers called `name`, in order.
     pub fn all(&self, name: HeaderName) -> impl Iterator<Item = &Header> {
-        self.headers.iter().filter(move |h| h.name == name)
+        self.called(name).iter().filter(move |h| h.name == name)
     }
 
     /// The first header called `name`.
     pub fn first(&self, name: HeaderName) -> Option<&Header> {
-        self.headers.iter().find(|h| h.name == name)
+        self.called(name).iter().find(|h| h.name == name)
+    }
+
+    /// All headers if one is called `name`, otherwise none.
+    #[inline]
+    fn called(&self, name: HeaderName) -> &[Header] {
+        if self.names & name.bit() != 0 { &self.headers } else { &[] }
     }
 
     /// From after the empty line to the end of the bytes. [`body::extent`](super::body::extent) has the part of it
@@ -115,19 +123,21 @@ impl Message {
     fn clear(&mut self) {
         self.start = StartLine::default();
         self.headers.clear();
+        self.names = 0;
         self.body = Span::default();
     }
 
     fn read(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         let start = bytes.iter().position(|b| !matches!(b, b'\r' | b'\n')).ok_or(Malformed::NotSip)?;
         let rest = bytes.get(start..).unwrap_or_default();
-        let line = rest.get(..memchr(b'\n', rest).ok_or(Malformed::NotSip)?).unwrap_or_default();
+        let line = rest.get(..search::find(rest, [b'\n']).ok_or(Malformed::NotSip)?).unwrap_or_default();
         let next = start + line.len() + 1;
         self.start = start_line(line.strip_suffix(b"\r").unwrap_or(line), start).ok_or(Malformed::NotSip)?;
         let mut full = false;
         let body = read_headers(bytes, next, |header| {
             full = self.headers.len() == Self::MAX_HEADERS;
             if !full {
+                self.names |= header.name.bit();
                 self.headers.push(header);
             }
             !full
@@ -147,15 +157,15 @@ fn start_line(line: &[u8], base: usize) -> Option<StartLine> {
     if line.get(..VERSION).is_some_and(is_version) {
         return status(line.get(VERSION..)?);
     }
-    let method = memchr(b' ', line)?;
+    let method = search::find(line, [b' '])?;
     let uri_end = line.len().checked_sub(VERSION + 1)?;
     let uri = line.get(method + 1..uri_end)?;
     let fits = is_version(line.get(uri_end + 1..)?)
         && line.get(uri_end) == Some(&b' ')
         && method > 0
-        && line.get(..method)?.iter().all(|&b| is_token(b))
+        && TOKEN.holds(line.get(..method)?)
         && super::uri::scheme(uri).is_some()
-        && memchr2(b' ', b'\t', uri).is_none();
+        && search::find(uri, [b' ', b'\t']).is_none();
     fits.then(|| StartLine::Request {
         method: Span::new(base, base + method),
         uri: Span::new(base + method + 1, base + uri_end),

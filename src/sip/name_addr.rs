@@ -7,8 +7,8 @@
 use super::params;
 use super::text::{quoted_end, trim};
 use super::uri::scheme;
+use crate::search;
 use crate::span::Span;
-use memchr::{memchr, memchr2};
 
 /// One value of Contact, From, To, Route and their like (RFC 3261 section 20.10).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,18 +34,18 @@ pub fn parse(bytes: &[u8], value: Span) -> Option<NameAddr> {
     }
     let (uri, after) = match opening(text) {
         Some(open) => {
-            let close = open + memchr(b'>', text.get(open..)?)?;
+            let close = open + search::find(text.get(open..)?, [b'>'])?;
             (Span::new(base + open + 1, base + close), close + 1)
         }
         None => {
-            let end = memchr(b';', text).unwrap_or(text.len());
+            let end = search::find(text, [b';']).unwrap_or(text.len());
             (Span::new(base, base + end), end)
         }
     };
     let uri = trim(bytes, uri);
     scheme(uri.of(bytes))?;
     let rest = text.get(after..).unwrap_or_default();
-    let semicolon = after + memchr(b';', rest).unwrap_or(rest.len());
+    let semicolon = after + search::find(rest, [b';']).unwrap_or(rest.len());
     Some(NameAddr::Address { uri, params: Span::new(base + semicolon, base + text.len()) })
 }
 
@@ -59,7 +59,7 @@ pub fn tag(bytes: &[u8], value: Span) -> Option<Span> {
 /// `;+sip.instance="<urn:uuid:…>"` behind it.
 fn opening(text: &[u8]) -> Option<usize> {
     let mut at = 0;
-    while let Some(found) = text.get(at..).and_then(|rest| memchr2(b'<', b'"', rest)) {
+    while let Some(found) = text.get(at..).and_then(|rest| search::find(rest, [b'<', b'"'])) {
         at += found;
         if text.get(at) == Some(&b'<') {
             return Some(at);

@@ -4,8 +4,8 @@
 //! escapes as they are. A quote that never closes runs to the end.
 
 use super::text::{quoted_end, trim};
+use crate::search;
 use crate::span::Span;
-use memchr::{memchr, memchr2};
 
 /// One `;name[=value]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,9 +54,8 @@ impl Iterator for Params<'_> {
         let base = self.text.start as usize;
         while self.at < text.len() {
             let start = self.at + usize::from(text.get(self.at) == Some(&b';'));
-            let end = param_end(text, start);
+            let (equals, end) = extent(text, start);
             self.at = end;
-            let equals = text.get(start..end).and_then(|param| memchr(b'=', param)).map(|i| start + i);
             let name = trim(self.bytes, Span::new(base + start, base + equals.unwrap_or(end)));
             if !name.is_empty() {
                 let value = equals.map(|at| value(self.bytes, Span::new(base + at + 1, base + end)));
@@ -77,9 +76,23 @@ fn value(bytes: &[u8], after_equals: Span) -> Span {
     value
 }
 
+/// The offsets of the `=`, if it has one, and of the end of the parameter at `start`.
+fn extent(text: &[u8], start: usize) -> (Option<usize>, usize) {
+    let found = text.get(start..).and_then(|rest| search::find(rest, [b'=', b';', b'"'])).map(|i| start + i);
+    match found.map(|at| (at, text.get(at))) {
+        None => (None, text.len()),
+        Some((at, Some(b'='))) => (Some(at), param_end(text, at + 1)),
+        Some((at, Some(b';'))) => (None, at),
+        Some((at, _)) => {
+            let end = param_end(text, at);
+            (text.get(start..end).and_then(|param| search::find(param, [b'='])).map(|i| start + i), end)
+        }
+    }
+}
+
 /// The offset of the `;` that ends the parameter at `at`, or the end of `text`.
 fn param_end(text: &[u8], mut at: usize) -> usize {
-    while let Some(found) = text.get(at..).and_then(|rest| memchr2(b';', b'"', rest)) {
+    while let Some(found) = text.get(at..).and_then(|rest| search::find(rest, [b';', b'"'])) {
         at += found;
         if text.get(at) == Some(&b';') {
             return at;

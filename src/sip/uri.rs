@@ -13,9 +13,13 @@
 //! Escapes are not undone: nobody compares URIs here, and host and port cannot be escaped.
 
 use super::host::host_port;
-use super::text::{is_lws, number, trim};
+use super::text::{Class, number, trim};
+use crate::search;
 use crate::span::Span;
-use memchr::{memchr, memchr2, memrchr};
+
+const SCHEME: Class = Class::alphanumeric_and(b"+-.");
+/// Anything that doesn't show the text to be something else than a user part.
+const USER: Class = Class::printable_but(b"<>\"");
 
 /// A `sip:` or `sips:` URI (RFC 3261 section 19.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,20 +51,22 @@ impl Uri {
             return None;
         }
         let begin = scheme.len() + 1;
-        let first_at = text.get(begin..).and_then(|rest| memchr(b'@', rest)).map(|i| begin + i);
+        let first_at = text.get(begin..).and_then(|rest| search::find(rest, [b'@'])).map(|i| begin + i);
         let search = first_at.map_or(begin, |at| at + 1);
         let rest = text.get(search..)?;
-        let end = search + memchr2(b';', b'?', rest).unwrap_or(rest.len());
-        let last_at = text.get(search..end).and_then(|host| memrchr(b'@', host)).map(|i| search + i);
+        let end = search + search::find(rest, [b';', b'?']).unwrap_or(rest.len());
+        let last_at =
+            text.get(search..end).and_then(|host| host.iter().rposition(|&b| b == b'@')).map(|i| search + i);
         let at = last_at.or(first_at);
         if let Some(at) = at
-            && !text.get(begin..at)?.iter().all(|&b| is_user(b))
+            && !USER.holds(text.get(begin..at)?)
         {
             return None;
         }
         let host_start = at.map_or(begin, |at| at + 1);
         let (host, port) = host_port(bytes, Span::new(base + host_start, base + end))?;
-        let question = text.get(end..).and_then(|rest| memchr(b'?', rest)).map_or(text.len(), |i| end + i);
+        let question =
+            text.get(end..).and_then(|rest| search::find(rest, [b'?'])).map_or(text.len(), |i| end + i);
         Some(Self {
             secure,
             user: at.map(|at| Span::new(base + begin, base + at)),
@@ -89,15 +95,8 @@ pub fn port_number(bytes: &[u8], digits: Span) -> Option<u16> {
 
 /// The scheme of a URI: what stands before the first `:`, if a scheme can be written so (RFC 3986 section 3.1).
 pub(super) fn scheme(text: &[u8]) -> Option<&[u8]> {
-    let scheme = text.split(|&b| b == b':').next().filter(|scheme| scheme.len() < text.len())?;
-    let named = scheme.first().is_some_and(u8::is_ascii_alphabetic)
-        && scheme.iter().all(|&b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
-    named.then_some(scheme)
-}
-
-/// Anything that doesn't show the text to be something else than a user part.
-fn is_user(byte: u8) -> bool {
-    !(is_lws(byte) || byte.is_ascii_control() || matches!(byte, b'<' | b'>' | b'"'))
+    let end = text.iter().position(|&b| !SCHEME.has(b)).filter(|&end| text.get(end) == Some(&b':'))?;
+    text.get(..end).filter(|scheme| scheme.first().is_some_and(u8::is_ascii_alphabetic))
 }
 
 #[cfg(test)]

@@ -5,9 +5,9 @@
 
 use super::host::host_port;
 use super::params::params;
-use super::text::{is_lws, is_token, trim};
+use super::text::{TOKEN, is_lws, trim};
+use crate::search;
 use crate::span::Span;
-use memchr::memchr;
 
 /// One Via value (RFC 3261 section 20.42).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ pub fn parse(bytes: &[u8], value: Span) -> Option<Via> {
     if !text.get(after).is_some_and(|&b| is_lws(b)) {
         return None;
     }
-    let semicolon = memchr(b';', text).unwrap_or(text.len());
+    let semicolon = search::find(text, [b';']).unwrap_or(text.len());
     let (host, port) = host_port(bytes, Span::new(base + after, base + semicolon))?;
     let mut via = Via {
         transport: Span::new(base + transport, base + after),
@@ -83,7 +83,7 @@ pub fn parse(bytes: &[u8], value: Span) -> Option<Via> {
 /// The token at `at`: where it begins and ends.
 fn token(text: &[u8], at: usize) -> Option<(usize, usize)> {
     let rest = text.get(at..)?;
-    let length = rest.iter().position(|&b| !is_token(b)).unwrap_or(rest.len());
+    let length = rest.iter().position(|&b| !TOKEN.has(b)).unwrap_or(rest.len());
     (length > 0).then_some((at, at + length))
 }
 

@@ -147,7 +147,12 @@ impl Engine {
             (Method::Cancel, 200..=299) => {
                 let (flow, direction) = (&context.flow, transaction.direction);
                 let (bytes, envelope) = (context.bytes, &context.envelope);
-                let invite = transaction::cancelled(self.keyer, bytes, envelope, flow, direction);
+                let sender = match direction {
+                    Direction::Outbound => context.tags.local,
+                    Direction::Inbound => context.tags.remote,
+                };
+                let names = (context.call, sender);
+                let invite = transaction::cancelled(self.keyer, bytes, envelope, names, flow, direction);
                 self.hurry(now, call, invite);
             }
             // RFC 3261 section 15.1.1 and 12.2.1.2: these end the dialog.

@@ -65,7 +65,7 @@ impl Engine {
             guard::Datagram::Stun => return Err(Reason::Stun),
             guard::Datagram::Sip => {}
         }
-        self.scratch.message.parse(payload).map_err(|malformed| match malformed {
+        self.scratch.get_or_insert_default().message.parse(payload).map_err(|malformed| match malformed {
             Malformed::NotSip => Reason::NotSip,
             Malformed::Endless | Malformed::TooManyHeaders => Reason::Unparsable,
         })?;
@@ -138,14 +138,13 @@ impl Engine {
         let mut missing = false;
         for direction in [Direction::Outbound, Direction::Inbound] {
             let key = flow_key(source, destination, direction);
-            let Some(flow) = self.flows.get(&key) else { continue };
+            let Some(flow) = self.flows.get_mut(&key) else { continue };
             match flow.mapping {
                 Mapping::Public(_) => {
-                    let (lan, uplink) = match direction {
-                        Direction::Outbound => (packet.indev, packet.outdev),
-                        Direction::Inbound => (packet.outdev, packet.indev),
-                    };
-                    self.note_interfaces(&key, lan, uplink);
+                    match direction {
+                        Direction::Outbound => flow.note_interfaces(packet.indev, packet.outdev),
+                        Direction::Inbound => flow.note_interfaces(packet.outdev, packet.indev),
+                    }
                     let arrival = Arrival { packet: packet.id, identity: None, token: None, routed: false };
                     return self.process(now, arrival, datagram.payload(), key, direction);
                 }
@@ -167,6 +166,7 @@ impl Engine {
         let key = flow_key(source, destination, Direction::Outbound);
         if self.flows.get(&key).is_none() {
             let flow = Flow::new(Mapping::Unknown, packet.indev, packet.outdev, now);
+            // An answer that finds no room would be asked for again and again.
             if !self.add_flow(key, flow, now + UNANSWERED_FLOW) {
                 return self.accept(packet.id, None, Reason::TableFull);
             }
@@ -232,8 +232,7 @@ impl Engine {
 
     fn note_interfaces(&mut self, key: &FlowKey, lan: u32, uplink: u32) {
         if let Some(flow) = self.flows.get_mut(key) {
-            flow.lan = if lan == 0 { flow.lan } else { lan };
-            flow.uplink = if uplink == 0 { flow.uplink } else { uplink };
+            flow.note_interfaces(lan, uplink);
         }
     }
 

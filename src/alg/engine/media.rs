@@ -37,11 +37,11 @@ impl Engine {
         first: bool,
     ) -> Result<(), Reason> {
         for stream in &scratch.local {
-            let Some(all) = endpoints(stream) else {
+            let Some(mut all) = endpoints(stream) else {
                 self.refuse("S9", context.flow, "more ports for one stream than anybody needs");
                 return Err(Reason::Refused);
             };
-            if !all.iter().all(|endpoint| guard::may_open(&self.policy, endpoint.0)) {
+            if !all.all(|endpoint| guard::may_open(&self.policy, endpoint.0)) {
                 self.refuse("S9", context.flow, "media on a port that is reserved for a service");
                 return Err(Reason::Refused);
             }
@@ -86,7 +86,7 @@ impl Engine {
         }
         // Without room for the call its media stays closed, but what the phone must get back it gets.
         let Ok(index) = self.leg(context) else { return };
-        let lan = self.flows.get(&context.flow).map_or(0, |flow| flow.lan);
+        let lan = context.lan;
         let side = self.flows.get(&context.flow).and_then(|flow| flow.public());
         let held = scratch.remote.iter().all(|stream| stream.rtp.is_none());
         let held = held || is_on_hold(&scratch.description);
@@ -121,6 +121,17 @@ impl Engine {
 
     /// The index of the leg that the message belongs to; made if there is none.
     pub(super) fn leg(&mut self, context: &Context<'_>) -> Result<usize, Reason> {
+        if let Some(call) = self.calls.get_mut(&context.call)
+            && let Some(index) = call.position(context.tags)
+        {
+            call.invited |= context.envelope.method == Method::Invite;
+            self.take_over(context, index);
+            return Ok(index);
+        }
+        self.new_leg(context)
+    }
+
+    fn new_leg(&mut self, context: &Context<'_>) -> Result<usize, Reason> {
         let deadline = context.now + self.policy.half_open;
         if self.calls.get(&context.call).is_none() {
             let text = |span: crate::span::Span| String::from_utf8_lossy(span.of(context.bytes)).into();
@@ -142,10 +153,6 @@ impl Engine {
         }
         let call = self.calls.get_mut(&context.call).ok_or(Reason::TableFull)?;
         call.invited |= context.envelope.method == Method::Invite;
-        if let Some(index) = call.position(context.tags) {
-            self.take_over(context, index);
-            return Ok(index);
-        }
         if call.legs.len() >= MAX_LEGS {
             return Err(Reason::TableFull);
         }
@@ -205,10 +212,33 @@ impl Engine {
         streams: &mut Vec<Stream>,
         needs: &mut Vec<CommandId>,
     ) -> Result<(), Reason> {
-        let flow = self.flows.get(&context.flow).ok_or(Reason::UnknownFlow)?;
-        let public = flow.public().ok_or(Reason::NotNated)?.endpoint.0.ip();
-        let (lan, uplink) = (flow.lan, flow.uplink);
-        let wanted = endpoints(stream).ok_or(Reason::Refused)?;
+        let public = context.public.ok_or(Reason::NotNated)?;
+        let mut wanted = endpoints(stream).ok_or(Reason::Refused)?;
+        let key = |inside: Inside| BindingKey { inside, uplink: context.uplink };
+        let is_open = |inside| {
+            let binding = self.bindings.get(&key(inside));
+            binding.is_some_and(|it| it.state == State::Open && it.pinhole.public.0.ip() == public)
+        };
+        if !wanted.clone().all(is_open) {
+            self.open(context, public, &wanted.clone().collect(), needs)?;
+        }
+        for pair in 0.. {
+            let Some(rtp) = wanted.next().map(key) else { break };
+            let rtcp = wanted.next().map(key);
+            streams.push(Stream { media: stream.media, pair, rtp, rtcp });
+        }
+        Ok(())
+    }
+
+    /// Opens what is not open of `wanted`, on the public address `public`.
+    fn open(
+        &mut self,
+        context: &Context<'_>,
+        public: IpAddr,
+        wanted: &Endpoints,
+        needs: &mut Vec<CommandId>,
+    ) -> Result<(), Reason> {
+        let Context { lan, uplink, .. } = *context;
         let key = |inside: Inside| BindingKey { inside, uplink };
         let moved: ArrayVec<(BindingKey, u16), { 2 * MAX_PORTS as usize }> = wanted
             .iter()
@@ -271,15 +301,10 @@ impl Engine {
                 }
             }
         }
-        for inside in &wanted {
+        for inside in wanted {
             if let Some(State::Opening(id)) = self.bindings.get(&key(*inside)).map(|binding| binding.state) {
                 needs.push(id);
             }
-        }
-        for (pair, endpoints) in (0..).zip(wanted.chunks(2)) {
-            let [rtp, rtcp @ ..] = endpoints else { continue };
-            let rtcp = rtcp.first().copied().map(key);
-            streams.push(Stream { media: stream.media, pair, rtp: key(*rtp), rtcp });
         }
         Ok(())
     }
@@ -652,23 +677,17 @@ pub(super) fn may_fail(context: &Context<'_>) -> bool {
 }
 
 /// The inside endpoints of a stream, RTP and RTCP in turn. `None`: the port numbers run out, or there are too many.
-fn endpoints(stream: &LocalStream) -> Option<Endpoints> {
-    let mut all = Endpoints::new();
-    let at = |port| Inside(SocketAddr::new(stream.ip, port));
-    match (stream.count, stream.rtcp) {
-        (1, None) => all.push(at(stream.port)),
-        (1, Some(rtcp)) => {
-            all.push(at(stream.port));
-            all.push(Inside(rtcp));
-        }
-        (2..=MAX_PORTS, _) => {
-            for port in 0..stream.count.checked_mul(2)? {
-                all.push(at(stream.port.checked_add(port)?));
-            }
-        }
+fn endpoints(stream: &LocalStream) -> Option<impl Iterator<Item = Inside> + Clone> {
+    let LocalStream { ip, port, count, rtcp, .. } = *stream;
+    let (own_rtcp, ports) = match (count, rtcp) {
+        // With RTCP multiplexed, `a=rtcp` may name the RTP port (RFC 5761 section 5.1.3).
+        (1, Some(rtcp)) if rtcp != SocketAddr::new(ip, port) => (Some(Inside(rtcp)), 1),
+        (1, _) => (None, 1),
+        (2..=MAX_PORTS, _) => (None, count.checked_mul(2)?),
         _ => return None,
-    }
-    Some(all)
+    };
+    let last = port.checked_add(ports - 1)?;
+    Some((port..=last).map(move |port| Inside(SocketAddr::new(ip, port))).chain(own_rtcp))
 }
 
 /// The flow between a binding and a target, and the address to admit for it; nothing for direct media.

@@ -4,7 +4,6 @@
 //! only when all of that is there the edits, and the traces that the message leaves in the tables. A message that has
 //! to wait has left none but the things that it waits for.
 
-use std::mem;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
@@ -52,6 +51,11 @@ pub(super) struct Context<'a> {
     pub(super) now: Instant,
     pub(super) bytes: &'a [u8],
     pub(super) flow: FlowKey,
+    /// Interfaces of the flow towards the phone and the outside; 0 when not known.
+    pub(super) lan: u32,
+    pub(super) uplink: u32,
+    /// The flow's public address, if there is a NAT and it is known.
+    pub(super) public: Option<IpAddr>,
     pub(super) direction: Direction,
     pub(super) envelope: Envelope,
     pub(super) transaction: Key,
@@ -90,18 +94,16 @@ impl Engine {
         flow: FlowKey,
         direction: Direction,
     ) {
-        let mut scratch = mem::take(&mut self.scratch);
+        let mut scratch = self.scratch.take().unwrap_or_default();
         scratch.edits.clear();
         scratch.needs.clear();
         let outcome = self.translate(now, &mut scratch, payload, flow, direction, arrival.routed);
-        self.scratch = scratch;
+        if matches!(outcome, Outcome::Park) {
+            self.park(arrival.packet, arrival.identity, &scratch.needs);
+        }
+        self.scratch = Some(scratch);
         match outcome {
-            Outcome::Park => {
-                let needs = mem::take(&mut self.scratch.needs);
-                self.park(arrival.packet, arrival.identity, &needs);
-                self.scratch.needs = needs;
-                return;
-            }
+            Outcome::Park => return,
             Outcome::Accept(reason) => self.accept(arrival.packet, arrival.identity, reason),
             Outcome::Rewrite => self.rewrite(arrival.packet, arrival.identity),
         }
@@ -204,14 +206,19 @@ impl Engine {
             Direction::Inbound => Tags { local: to, remote: from },
         };
         let host = transaction::endpoint_bytes(SocketAddr::new(flow.inside.0.ip(), 0));
+        let call = self.keyer.key(CALL_DOMAIN, &[&host, envelope.call_id.of(bytes)]);
+        let known = self.flows.get(&flow);
         Context {
             now,
             bytes,
             flow,
+            lan: known.map_or(0, |flow| flow.lan),
+            uplink: known.map_or(0, |flow| flow.uplink),
+            public: known.and_then(|flow| Some(flow.public()?.endpoint.0.ip())),
             direction,
             envelope,
-            transaction: transaction::key(self.keyer, bytes, &envelope, &flow, request),
-            call: self.keyer.key(CALL_DOMAIN, &[&host, envelope.call_id.of(bytes)]),
+            transaction: transaction::key(self.keyer, bytes, &envelope, (call, from), &flow, request),
+            call,
             tags,
             routed: false,
         }
@@ -233,7 +240,7 @@ impl Engine {
             let first = index == 0;
             match context.direction {
                 Direction::Outbound if context.routed => self.offer_routed(context, scratch, first)?,
-                Direction::Outbound if self.is_mapped(&context.flow) => {
+                Direction::Outbound if context.public.is_some() => {
                     let (policy, sender) = (&self.policy, context.flow.inside.0.ip());
                     let may = |ip: IpAddr| guard::may_speak_for(policy, sender, ip);
                     let side = self.flows.get(&context.flow).and_then(|flow| flow.public());
@@ -253,10 +260,6 @@ impl Engine {
         Ok(())
     }
 
-    fn is_mapped(&self, flow: &FlowKey) -> bool {
-        self.flows.get(flow).is_some_and(|flow| flow.public().is_some())
-    }
-
     /// Makes the edits. The answer is how the phone wrote its Via, if that was replaced.
     fn edit(
         &mut self,
@@ -266,9 +269,7 @@ impl Engine {
         prepared: bool,
     ) -> Result<Option<FormId>, Conflict> {
         let (bytes, message, via) = (context.bytes, &scratch.message, &context.envelope.via);
-        let via_form = self.transactions.get(&context.transaction).and_then(|it| it.via_form);
-        let Some(Flow { mapping: Mapping::Public(public), names, lan, uplink, .. }) =
-            self.flows.get_mut(&context.flow)
+        let Some(Flow { mapping: Mapping::Public(public), names, .. }) = self.flows.get_mut(&context.flow)
         else {
             return Ok(None);
         };
@@ -280,13 +281,13 @@ impl Engine {
                 form = headers::outbound(bytes, message, via, sides, names, &mut scratch.edits)?
             }
             Direction::Inbound => {
+                let via_form = self.transactions.get(&context.transaction).and_then(|it| it.via_form);
                 headers::inbound(bytes, message, via, sides, names, via_form, &mut scratch.edits)?;
             }
         }
         if matches!(carries, Carries::Nothing | Carries::Protected) {
             return Ok(form);
         }
-        let (lan, uplink) = (*lan, *uplink);
         for part in &scratch.parts {
             let read = match carries {
                 Carries::Fragments => scratch.description.parse_fragment(bytes, *part),
@@ -300,13 +301,13 @@ impl Engine {
             match context.direction {
                 Direction::Outbound => {
                     let may = |ip| guard::may_speak_for(&self.policy, context.flow.inside.0.ip(), ip);
-                    let public_of = |inside| self.bindings.public_of(inside, uplink);
+                    let public_of = |inside| self.bindings.public_of(inside, context.uplink);
                     sdp::outbound(bytes, description, public, may, public_of, &mut scratch.edits)?;
                 }
                 Direction::Inbound => {
                     let direct = |written| match self.bindings.target(
                         Outside(public.actual(written)),
-                        lan,
+                        context.lan,
                         &self.policy,
                     ) {
                         Some((Target::Direct, inside)) => Some(inside.0),

@@ -14,17 +14,21 @@
 //! | [`commands`] | issuing commands, and what follows from their outcome |
 //! | [`room`] | who goes first when a table is full |
 //! | [`timers`] | deadlines |
+//! | [`keeping`] | what the next engine has to know, and its comparison with the kernel |
+//! | [`views`] | copies of the tables, for who asks |
 
 mod commands;
 mod departure;
 mod dialog;
 mod flows;
+mod keeping;
 mod media;
 mod message;
 mod offers;
 mod room;
 mod routed;
 mod timers;
+mod views;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -37,7 +41,7 @@ use super::binding::{BindingKey, Bindings};
 use super::call::{Calls, Stream};
 use super::command::{Command, CommandId, FlowKey, PinnedFlow};
 use super::event::Event;
-use super::flow::Flow;
+use super::flow::{Flow, Mapping, PublicSide};
 use super::io::{Input, Output, PacketId};
 use super::key::{Key, KeyHasher, Keyer};
 use super::learning::Learning;
@@ -77,9 +81,10 @@ pub struct Engine {
     /// Flows whose lifetime has to be set once the kernel's first two seconds are over, by that time.
     settling: VecDeque<(Instant, FlowKey)>,
     outputs: VecDeque<Queued>,
-    scratch: Scratch,
+    /// `None` only while a message is handled.
+    scratch: Option<Box<Scratch>>,
     /// Another one, for what is done while the first is in use.
-    spare: Scratch,
+    spare: Option<Box<Scratch>>,
     last_command: u64,
     last_identity: u16,
     stats: Stats,
@@ -131,12 +136,38 @@ impl Engine {
             inflight: HashMap::with_hasher(hasher),
             settling: VecDeque::new(),
             outputs: VecDeque::new(),
-            scratch: Scratch::default(),
-            spare: Scratch::default(),
+            scratch: None,
+            spare: None,
             last_command: 0,
             last_identity: 0,
             stats: Stats::default(),
             policy,
+        }
+    }
+
+    /// Follows other settings from now on. What lives stays as it is: bindings keep their ports, tables that are fuller
+    /// than a new limit take nothing new until they are not, and who was admitted stays so until his call ends. The seed
+    /// stays the old one, for the keys in the tables depend on it.
+    pub fn set_policy(&mut self, policy: Policy) {
+        let limits = policy.limits;
+        self.flows.set_limit(limits.flows);
+        self.transactions.set_limit(limits.transactions);
+        self.calls.set_limit(limits.calls);
+        self.registrations.set_limit(limits.registrations);
+        self.parking.set_limit(limits.parked);
+        self.bindings.set_policy(&policy);
+        self.shares.set_limit(limits.per_host);
+        self.policy = Policy { seed: self.policy.seed, ..policy };
+        self.advertise();
+    }
+
+    /// Gives all flows the texts that the settings ask for.
+    fn advertise(&mut self) {
+        let keys: Vec<FlowKey> = self.flows.iter().map(|(key, _)| *key).collect();
+        for key in keys {
+            if let Some(Flow { mapping: Mapping::Public(side), .. }) = self.flows.get_mut(&key) {
+                **side = PublicSide::advertised(side.endpoint, &self.policy.advertise);
+            }
         }
     }
 
@@ -166,7 +197,7 @@ impl Engine {
                 Output::Verdict(Verdict { packet, action: Action::Drop, reason })
             }
             Queued::Rewrite { packet, identity, spare_identity } => {
-                let edits = &self.scratch.edits;
+                let edits = &self.scratch.get_or_insert_default().edits;
                 let action = Action::Rewrite { edits, identity, spare_identity };
                 Output::Verdict(Verdict { packet, action, reason: Reason::Rewritten })
             }

@@ -5,7 +5,6 @@
 //! anything else brings it back and closes what the refused description had opened. Each side is kept for itself, so
 //! that offers that cross each other (491) are taken back without disturbing the other one.
 
-use std::mem;
 use std::time::Instant;
 
 use super::super::binding::BindingKey;
@@ -55,10 +54,10 @@ impl Engine {
                     self.replace_local(call_key, index, &streams);
                 }
             }
-            let mut scratch = mem::take(&mut self.spare);
+            let mut scratch = self.spare.take().unwrap_or_default();
             scratch.needs.clear();
             self.pin_leg(now, call_key, index, true, &mut scratch);
-            self.spare = scratch;
+            self.spare = Some(scratch);
             let leg = self.calls.get_mut(&call_key).and_then(|call| call.legs.get_mut(index));
             let Some(leg) = leg else { return };
             let refused = leg.retired.split_off(kept.min(leg.retired.len()));

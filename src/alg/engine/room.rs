@@ -95,6 +95,20 @@ impl Engine {
         Ok(())
     }
 
+    /// Counts what each host has, after tables were taken over.
+    pub(super) fn count_shares(&mut self) {
+        let flows = self.flows.iter().map(|(key, _)| (key.inside.0.ip(), Table::Flows));
+        let transactions = self.transactions.iter().map(|(_, it)| (it.host, Table::Transactions));
+        let calls = self.calls.iter().map(|(_, it)| (it.flow.inside.0.ip(), Table::Calls));
+        for (host, table) in flows.chain(transactions).chain(calls) {
+            self.shares.count(host, table);
+        }
+        let half_open = self.calls.iter().filter(|(_, call)| is_half_open(call));
+        let mut half_open: Vec<_> = half_open.map(|(key, call)| (call.deadline(), *key)).collect();
+        half_open.sort_unstable();
+        self.half_open = half_open.into_iter().map(|(_, key)| key).collect();
+    }
+
     /// A call has left its table.
     pub(super) fn count_call_off(&mut self, host: IpAddr) {
         self.shares.give(host, Table::Calls);

@@ -19,7 +19,7 @@ use crate::alg::key::Keyer;
 use crate::alg::names::{FormId, Names};
 use crate::alg::policy::Prefix;
 use crate::sip::name_addr::{self, NameAddr};
-use crate::sip::uri::Uri;
+use crate::sip::uri::{self, Uri};
 use crate::sip::via::Via;
 use crate::sip::{Header, HeaderName, Message, StartLine, host, list, params};
 use crate::span::Span;
@@ -53,6 +53,11 @@ fn rule_of(name: HeaderName) -> Option<Rule> {
         HeaderName::ReferTo | HeaderName::ReferredBy => Some(Rule::Refer),
         _ => None,
     }
+}
+
+/// Whether the values of headers of this name are addresses that are mapped.
+pub fn is_mapped(name: HeaderName) -> bool {
+    rule_of(name).is_some()
 }
 
 /// Maps a message that leaves; `via` is its topmost Via. Answers with the form of the Via sent-by that was replaced, for the way back.
@@ -191,8 +196,7 @@ fn default_port(uri: &Uri) -> u16 {
 
 /// The number of a port text; an absent one stands for `default`, an impossible one for nothing.
 fn port_number(bytes: &[u8], port: Option<Span>, default: u16) -> Option<u16> {
-    let Some(port) = port else { return Some(default) };
-    std::str::from_utf8(port.of(bytes)).ok()?.parse().ok()
+    port.map_or(Some(default), |port| uri::port_number(bytes, port))
 }
 
 impl Sides<'_> {
