@@ -88,6 +88,7 @@ pub struct Bench {
     nat: BTreeMap<(SocketAddr, SocketAddr), SocketAddr>,
     /// Public endpoints that were asked for in vain; closing them is no error.
     never_open: BTreeSet<SocketAddr>,
+    never_admitted: BTreeSet<Peer>,
     /// Flows that conntrack has.
     tracked: BTreeSet<(SocketAddr, SocketAddr)>,
     public: IpAddr,
@@ -139,6 +140,7 @@ impl Bench {
             waiting: VecDeque::new(),
             nat: BTreeMap::new(),
             never_open: BTreeSet::new(),
+            never_admitted: BTreeSet::new(),
             tracked: BTreeSet::new(),
             public: IpAddr::from([22, 33, 44, 55]),
             next_port: 17375,
@@ -282,6 +284,9 @@ impl Bench {
         if let (Op::Open { pinholes, .. }, Err(_)) = (op, &outcome) {
             self.never_open.extend(pinholes.iter().map(|it| it.public.0));
         }
+        if let (Op::Admit { peers, .. }, Err(_)) = (op, &outcome) {
+            self.never_admitted.extend(peers);
+        }
         outcome
     }
 
@@ -301,6 +306,7 @@ impl Bench {
             return Err(failure);
         }
         let (kernel, never_open, now) = (&mut self.kernel, &mut self.never_open, self.now);
+        let never_admitted = &mut self.never_admitted;
         match op {
             Op::Open { pinholes, lifetime } => {
                 for Pinhole { inside, public, .. } in pinholes {
@@ -319,7 +325,8 @@ impl Bench {
                     kernel.until.remove(&Opened::Pinhole(pinhole.public.0));
                 }
                 for peer in peers {
-                    assert!(kernel.peers.remove(peer), "{peer:?} was not admitted");
+                    let gone = kernel.peers.remove(peer) || never_admitted.remove(peer);
+                    assert!(gone, "{peer:?} was not admitted");
                     kernel.until.remove(&Opened::Peer(*peer));
                 }
             }
@@ -332,7 +339,8 @@ impl Bench {
             }
             Op::Dismiss { peers } => {
                 for peer in peers {
-                    assert!(kernel.peers.remove(peer), "{peer:?} was not admitted");
+                    let gone = kernel.peers.remove(peer) || never_admitted.remove(peer);
+                    assert!(gone, "{peer:?} was not admitted");
                     kernel.until.remove(&Opened::Peer(*peer));
                 }
             }

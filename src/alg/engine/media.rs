@@ -47,6 +47,7 @@ impl Engine {
             }
         }
         let index = self.leg(context)?;
+        self.make_room(context, &scratch.local);
         scratch.streams.clear();
         for stream in &scratch.local {
             let (streams, needs) = (&mut scratch.streams, &mut scratch.needs);
@@ -258,8 +259,6 @@ impl Engine {
             let host = context.flow.inside.0.ip();
             // RTP and RTCP get neighbours also where the phone's own are not: `a=rtcp` says which is which.
             let count = u16::try_from(missing.len()).map_err(|_| Reason::Refused)?;
-            // What nobody answers makes room for this.
-            while !self.bindings.has_room(missing.len(), &self.policy) && self.evict_call(context.now) {}
             self.bindings.admit_host(host, missing.len(), context.now, &self.policy).map_err(reason_of)?;
             let taken = self.bindings.take_ports(public, first.0.port(), count, context.now, &self.policy);
             let base = match taken {
@@ -677,7 +676,7 @@ pub(super) fn may_fail(context: &Context<'_>) -> bool {
 }
 
 /// The inside endpoints of a stream, RTP and RTCP in turn. `None`: the port numbers run out, or there are too many.
-fn endpoints(stream: &LocalStream) -> Option<impl Iterator<Item = Inside> + Clone> {
+pub(super) fn endpoints(stream: &LocalStream) -> Option<impl Iterator<Item = Inside> + Clone> {
     let LocalStream { ip, port, count, rtcp, .. } = *stream;
     let (own_rtcp, ports) = match (count, rtcp) {
         // With RTCP multiplexed, `a=rtcp` may name the RTP port (RFC 5761 section 5.1.3).

@@ -8,14 +8,19 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
+use super::super::binding::BindingKey;
 use super::super::call::{Call, Phase};
 use super::super::command::FlowKey;
+use super::super::endpoint::Inside;
 use super::super::flow::Flow;
 use super::super::key::Key;
+use super::super::rewrite::sdp::LocalStream;
 use super::super::shares::Table;
 use super::super::transaction::Transaction;
 use super::super::verdict::Reason;
 use super::Engine;
+use super::media::endpoints;
+use super::message::Context;
 
 impl Engine {
     /// Puts a new flow in; `false`: there is no room.
@@ -80,7 +85,7 @@ impl Engine {
             return Err(Reason::Quota);
         }
         if self.calls.is_full() {
-            self.evict_call(now);
+            self.evict_call(now, key);
         }
         if self.calls.insert(key, call, deadline).is_err() {
             self.shares.give(host, Table::Calls);
@@ -114,10 +119,31 @@ impl Engine {
         self.shares.give(host, Table::Calls);
     }
 
-    /// Ends the oldest call that nobody has answered; `false`: there is none.
-    pub(super) fn evict_call(&mut self, now: Instant) -> bool {
-        while let Some(key) = self.half_open.pop_front() {
+    /// What nobody answers makes room for the pinholes of these streams. Done before any of them is looked at, for it may
+    /// close what they would have shared.
+    pub(super) fn make_room(&mut self, context: &Context<'_>, streams: &[LocalStream]) {
+        loop {
+            let all = streams.iter().filter_map(endpoints).flatten();
+            let is_missing = |inside: &Inside| {
+                let key = BindingKey { inside: *inside, uplink: context.uplink };
+                self.bindings.get(&key).is_none()
+            };
+            let missing = all.filter(is_missing).count();
+            if self.bindings.has_room(missing, &self.policy) || !self.evict_call(context.now, context.call) {
+                return;
+            }
+        }
+    }
+
+    /// Ends the oldest call that nobody has answered, other than `own`; `false`: there is none.
+    fn evict_call(&mut self, now: Instant, own: Key) -> bool {
+        for _ in 0..self.half_open.len() {
+            let Some(key) = self.half_open.pop_front() else { break };
             if !self.calls.get(&key).is_some_and(is_half_open) {
+                continue;
+            }
+            if key == own {
+                self.half_open.push_back(key);
                 continue;
             }
             while self.calls.get(&key).is_some_and(|call| !call.legs.is_empty()) {
