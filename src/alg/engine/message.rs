@@ -339,7 +339,7 @@ impl Engine {
 fn negotiates(envelope: &Envelope, direction: Direction) -> bool {
     let is_refusal = envelope.status.is_some_and(|status| status >= 300);
     let answers_options = envelope.method == Method::Options && envelope.status.is_some();
-    !is_refusal && !(answers_options && direction == Direction::Outbound)
+    !(is_refusal || answers_options && direction == Direction::Outbound)
 }
 
 /// Finds pieces of descriptions in a body that has no whole one.
