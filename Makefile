@@ -20,7 +20,7 @@ demo: deps build
 test: deps-test lint doc
 	$(CARGO) test --locked
 
-# Bounded, and part of CI; the committed corpora are also replayed by `make test`.
+# Bounded; the committed corpora are also replayed by `make test`.
 FUZZ_SECONDS ?= 25
 fuzz:
 	.ci/fuzz $(FUZZ_SECONDS)
