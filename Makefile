@@ -3,6 +3,7 @@
 #   make demo    ten phones behind one NAT, calls in all directions, a table of what came of them
 #   make test    everything that must hold: format, lints, documentation, all tests (needs root for namespaces)
 #   make test-vm the same network tests on the kernels that routers have: Debian's 6.1 and 6.12
+#   make fuzz    every fuzz target for FUZZ_SECONDS, with the stable compiler
 #   make bench   how fast it is, beside plain forwarding and beside others
 
 CARGO ?= cargo
@@ -11,13 +12,13 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 PREFIX ?= /usr
 DESTDIR ?=
 
-.PHONY: demo test test-vm bench build install deps deps-test lint doc
+.PHONY: demo test test-vm fuzz bench build install deps deps-test lint doc
 
 demo: deps build
 	$(SUDO) target/release/sipalg lab
 
 # The parts that look at the kernel build their own network namespaces, so they need root; none of them skips itself.
-test: lint doc
+test: deps-test lint doc
 	$(CARGO) test --locked
 	tests/vm/run.sh
 
@@ -25,12 +26,17 @@ test: lint doc
 test-vm: deps-test
 	tests/vm/run.sh
 
+# Bounded, and part of CI; the committed corpora are also replayed by `make test`.
+FUZZ_SECONDS ?= 25
+fuzz:
+	.ci/fuzz $(FUZZ_SECONDS)
+
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
 doc:
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items --all-features
 
 bench: deps-test
 	$(CARGO) bench --locked

@@ -1,7 +1,8 @@
 //! The pure core, without kernel: what one 900-byte INVITE with SDP costs on each part of its way.
 //!
 //! `parse` reads it into spans; `edit` is the engine's whole work on a message of a known call, parsing included;
-//! `rebuild` writes the packet with its new lengths and sums; `translate` is all of it.
+//! `rebuild` writes the packet with its new lengths and sums; `translate` is all of it, and `answer`, `reinvite` and
+//! `request` are all of it for other messages of an answered call.
 
 #[path = "shared/invite.rs"]
 mod invite;
@@ -17,7 +18,7 @@ use sipalg::sdp::Description;
 use sipalg::sip::{Message, body};
 
 use invite::Invite;
-use known_dialog::KnownDialog;
+use known_dialog::{KnownDialog, Talk, Way};
 
 criterion_group! {
     name = core;
@@ -70,5 +71,14 @@ fn engine(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("engine");
     group.bench_function("edit", |bencher| bencher.iter(|| dialog.edit()));
     group.bench_function("translate", |bencher| bencher.iter(|| dialog.translate().len()));
+    let talk = Talk::new();
+    for (name, way, packet) in [
+        ("answer", Way::In, &talk.answer),
+        ("reinvite", Way::Out, &talk.reinvite),
+        ("request", Way::In, &talk.request),
+    ] {
+        dialog.meet(way, packet);
+        group.bench_function(name, |bencher| bencher.iter(|| dialog.pass(way, packet).len()));
+    }
     group.finish();
 }

@@ -58,12 +58,12 @@ impl<R: Copy> EditSet<R> {
     /// [`Overlap`] if a byte of `span` is already replaced; the set is then as before.
     pub fn replace(&mut self, span: Span, text: &[u8], rule: R) -> Result<(), Overlap> {
         // Most edits come in the order of the text.
-        let at = match self.edits.last() {
-            Some(last) if last.span.start >= span.start => {
-                self.edits.partition_point(|edit| edit.span.start < span.start)
-            }
-            Some(_) | None => self.edits.len(),
-        };
+        if self.edits.last().is_none_or(|last| last.span.end <= span.start && last.span.start < span.start) {
+            let edit = self.edit(span, text, rule);
+            self.edits.push(edit);
+            return Ok(());
+        }
+        let at = self.edits.partition_point(|edit| edit.span.start < span.start);
         let before = at.checked_sub(1).and_then(|i| self.edits.get(i));
         let after = self.edits.get(at);
         if before.is_some_and(|edit| edit.span.end > span.start)
@@ -71,10 +71,15 @@ impl<R: Copy> EditSet<R> {
         {
             return Err(Overlap { at: span.start });
         }
+        let edit = self.edit(span, text, rule);
+        self.edits.insert(at, edit);
+        Ok(())
+    }
+
+    fn edit(&mut self, span: Span, text: &[u8], rule: R) -> Edit<R> {
         let start = self.arena.len();
         self.arena.extend_from_slice(text);
-        self.edits.insert(at, Edit { span, rule, text: Span::new(start, self.arena.len()) });
-        Ok(())
+        Edit { span, rule, text: Span::new(start, self.arena.len()) }
     }
 
     /// The edits, by position.

@@ -123,9 +123,19 @@ impl<K: Copy + Ord + Hash, V, S: BuildHasher> ExpiringMap<K, V, S> {
         self.entries.len() >= self.limit
     }
 
+    /// Another limit from now on. Entries beyond a smaller one stay until their time; new keys are refused until then.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// All entries, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.entries.iter().map(|(key, entry)| (key, &entry.value))
+    }
+
+    /// All entries with their deadlines, in no order that means anything.
+    pub fn with_deadlines(&self) -> impl Iterator<Item = (&K, &V, Instant)> {
+        self.entries.iter().map(|(key, entry)| (key, &entry.value, entry.deadline))
     }
 
     /// Removed and re-armed entries leave stale heap items; they may not outnumber the entries by much.

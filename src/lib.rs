@@ -19,6 +19,7 @@
 //!   clock, no lock, no randomness. The same inputs give the same outputs.
 //! - Shells, which do what the engine asks: [`queue`] (packets in, verdicts out), [`kernel`] (nftables elements,
 //!   conntrack entries, the ruleset, the probe), [`config`] (the administrator's file, turned into [`alg::Policy`]).
+//! - `fuzzing`, behind the feature of that name, is no part of the program: the bodies of the fuzz targets.
 //! - Programs: [`daemon`] (start-up order, the packet thread, signals), [`lab`] (a network in namespaces, for the demo),
 //!   and [`cli`], which is the command line around all of it.
 //!
@@ -27,7 +28,7 @@
 //! Each line may import only what stands to its right; a test reads the sources and holds this.
 //!
 //! ```text
-//! main -> cli -> { daemon, lab } -> { queue, kernel, config } -> alg -> { sip, sdp, packet } -> { edit, expiring, netlink, ip_text } -> { span, search }
+//! main -> cli -> { daemon, lab } -> { queue, kernel, config, fuzzing } -> alg -> { sip, sdp, packet } -> { edit, expiring, netlink, ip_text } -> { span, search }
 //! ```
 //!
 //! - `sip` and `sdp` know no IP packets, `packet` knows no SIP; only `alg` knows both.
@@ -59,9 +60,12 @@
 pub mod alg;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod daemon;
 pub mod edit;
 pub mod expiring;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod ip_text;
 pub mod kernel;
 pub mod lab;

@@ -250,6 +250,99 @@ fn json_has_one_object_for_each_message_whose_edits_make_the_output() {
     assert_eq!(fs::read_to_string(Path::new(&output).join("noise")).expect("the result"), "hello");
 }
 
+/// A message with inside addresses in places of all kinds.
+fn telling() -> String {
+    let body = crlf(
+        "v=0\no=- 1 1 IN IP4 192.168.1.10\ns=at 192.168.1.10\nc=IN IP4 192.168.1.77\nt=0 0\n\
+         m=audio 40000 RTP/AVP 0\na=candidate:1 1 TCP 9 192.168.1.10 9 typ host\n",
+    );
+    let length = body.len();
+    crlf(&format!(
+        "INVITE sip:bob@provider.example SIP/2.0\n\
+         Via: SIP/2.0/UDP {PHONE};branch=z9hG4bK-i;rport\n\
+         From: <sip:alice@192.168.1.10>;tag=a\n\
+         To: <sip:bob@provider.example>\n\
+         Call-ID: 1@192.168.1.10\n\
+         CSeq: 1 INVITE\n\
+         Contact: <sip:alice@{PHONE}>, <sip:alice@192.168.1.10.example>\n\
+         Warning: 399 192.168.1.10 \"a \u{1b}[2J\"\n\
+         Content-Type: application/sdp\n\
+         Content-Length: {length}\n\n"
+    )) + &body
+}
+
+#[test]
+fn text_shows_every_inside_address_that_stays_and_why() {
+    let messages = Messages::new(&[("invite", &telling())]);
+    let text = stdout(&messages.explain(&["out:invite"], &[]));
+    let leaves: Vec<&str> = text.lines().filter(|line| line.starts_with("  leaves")).collect();
+    assert_eq!(
+        leaves,
+        [
+            "  leaves   192.168.1.10 in From at byte 117: this header is never touched",
+            "  leaves   192.168.1.10 in Call-ID at byte 181: this header is never touched",
+            "  leaves   192.168.1.10 in Contact at byte 262: part of a host name",
+            "  leaves   192.168.1.10 in Warning at byte 298: not a header that carries addresses for the NAT",
+            "  leaves   192.168.1.10 in SDP s= at byte 414: not a place that carries addresses",
+            "  leaves   192.168.1.10 in SDP a=candidate at byte 505: a TCP candidate",
+        ],
+        "{text}"
+    );
+    assert!(!text.contains('\u{1b}'), "{text}");
+}
+
+#[test]
+fn json_lists_every_inside_address_that_stays_and_why() {
+    let messages = Messages::new(&[("invite", &telling()), ("noise", "I am 192.168.1.10")]);
+    let lines = json_lines(&messages.explain(&["out:invite", "out:noise"], &["--json"]));
+    let left = |offset: u32, place: &str, reason: &str| json!({ "offset": offset, "text": "192.168.1.10", "where": place, "reason": reason });
+    assert_eq!(
+        lines[0]["left"],
+        json!([
+            left(117, "From", "never-touched"),
+            left(181, "Call-ID", "never-touched"),
+            left(262, "Contact", "host-name"),
+            left(298, "Warning", "header-not-touched"),
+            left(414, "SDP s=", "not-an-address"),
+            left(505, "SDP a=candidate", "tcp-candidate"),
+        ])
+    );
+    assert_eq!(lines[1]["left"], json!([left(5, "datagram", "message-untouched")]));
+
+    // Every address of the original is told of: it was replaced, or it is in the list.
+    let original = telling();
+    let told = |at: usize| {
+        let edits = lines[0]["edits"].as_array().expect("a list").iter();
+        let start = |it: &Value| it["offset"].as_u64().expect("a number") as usize;
+        let edited = edits.clone().any(|it| (start(it)..start(it) + 12).contains(&at));
+        edited || lines[0]["left"].as_array().expect("a list").iter().any(|it| start(it) == at)
+    };
+    let places: Vec<usize> = original.match_indices("192.168.1.10").map(|(at, _)| at).collect();
+    assert_eq!(places.len(), 9);
+    assert!(places.into_iter().all(told));
+}
+
+#[test]
+fn a_message_that_passes_untouched_leaves_all_its_addresses_for_that_reason() {
+    let messages = Messages::new(&[("register", &register("192.168.1.10"))]);
+    let file = messages.path("register");
+    let done = sipalg(&["explain", "--json", "--inside", PHONE, "--outside", PHONE, "--peer", SERVER, &file]);
+    let left = json_lines(&done)[0]["left"].clone();
+    let reasons: Vec<&str> =
+        left.as_array().expect("a list").iter().filter_map(|it| it["reason"].as_str()).collect();
+    assert_eq!(reasons, ["message-untouched", "message-untouched"]);
+}
+
+#[test]
+fn a_capture_also_tells_of_other_inside_hosts() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = capture(dir.path(), &[(PHONE, SERVER, &telling())]);
+    let done = sipalg(&["explain", "--json", "--public", "22.33.44.55", file.to_str().expect("UTF-8")]);
+    let left = json_lines(&done)[0]["left"].clone();
+    let other = json!({ "offset": 437, "text": "192.168.1.77", "where": "SDP c=", "reason": "other-host" });
+    assert!(left.as_array().expect("a list").contains(&other), "{left}");
+}
+
 #[test]
 fn a_flow_without_nat_is_not_rewritten() {
     let messages = Messages::new(&[("register", &register("192.168.1.10"))]);
@@ -373,6 +466,17 @@ fn a_capture_goes_through_a_simulated_masquerade() {
             register("192.168.1.10"),
         ]
     );
+}
+
+#[test]
+fn a_capture_from_the_wrong_side_is_told() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = capture(dir.path(), &[(PUBLIC, SERVER, &register(PUBLIC))]).display().to_string();
+    let hint = "no message passed the NAT: was this captured inside?";
+    let text = stdout(&sipalg(&["explain", &file]));
+    assert!(text.contains(hint), "{text}");
+    let named = stdout(&sipalg(&["explain", "--private", "22.33.44.55", &file]));
+    assert!(!named.contains(hint), "{named}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use sipalg::alg::{MediaLocal, MediaSource, OnFailure, Policy, Prefix};
-use sipalg::config::{Backend, Config, LogTarget, Overload, SAMPLE, keys};
+use sipalg::config::{Backend, Config, LogTarget, Overload, Place, SAMPLE, keys};
 
 fn refusal(text: &str) -> String {
     Config::parse(text).expect_err(text).to_string()
@@ -68,6 +68,7 @@ fn every_key_reaches_the_settings() {
     let config = Config::parse(
         r#"
             on-failure = "drop"
+            state-file = "/run/sipalg.state"
             [sip]
             ports = [5060, "5070-5079"]
             servers = ["203.0.113.0/24"]
@@ -81,6 +82,7 @@ fn every_key_reaches_the_settings() {
             half-open = "40s"
             denied-ports = [5060]
             inside-hosts = ["192.168.1.5"]
+            accounting = false
             [queue]
             backend = "nfq"
             base = 100
@@ -96,6 +98,8 @@ fn every_key_reaches_the_settings() {
             bindings-per-host = 6
             openings-per-minute = 7
             parked = 8
+            [control]
+            socket = "none"
             [log]
             target = "stderr"
             level = "warn,sipalg::alg=debug"
@@ -128,6 +132,8 @@ fn every_key_reaches_the_settings() {
         [1, 2, 3, 4, 5, 6]
     );
     assert_eq!((limits.openings_per_minute, limits.parked), (7, 8));
+    assert_eq!(config.state_file, Place::At("/run/sipalg.state".into()));
+    assert_eq!((config.control_socket, config.accounting), (Place::None, false));
     let queue = &config.queue;
     assert_eq!((queue.backend, queue.base, queue.max_length), (Backend::Nfq, 100, 500));
     assert_eq!((queue.receive_buffer, queue.overload), (1 << 20, Overload::Pass));
@@ -270,5 +276,22 @@ fn strange_but_legal_settings_are_told() {
         let found = warnings(&Config::parse(text).unwrap(), None);
         assert_eq!(found.len(), 1, "{text}: {found:?}");
         assert!(found[0].starts_with(begins), "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn what_has_changed_is_named_by_its_keys() {
+    let raw = |text| Config::parse(text).unwrap().raw;
+    let (one, other) =
+        (raw(""), raw("on-failure = \"drop\"\n[sip]\nports = [5060, 5070]\n[limits]\ncalls = 32768"));
+    assert_eq!(keys::changed(&one, &one), [""; 0]);
+    assert_eq!(keys::changed(&one, &other), ["on-failure", "sip.ports"]);
+}
+
+#[test]
+fn a_place_is_a_word_or_an_absolute_path() {
+    for wrong in ["state", "", "/var/lib/", "~/state"] {
+        let said = refusal(&format!("state-file = \"{wrong}\""));
+        assert!(said.contains("must be \"auto\", \"none\" or the absolute path of a file"), "{said}");
     }
 }

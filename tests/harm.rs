@@ -3,6 +3,8 @@
 //! Each test has the number of its row in the table of ways (`f01_…` to `f43_…`; the rows that speak of TCP, of real
 //! clients or of the kernel itself are shown where those are). A test says in its first lines what other gateways do.
 
+#![allow(clippy::unwrap_used)] // also in the helpers of the tests: a panic is how they fail
+
 mod common;
 
 #[path = "harm/bodies.rs"]

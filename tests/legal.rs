@@ -3,6 +3,8 @@
 //! Tests have the number of their row in the table of ways in which gateways do harm (see `harm.rs`, which shows each row
 //! once); here is the breadth: every form that the grammars allow, both ways, offers and answers.
 
+#![allow(clippy::unwrap_used)] // clippy knows tests by their attribute only, not their helpers
+
 mod common;
 
 #[path = "legal/aware.rs"]
@@ -11,6 +13,8 @@ mod aware;
 mod bodies;
 #[path = "legal/ice.rs"]
 mod ice;
+#[path = "legal/properties.rs"]
+mod properties;
 #[path = "legal/routed.rs"]
 mod routed;
 #[path = "legal/sdp.rs"]

@@ -23,7 +23,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const NOBODY: u32 = 65_534;
 
 /// A network namespace, and who holds it.
-struct Namespace(Child);
+struct Namespace(Child, TempDir);
 
 impl Namespace {
     fn new() -> Self {
@@ -38,18 +38,24 @@ impl Namespace {
         let out = child.stdout.take().expect("a pipe");
         BufReader::new(out).read_line(&mut line).expect("a line");
         assert_eq!(line, "inside\n", "making a network namespace needs root");
-        Self(child)
+        Self(child, tempfile::tempdir().expect("a directory"))
     }
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--net=/proc/{}/ns/net", self.0.id())).arg(program);
         command.env_remove("JOURNAL_STREAM").env_remove("NOTIFY_SOCKET").stdin(Stdio::null());
+        // Tests run side by side, and perhaps beside a sipalg of this machine.
+        command.env("RUNTIME_DIRECTORY", self.1.path()).env("STATE_DIRECTORY", self.1.path());
         command
     }
 
+    /// Runs a program that ends by itself, or fails the test.
     fn run(&self, program: &str, args: &[&str]) -> Output {
-        self.command(program).args(args).output().expect("it starts")
+        let limit = LIMIT.as_secs().to_string();
+        let output = self.command("timeout").args([&limit, program]).args(args).output().expect("it starts");
+        assert_ne!(output.status.code(), Some(124), "{program} {args:?} did not end");
+        output
     }
 
     fn ruleset(&self) -> String {
@@ -194,10 +200,14 @@ fn it_starts_counts_reads_its_level_again_and_stops_leaving_the_ruleset() {
     gateway.await_line("counters: no packet yet");
     fs::write(&file, "[log]\nlevel = \"warn\"\n[queue]\nbase = 7000\n").expect("written");
     gateway.signal("HUP");
-    gateway.await_line("other settings have changed too");
+    gateway.await_line("queue.base can't change while sipalg runs; nothing was changed");
     fs::write(&file, "[log]\nlevel = \"loud\"\n").expect("written");
     gateway.signal("HUP");
-    gateway.await_line("nothing was changed");
+    gateway.await_line("the configuration was not taken over, the old one stays");
+    fs::write(&file, "on-failure = \"drop\"\n[log]\nlevel = \"info\"\n").expect("written");
+    gateway.signal("HUP");
+    let line = gateway.await_line("the configuration was read again");
+    assert!(line.contains("changed=\"on-failure\""), "{line}");
 
     gateway.stop("TERM");
     assert_eq!(namespace.ruleset(), loaded, "the ruleset stays");
@@ -253,9 +263,9 @@ fn without_rights_every_command_says_so_once() {
 #[test]
 fn without_nft_it_names_the_package() {
     let namespace = Namespace::new();
-    let empty = tempfile::tempdir().expect("a directory");
-    let mut command = namespace.command(SIPALG);
-    let output = command.arg("run").env("PATH", empty.path()).output().expect("it starts");
+    // The program is looked for in more places than PATH, so it is hidden in a mount namespace that ends with the command.
+    let hide = r#"mount --bind /dev/null "$(readlink -f "$(command -v nft)")" && exec "$0" run"#;
+    let output = namespace.run("unshare", &["--mount", "sh", "-c", hide, SIPALG]);
     assert_refused(&output, 4, &["nft", "apt install nftables"]);
     assert_eq!(namespace.ruleset(), "");
 }

@@ -27,6 +27,7 @@ use sipalg::kernel::events::{Events, KernelEvent};
 use sipalg::kernel::links::Links;
 use sipalg::kernel::probe::{self, Finding, Level};
 use sipalg::kernel::ruleset::{self, Origin, RulesetSettings};
+use sipalg::kernel::traffic::{self, Meter, Traffic};
 use sipalg::kernel::{Kernel, KernelError, KernelSettings};
 
 const HOUR: Duration = Duration::from_secs(3600);

@@ -14,7 +14,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
 
-use known_dialog::KnownDialog;
+use known_dialog::{KnownDialog, Talk, Way};
 use sipalg::packet::Datagram;
 use sipalg::sdp::Description;
 use sipalg::sip::{Message, body};
@@ -56,6 +56,29 @@ fn a_message_of_a_known_dialog_is_translated_without_allocating() {
     assert!(text.contains("Contact: <sip:alice@22.33.44.55:17375;transport=udp>\r\n"), "{text}");
     assert!(!text.contains("192.168.1."), "{text}");
     assert_eq!(count, 0, "allocations while 2,001 messages were translated");
+}
+
+#[test]
+fn messages_of_an_answered_call_are_translated_without_allocating() {
+    let (mut dialog, talk) = (KnownDialog::new(), Talk::new());
+    for (way, packet, expected) in [
+        (Way::In, &talk.answer, "Via: SIP/2.0/UDP 192.168.1.10:5060;branch="),
+        (Way::In, &talk.request, "INFO sip:alice@192.168.1.10:5060;transport=udp SIP/2.0\r\n"),
+        (Way::Out, &talk.reinvite, "Contact: <sip:alice@22.33.44.55:17375;transport=udp>\r\n"),
+        // Again, with all that the others have changed.
+        (Way::In, &talk.answer, ";received=192.168.1.10;rport=5060\r\n"),
+    ] {
+        dialog.meet(way, packet);
+        let (rebuilt, count) = allocations(|| {
+            for _ in 0..1000 {
+                black_box(dialog.pass(way, packet));
+            }
+            dialog.pass(way, packet)
+        });
+        let text = String::from_utf8_lossy(rebuilt);
+        assert!(text.contains(expected), "{text}");
+        assert_eq!(count, 0, "allocations while this message was translated 1,001 times:\n{text}");
+    }
 }
 
 /// Runs `job` and counts how often it asked for memory.

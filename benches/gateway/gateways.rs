@@ -129,6 +129,9 @@ impl Workshop {
             .args(["run", "--config"])
             .arg(&config)
             .env("NOTIFY_SOCKET", &notify)
+            // What it keeps between runs must not be that of a sipalg on this machine.
+            .env("RUNTIME_DIRECTORY", self.place.path())
+            .env("STATE_DIRECTORY", self.place.path())
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)

@@ -5,7 +5,9 @@
 //! the public address of its signalling (paired pooling, REQ-2). The last owner to go closes it. This table chooses
 //! ports and counts; it sends no command.
 
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
@@ -17,6 +19,7 @@ use super::command::{CommandId, FlowKey, Peer, Pinhole, PinnedFlow};
 use super::endpoint::{Inside, Outside};
 use super::policy::{MediaLocal, Policy};
 use super::ports::PortPool;
+use super::state::PoolState;
 use crate::expiring::ExpiringMap;
 
 /// Most public addresses with a pool of their own.
@@ -25,7 +28,7 @@ const POOLS: usize = 256;
 const QUOTA_MEMORY: Duration = Duration::from_secs(120);
 
 /// A binding's name. The kernel's map from inside to outside has the same key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BindingKey {
     /// The phone's endpoint.
     pub inside: Inside,
@@ -104,7 +107,8 @@ struct Host {
     bindings: usize,
     /// Openings that are left of this minute's.
     tokens: u32,
-    since: Instant,
+    /// When the minute began; `None`: it begins with the next opening.
+    since: Option<Instant>,
 }
 
 /// All bindings. The deadline of an entry is when it has to be renewed in the kernel.
@@ -172,12 +176,13 @@ impl Bindings {
     ) -> Result<(), NoBinding> {
         let limits = &policy.limits;
         if self.hosts.get(&host).is_none() {
-            let fresh = Host { bindings: 0, tokens: limits.openings_per_minute, since: now };
+            let fresh = Host { bindings: 0, tokens: limits.openings_per_minute, since: Some(now) };
             self.hosts.insert(host, fresh, now + QUOTA_MEMORY).map_err(|_| NoBinding::Quota)?;
         }
         let record = self.hosts.get_mut(&host).ok_or(NoBinding::Quota)?;
-        if now.saturating_duration_since(record.since) >= Duration::from_secs(60) {
-            record.since = now;
+        let is_over = |since| now.saturating_duration_since(since) >= Duration::from_secs(60);
+        if record.since.is_none_or(is_over) {
+            record.since = Some(now);
             record.tokens = limits.openings_per_minute;
         }
         let wanted = u32::try_from(count).unwrap_or(u32::MAX);
@@ -255,6 +260,76 @@ impl Bindings {
         Some(binding)
     }
 
+    /// All bindings, in no order that means anything.
+    pub fn iter(&self) -> impl Iterator<Item = (&BindingKey, &Binding)> {
+        self.table.iter()
+    }
+
+    /// All bindings with the dates of their renewal, in no order that means anything.
+    pub fn with_renewals(&self) -> impl Iterator<Item = (&BindingKey, &Binding, Instant)> {
+        self.table.with_deadlines()
+    }
+
+    /// The ports of all public addresses as the next engine has to know them.
+    pub fn export_pools(&self, now: Instant) -> Vec<PoolState> {
+        self.pools.iter().map(|(address, pool)| pool.export(*address, now)).collect()
+    }
+
+    /// Takes over the ports of an earlier engine, in the order in which they have been free, with those that rest. Its
+    /// bindings have to follow.
+    pub fn import_pools(&mut self, pools: Vec<PoolState>, then: Instant, range: &RangeInclusive<u16>) {
+        for state in pools.into_iter().take(POOLS) {
+            self.pools.insert(state.address, PortPool::import(&state, then, range));
+        }
+    }
+
+    /// Takes over a binding of an earlier engine with its port. Nothing happens if its place is taken, or the table full.
+    pub fn import(&mut self, key: BindingKey, binding: Binding, renewal: Instant) {
+        let public = binding.pinhole.public;
+        let host = binding.signalling.inside.0.ip();
+        if self.by_public.contains_key(&public)
+            || self.table.get(&key).is_some()
+            || self.table.insert(key, binding, renewal).is_err()
+        {
+            return;
+        }
+        self.by_public.insert(public, key);
+        if let Some(pool) = self.pools.get_mut(&public.0.ip()) {
+            pool.claim(public.0.port());
+        }
+        if self.hosts.get(&host).is_none() {
+            // The quota's minute begins anew with the engine.
+            let fresh = Host { bindings: 0, tokens: 0, since: None };
+            let _ = self.hosts.insert(host, fresh, renewal);
+        }
+        if let Some(record) = self.hosts.get_mut(&host) {
+            record.bindings += 1;
+        }
+    }
+
+    /// Lets a port rest until then, unless it is taken: the kernel has something of it that nobody owns.
+    pub fn rest(&mut self, public: Outside, until: Instant, range: &RangeInclusive<u16>) {
+        let address = public.0.ip();
+        if !self.by_public.contains_key(&public)
+            && (self.pools.contains_key(&address) || self.pools.len() < POOLS)
+        {
+            let pool = self.pools.entry(address).or_insert_with(|| PortPool::new(range));
+            pool.rest(public.0.port(), until);
+        }
+    }
+
+    /// Moves the date of a renewal.
+    pub fn set_renewal(&mut self, key: &BindingKey, due: Instant) {
+        self.table.set_deadline(key, due);
+    }
+
+    /// The names of all bindings, in order.
+    pub fn keys(&self) -> Vec<BindingKey> {
+        let mut keys: Vec<_> = self.table.iter().map(|(key, _)| *key).collect();
+        keys.sort_unstable();
+        keys
+    }
+
     /// Has a binding renewed at `at`, unless that happens earlier.
     pub fn renew_by(&mut self, key: &BindingKey, at: Instant) {
         if self.table.deadline(key).is_some_and(|due| due > at) {
@@ -288,6 +363,24 @@ impl Bindings {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let pools = self.pools.values().filter_map(PortPool::poll_timeout).min();
         [self.table.poll_timeout(), self.hosts.poll_timeout(), pools].into_iter().flatten().min()
+    }
+
+    /// Follows new settings. Ports that are taken stay taken, also outside of a new range; those that rest go on resting
+    /// if they are in it.
+    pub fn set_policy(&mut self, policy: &Policy) {
+        let limit = policy.limits.bindings;
+        self.table.set_limit(limit);
+        self.hosts.set_limit(limit.max(1024));
+        for (address, pool) in &mut self.pools {
+            if pool.covers(&policy.ports) {
+                continue;
+            }
+            pool.reshape(&policy.ports);
+            let publics = self.by_public.keys().map(|public| public.0);
+            for public in publics.filter(|public| public.ip() == *address) {
+                pool.claim(public.port());
+            }
+        }
     }
 
     /// Whether there is none.

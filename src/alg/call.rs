@@ -5,6 +5,7 @@
 //! for the media that its two sides agreed on. The state that stands here is changed by `engine::media` and
 //! `engine::dialog`; this file only says what it is.
 
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
@@ -38,7 +39,7 @@ pub struct Call {
 }
 
 /// The texts of a call.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CallNames {
     /// The URI of From.
     pub from: Box<str>,
@@ -49,7 +50,7 @@ pub struct CallNames {
 }
 
 /// How far a dialog is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// Nobody has answered. Entered when it is made.
     Offered,
@@ -89,7 +90,7 @@ pub struct Leg {
 }
 
 /// One stream of the phone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stream {
     /// Index of the `m=` line.
     pub media: u16,
@@ -102,7 +103,7 @@ pub struct Stream {
 }
 
 /// One stream of the far end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Remote {
     /// RTP, or the only port.
     pub rtp: Option<Target>,
@@ -113,7 +114,7 @@ pub struct Remote {
 }
 
 /// Where the phone's media goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
     /// To the outside.
     Far(SocketAddr),

@@ -4,6 +4,7 @@
 //! the shell that carries it out ([`Executor`]). Whatever is opened carries a lifetime, so that the kernel closes it
 //! by itself when nobody is left to send the undo.
 
+use serde::{Deserialize, Serialize};
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -27,7 +28,7 @@ pub struct Command {
 }
 
 /// One UDP endpoint tied to a public one, in both directions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Pinhole {
     /// The phone's endpoint.
     pub inside: Inside,
@@ -41,7 +42,7 @@ pub struct Pinhole {
 pub type Pinholes = ArrayVec<Pinhole, 2>;
 
 /// A media flow whose both ends are known, to be a conntrack entry that looks answered and assured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PinnedFlow {
     /// The phone's endpoint: source of the original direction.
     pub inside: Inside,
@@ -54,7 +55,7 @@ pub struct PinnedFlow {
 }
 
 /// A flow as its two ends address each other on the inside of the NAT.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FlowKey {
     /// The end that the NAT hides.
     pub inside: Inside,

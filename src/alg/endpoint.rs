@@ -4,16 +4,17 @@
 //! with the wrong one. An address without a side is a plain [`SocketAddr`]: the far end of a flow, which the NAT
 //! does not change.
 
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 
 /// An endpoint as the phones' network knows it: the one that the NAT hides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Inside(pub SocketAddr);
 
 /// The public endpoint that stands for an [`Inside`] one in the outside network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Outside(pub SocketAddr);
 
 impl Hash for Inside {

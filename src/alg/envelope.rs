@@ -6,9 +6,10 @@
 use crate::sip::via::{self, Via};
 use crate::sip::{HeaderName, Message, StartLine, cseq, name_addr, params};
 use crate::span::Span;
+use serde::{Deserialize, Serialize};
 
 /// The methods that mean something here; all others are `Other`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[allow(missing_docs)] // RFC 3261, 3262, 3311
 pub enum Method {
     Invite,

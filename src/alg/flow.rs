@@ -4,6 +4,7 @@
 //! first packet, or looked up in conntrack. Everything that is known of a phone by its flow is here too: the texts by
 //! which it calls itself and how long its registration lives. A flow decides nothing; see `engine`.
 
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
@@ -126,7 +127,7 @@ impl Flow {
 }
 
 /// Which way a packet goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Direction {
     /// From inside to outside.
     Outbound,

@@ -4,13 +4,14 @@
 //! nobody can aim at another call's key; equal keys are taken for equal texts, which is wrong once in 2^64 pairs.
 //! So tables hold 16 bytes instead of a Call-ID, and a look-up allocates nothing.
 
+use serde::{Deserialize, Serialize};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use arrayvec::ArrayVec;
 use siphasher::sip128::{Hash128, Hasher128, SipHasher13};
 
 /// A hashed key.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Key(u128);
 
 /// Makes keys.
@@ -47,16 +48,21 @@ fn joined(domain: u8, parts: &[&[u8]]) -> Option<ArrayVec<u8, 256>> {
     let mut text = ArrayVec::new();
     text.push(domain);
     for part in parts {
-        text.try_extend_from_slice(&part.len().to_ne_bytes()).ok()?;
+        text.try_extend_from_slice(&length(part)).ok()?;
         text.try_extend_from_slice(part).ok()?;
     }
     Some(text)
 }
 
+/// No text here is longer than a packet.
+fn length(part: &[u8]) -> [u8; 4] {
+    (part.len() as u32).to_ne_bytes()
+}
+
 fn stream(mut hasher: SipHasher13, domain: u8, parts: &[&[u8]]) -> Hash128 {
     hasher.write_u8(domain);
     for part in parts {
-        hasher.write_usize(part.len());
+        hasher.write(&length(part));
         hasher.write(part);
     }
     hasher.finish128()

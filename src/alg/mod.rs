@@ -39,9 +39,11 @@ pub mod policy;
 pub mod ports;
 pub mod registration;
 pub mod rewrite;
+pub mod state;
 pub mod stats;
 pub mod transaction;
 pub mod verdict;
+pub mod views;
 
 pub use command::*;
 pub use endpoint::*;
@@ -50,5 +52,6 @@ pub use event::Event;
 pub use io::*;
 pub use policy::*;
 pub use rewrite::{Edits, Rule};
+pub use state::{Held, State};
 pub use stats::{Sizes, Stats};
 pub use verdict::{Action, Reason, Verdict};

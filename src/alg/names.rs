@@ -6,6 +6,7 @@
 //! their transaction. Nothing here knows the public side.
 
 use arrayvec::{ArrayString, ArrayVec};
+use serde::{Deserialize, Serialize};
 
 /// Texts longer than this are not kept; they are restored in the canonical form.
 const FORM_BYTES: usize = 47;
@@ -14,11 +15,11 @@ const FORMS: usize = 8;
 const USERS: usize = 512;
 
 /// Index of a form of one flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FormId(u8);
 
 /// The forms of one flow.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Names {
     forms: ArrayVec<ArrayString<FORM_BYTES>, FORMS>,
     /// Digest of a URI's user part (and of the kind of its header) and its form, by digest.

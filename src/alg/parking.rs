@@ -47,6 +47,11 @@ impl Parking {
         self.packets.len() >= self.limit
     }
 
+    /// Room for so many from now on; who waits already goes on waiting.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
     /// Whether nobody waits.
     pub fn is_empty(&self) -> bool {
         self.packets.is_empty()

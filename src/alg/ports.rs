@@ -7,8 +7,11 @@
 //! [`Op::Open`](super::command::Op::Open)).
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
+
+use super::state::{Kept, PoolState};
 
 /// How many free slots are looked at for a run of adjacent ones.
 const SEARCH: usize = 256;
@@ -41,6 +44,101 @@ impl PortPool {
             free: (0..count).collect(),
             resting: VecDeque::new(),
         }
+    }
+
+    /// Whether this is the pool of `range`.
+    pub fn covers(&self, range: &RangeInclusive<u16>) -> bool {
+        let other = Self::new(range);
+        (self.base, self.slots.len()) == (other.base, other.slots.len())
+    }
+
+    /// Becomes the pool of another range, with all its ports free but those that rest, and the longest free first. Ports
+    /// that are taken have to be claimed again.
+    pub fn reshape(&mut self, range: &RangeInclusive<u16>) {
+        let old = std::mem::replace(self, Self::new(range));
+        let moved = |slot: u16| {
+            let port = u32::from(old.base) + 2 * u32::from(slot);
+            let slot = self.slot_of(u16::try_from(port).ok()?)?;
+            (usize::from(slot) < self.slots.len()).then_some(slot)
+        };
+        let resting: Vec<_> =
+            old.resting.iter().filter_map(|(until, slot)| Some((*until, moved(*slot)?))).collect();
+        let mut order: Vec<u16> = old.free.iter().filter_map(|slot| moved(*slot)).collect();
+        let mut known = vec![false; self.slots.len()];
+        let mut first_time =
+            |slot: u16| known.get_mut(usize::from(slot)).is_some_and(|known| !std::mem::replace(known, true));
+        order.retain(|slot| first_time(*slot));
+        // What was not in the old range has never been used; it goes first.
+        let fresh: Vec<u16> = self.free.iter().copied().filter(|slot| first_time(*slot)).collect();
+        self.free = fresh.into_iter().chain(order).collect();
+        for (until, slot) in resting {
+            if let Some(state) = self.slots.get_mut(usize::from(slot)) {
+                *state = QUARANTINED;
+                self.resting.push_back((until, slot));
+            }
+        }
+    }
+
+    /// What the next engine has to know.
+    pub fn export(&self, address: IpAddr, now: Instant) -> PoolState {
+        let mut free: Vec<(u16, u16)> = Vec::new();
+        for &slot in self.free.iter().filter(|slot| self.is_free_run(**slot, 1)) {
+            match free.last_mut() {
+                Some((first, count)) if first.checked_add(*count) == Some(slot) => *count += 1,
+                _ => free.push((slot, 1)),
+            }
+        }
+        let resting = self.resting.iter().map(|(until, slot)| (*slot, until.keep(now))).collect();
+        let slots = u16::try_from(self.slots.len()).unwrap_or(u16::MAX);
+        PoolState { address, base: self.base, slots, free, resting }
+    }
+
+    /// The pool of an earlier engine, with another range if that has changed. Ports that are taken have to be claimed.
+    pub fn import(state: &PoolState, then: Instant, range: &RangeInclusive<u16>) -> Self {
+        let count = state.slots.min(u16::MAX / 2);
+        let runs = state.free.iter().flat_map(|(first, count)| *first..first.saturating_add(*count));
+        let mut pool = Self {
+            base: state.base & !1,
+            slots: vec![0; usize::from(count)],
+            free: runs.filter(|slot| *slot < count).take(usize::from(count)).collect(),
+            resting: VecDeque::new(),
+        };
+        for (slot, until) in &state.resting {
+            if let Some(state) = pool.slots.get_mut(usize::from(*slot)) {
+                *state = QUARANTINED;
+                pool.resting.push_back((Instant::revive(*until, then), *slot));
+            }
+        }
+        if !pool.covers(range) {
+            pool.reshape(range);
+        }
+        // What is neither free nor resting was taken. Where its owner is gone, it is free all the same.
+        let mut listed = vec![false; pool.slots.len()];
+        for slot in pool.free.iter().chain(pool.resting.iter().map(|(_, slot)| slot)) {
+            if let Some(listed) = listed.get_mut(usize::from(*slot)) {
+                *listed = true;
+            }
+        }
+        pool.free.extend((0..).zip(listed).filter(|(_, listed)| !listed).map(|(slot, _): (u16, _)| slot));
+        pool
+    }
+
+    /// Lets a port rest until then, unless its slot is taken or rests already.
+    pub fn rest(&mut self, port: u16, until: Instant) {
+        let Some(slot) = self.slot_of(port) else { return };
+        if let Some(state) = self.slots.get_mut(usize::from(slot))
+            && *state == 0
+        {
+            *state = QUARANTINED;
+            // In the order of their ends: a pool wakes from the front.
+            let at = self.resting.partition_point(|(other, _)| *other <= until);
+            self.resting.insert(at, (until, slot));
+        }
+    }
+
+    /// Marks a port as taken that is in use already. Nothing happens if it is not of this pool.
+    pub fn claim(&mut self, port: u16) {
+        self.set(port, true);
     }
 
     /// Takes `count` adjacent ports, the first of them of the parity of `like`. `None`: no such run is free.
@@ -168,6 +266,30 @@ mod tests {
             assert_eq!(pool.used(), 0);
             assert!(pool.free.len() <= pool.slots.len());
         }
+    }
+
+    #[test]
+    fn another_range_keeps_what_rests_and_what_is_claimed() {
+        let now = Instant::now();
+        let mut pool = PortPool::new(&(20000..=20007));
+        assert_eq!(pool.take(0, 2), Some(20000));
+        assert_eq!(pool.take(0, 2), Some(20002));
+        pool.release(20002, now, QUARANTINE);
+        pool.release(20003, now, QUARANTINE);
+        assert!(pool.covers(&(20000..=20007)) && !pool.covers(&(20000..=20009)));
+        pool.reshape(&(19998..=20005));
+        pool.claim(20000);
+        pool.claim(20001);
+        assert_eq!(pool.used(), 4);
+        assert_eq!(pool.take(0, 2), Some(19998));
+        assert_eq!(pool.take(0, 2), Some(20004));
+        assert_eq!(pool.take(0, 2), None);
+        pool.wake(now + QUARANTINE);
+        assert_eq!(pool.take(0, 2), Some(20002));
+        pool.release(20000, now, Duration::ZERO);
+        pool.release(20001, now, Duration::ZERO);
+        pool.wake(now);
+        assert_eq!(pool.take(0, 2), Some(20000));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! answer that matches is the two-way proof of rule S5. A transaction is remembered for what its answer will need;
 //! nothing is retransmitted or timed here as an endpoint would.
 
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -44,7 +45,7 @@ pub struct Transaction {
 }
 
 /// The tags of a dialog as digests; 0 stands for a tag that is not there yet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tags {
     /// The phone's tag.
     pub local: u64,
@@ -74,7 +75,8 @@ pub fn key(
             envelope.method_span.of(bytes),
             &call.bytes(),
             &sender.to_ne_bytes(),
-            &endpoint_bytes(flow.inside.0),
+            // The other end of the flow, the phone's address, is in the key of the call.
+            &flow.inside.0.port().to_ne_bytes(),
             &endpoint_bytes(flow.far),
         ],
     )

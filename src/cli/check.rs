@@ -69,7 +69,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Problem> {
             writeln!(out, "{line}")?;
         } else {
             let remedy = if line.remedy.is_empty() { String::new() } else { format!("; {}", line.remedy) };
-            writeln!(out, "{:<8} {:<14} {}{remedy}", line.level, line.name, line.text)?;
+            writeln!(out, "{:<8} {:<15} {}{remedy}", line.level, line.name, line.text)?;
         }
     }
     Ok(exit)

@@ -8,6 +8,7 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::config;
+use crate::control::client::AskError;
 use crate::daemon;
 use crate::kernel::KernelError;
 use crate::kernel::probe::Finding;
@@ -33,11 +34,13 @@ pub enum Exit {
     OtherAlg = 6,
     /// The ruleset can't be loaded.
     Ruleset = 7,
+    /// There is no running gateway to ask.
+    NotRunning = 8,
 }
 
 impl Exit {
     /// All codes, in order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Good,
         Self::Failed,
         Self::Usage,
@@ -46,6 +49,7 @@ impl Exit {
         Self::QueueTaken,
         Self::OtherAlg,
         Self::Ruleset,
+        Self::NotRunning,
     ];
 
     /// What a finding of the probe means for the exit code, if it is a problem.
@@ -162,6 +166,27 @@ impl From<daemon::Error> for Problem {
                 .remedy("Without journald, log.target must be \"stderr\" or \"auto\"."),
             error @ (daemon::Error::System { .. } | daemon::Error::Died) => Self::new(Exit::Failed, error),
         }
+    }
+}
+
+impl From<AskError> for Problem {
+    fn from(error: AskError) -> Self {
+        let (exit, remedy) = match &error {
+            AskError::NotRunning { .. } => (
+                Exit::NotRunning,
+                "systemctl start sipalg starts it, journalctl -u sipalg says why it ended; if its socket is elsewhere, \
+                 name it with --socket"
+                    .to_owned(),
+            ),
+            AskError::NotPermitted { .. } => (Exit::Rights, "run the command with sudo".to_owned()),
+            AskError::Refused(refusal) => (Exit::Failed, refusal.remedy.clone()),
+            AskError::Version(_) => (
+                Exit::Failed,
+                "systemctl restart sipalg starts the installed version, and calls go on".to_owned(),
+            ),
+            AskError::Nonsense(_) | AskError::System(_) => (Exit::Failed, String::new()),
+        };
+        Self { remedy: Some(remedy).filter(|remedy| !remedy.is_empty()), ..Self::new(exit, error) }
     }
 }
 

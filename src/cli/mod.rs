@@ -4,11 +4,17 @@
 //! words on standard error and a code for the shell. Nothing here decides anything about packets: `run` and `explain`
 //! drive the same engine.
 
+mod ask;
+pub mod bindings;
+pub mod calls;
 pub mod check;
 mod exit;
 pub mod explain;
 pub mod lab;
+pub mod registrations;
+pub mod reload;
 pub mod run;
+pub mod status;
 pub mod unload;
 
 use std::io::{self, Write};
@@ -24,7 +30,7 @@ pub use exit::{Exit, Problem};
 #[command(
     after_help = "Exit codes: 0 good, 1 something did not hold, 2 usage or configuration, 3 rights are missing, \
                         4 the kernel lacks something, 5 a queue is taken, 6 another ALG is attached, 7 the ruleset \
-                        can't be loaded."
+                        can't be loaded, 8 sipalg does not run."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -34,6 +40,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    Status(status::Args),
+    Calls(calls::Args),
+    Registrations(registrations::Args),
+    Bindings(bindings::Args),
+    Reload(reload::Args),
     Unload(unload::Args),
     Check(check::Args),
     Explain(explain::Args),
@@ -46,6 +57,11 @@ pub fn main() -> ExitCode {
     let mut out = io::stdout().lock();
     let result = match &cli.command {
         Command::Run(args) => run::run(args).map(ExitCode::from),
+        Command::Status(args) => status::run(args, &mut out).map(ExitCode::from),
+        Command::Calls(args) => calls::run(args, &mut out).map(ExitCode::from),
+        Command::Registrations(args) => registrations::run(args, &mut out).map(ExitCode::from),
+        Command::Bindings(args) => bindings::run(args, &mut out).map(ExitCode::from),
+        Command::Reload(args) => reload::run(args, &mut out).map(ExitCode::from),
         Command::Unload(args) => unload::run(args, &mut out).map(ExitCode::from),
         Command::Check(args) => check::run(args, &mut out).map(ExitCode::from),
         Command::Explain(args) => explain::run(args, &mut out).map(ExitCode::from),

@@ -9,7 +9,7 @@ use crate::daemon;
 /// Runs the gateway in the foreground until SIGTERM or SIGINT.
 ///
 /// SIGTERM stops it and leaves the ruleset in place, so that calls go on and a restart finds everything. SIGUSR1 writes
-/// the counters into the log. SIGHUP reads log.level again.
+/// the counters into the log. SIGHUP reads the configuration again, as `sipalg reload` does.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Settings [default: /etc/sipalg/sipalg.toml, if it is there]

@@ -11,10 +11,19 @@ use super::raw::Raw;
 
 /// All keys with their default values as TOML text, by section; the section of keys outside of any is `""`.
 pub fn all() -> Vec<Key> {
-    let defaults =
-        toml::Table::try_from(Raw::default()).expect("the defaults have string keys and plain values");
+    of(&Raw::default())
+}
+
+/// The paths of all keys that have other values in one than in the other.
+pub fn changed(one: &Raw, other: &Raw) -> Vec<String> {
+    let pairs = of(one).into_iter().zip(of(other));
+    pairs.filter(|(one, other)| one != other).map(|(key, _)| key.path()).collect()
+}
+
+fn of(raw: &Raw) -> Vec<Key> {
+    let table = toml::Table::try_from(raw).expect("settings have string keys and plain values");
     let mut keys = Vec::new();
-    for (name, value) in defaults {
+    for (name, value) in table {
         match value {
             toml::Value::Table(section) => keys.extend(section.into_iter().map(|(key, value)| Key {
                 section: name.clone(),

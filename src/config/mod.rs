@@ -22,6 +22,7 @@ use toml::de::DeTable;
 use crate::alg;
 use raw::Raw;
 pub use raw::{Backend, LogTarget, Overload};
+pub use value::Place;
 
 /// Where the settings are, unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/sipalg/sipalg.toml";
@@ -40,6 +41,14 @@ pub struct Config {
     pub queue: Queue,
     /// The log's.
     pub log: Log,
+    /// Whether conntrack shall count the packets of each stream.
+    pub accounting: bool,
+    /// Where to keep what a restart must know.
+    pub state_file: Place,
+    /// The control socket.
+    pub control_socket: Place,
+    /// The file as it was written, to tell later which keys have changed.
+    pub raw: Raw,
 }
 
 /// How packets come from the kernel.
@@ -127,7 +136,8 @@ impl Config {
     /// # Errors
     /// [`Unfit`] names the key and what it must be.
     pub fn new(raw: Raw) -> Result<Self, Unfit> {
-        let Raw { on_failure, sip, media, queue, limits, log } = raw;
+        let written = raw.clone();
+        let Raw { on_failure, state_file, sip, media, queue, limits, control, log } = raw;
         let unfit = |key, what: String| Err(Unfit { key, what });
 
         if sip.ports.is_empty() {
@@ -238,6 +248,10 @@ impl Config {
                 overload: queue.overload,
             },
             log: Log { target: log.target, level: log.level.0 },
+            accounting: media.accounting,
+            state_file,
+            control_socket: control.socket,
+            raw: written,
         })
     }
 }

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::value::{Block, Level, Ports, Seconds, Size};
+use super::value::{Block, Level, Place, Ports, Seconds, Size};
 use crate::alg;
 
 /// The whole file.
@@ -15,6 +15,8 @@ use crate::alg;
 pub struct Raw {
     /// What happens to a message when the kernel refuses what it needs.
     pub on_failure: OnFailure,
+    /// Where to keep what a restart must know.
+    pub state_file: Place,
     /// `[sip]`
     pub sip: Sip,
     /// `[media]`
@@ -23,6 +25,8 @@ pub struct Raw {
     pub queue: Queue,
     /// `[limits]`
     pub limits: Limits,
+    /// `[control]`
+    pub control: Control,
     /// `[log]`
     pub log: Log,
 }
@@ -61,6 +65,8 @@ pub struct Media {
     pub denied_ports: Vec<Ports>,
     /// Inside hosts that others may speak for.
     pub inside_hosts: Vec<Block>,
+    /// Whether conntrack counts the packets of each stream.
+    pub accounting: bool,
 }
 
 /// `[queue]`: how packets come from the kernel.
@@ -99,6 +105,14 @@ pub struct Limits {
     pub openings_per_minute: u32,
     /// Packets that wait for the kernel.
     pub parked: u32,
+}
+
+/// `[control]`: how others ask the running gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Control {
+    /// The socket.
+    pub socket: Place,
 }
 
 /// `[log]`: where and what.
@@ -190,10 +204,12 @@ impl Default for Raw {
                 alg::OnFailure::Pass => OnFailure::Pass,
                 alg::OnFailure::Drop => OnFailure::Drop,
             },
+            state_file: Place::Auto,
             sip: Sip::default(),
             media: Media::default(),
             queue: Queue::default(),
             limits: Limits::default(),
+            control: Control::default(),
             log: Log::default(),
         }
     }
@@ -231,6 +247,7 @@ impl Default for Media {
             half_open: Seconds(policy.half_open),
             denied_ports: policy.denied_ports.into_iter().map(Ports).collect(),
             inside_hosts: policy.inside_hosts.into_iter().map(Block).collect(),
+            accounting: true,
         }
     }
 }
@@ -263,6 +280,12 @@ impl Default for Limits {
             openings_per_minute: limits.openings_per_minute,
             parked: entries(limits.parked),
         }
+    }
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self { socket: Place::Auto }
     }
 }
 

@@ -7,6 +7,7 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -34,6 +35,18 @@ pub struct Block(pub alg::Prefix);
 /// What to log: a level, and levels for single modules, as `"info"` or `"info,sipalg::alg=debug"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Level(pub String);
+
+/// Where a file of the daemon's own is: `"auto"` (where systemd or the system wants such files), `"none"`, or an absolute
+/// path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Where such files belong.
+    Auto,
+    /// Nowhere: there shall be none.
+    None,
+    /// Here.
+    At(PathBuf),
+}
 
 const UNITS: [(&str, u64); 4] = [("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)];
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -174,6 +187,29 @@ impl FromStr for Level {
     }
 }
 
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "none" => Ok(Self::None),
+            path if path.starts_with('/') && !path.ends_with('/') => Ok(Self::At(path.into())),
+            other => Err(format!("\"{other}\" must be \"auto\", \"none\" or the absolute path of a file")),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::None => f.write_str("none"),
+            Self::At(path) => path.display().fmt(f),
+        }
+    }
+}
+
 impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -211,7 +247,8 @@ as_string!(
     Seconds: "a duration in quotes, as \"90s\" or \"15m\"",
     Size: "a size in quotes, as \"8MiB\"",
     Block: "an address or a block in quotes, as \"192.168.0.0/16\"",
-    Level: "a log level in quotes, as \"info\""
+    Level: "a log level in quotes, as \"info\"",
+    Place: "\"auto\", \"none\" or an absolute path, in quotes"
 );
 
 impl Serialize for Ports {

@@ -4,24 +4,32 @@
 //! 2. The probe: what this kernel lacks is said now, in one sentence, and not with the first call.
 //! 3. The kernel's sockets, then the packet queues, then the ruleset: a queue must be there before the rule that fills
 //!    it, and a second sipalg finds the queue taken before it has touched anything.
-//! 4. The engine, and the thread that owns all of these ([`worker`]).
-//! 5. `READY=1` to systemd. From then on this thread only waits: for signals, and for the packet thread's end.
+//! 4. The engine, with what an earlier run knew (the state file) compared with what the kernel has; and the thread that
+//!    owns all of these ([`worker`]).
+//! 5. `READY=1` to systemd. From then on this thread waits: for signals, for questions at the control socket, and for the
+//!    packet thread's end.
 //!
-//! SIGTERM and SIGINT stop it: packets that wait get their verdicts, and the ruleset stays, so that calls go on and a
-//! restart finds everything. Nothing here looks at packets.
+//! SIGTERM and SIGINT stop it: packets that wait get their verdicts, the state is written down, and the ruleset stays, so
+//! that calls go on and a restart finds everything. Nothing here looks at packets.
 
+mod answers;
 mod error;
 pub mod gate;
 pub mod held;
+mod keeper;
 pub mod log;
 pub mod logging;
+pub mod orders;
+mod reload;
 mod router;
+mod state_file;
 mod supervise;
 pub mod worker;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::thread;
 use std::time::Instant;
 
@@ -29,14 +37,15 @@ use tracing::{info, warn};
 
 pub use error::Error;
 
-use crate::alg::{Engine, Policy};
+use crate::alg::{Engine, Held, Policy};
 use crate::config::{self, Backend, Config, Overload};
 use crate::kernel::events::Events;
 use crate::kernel::probe::{self, Finding, Level};
-use crate::kernel::ruleset::{self, Origin, RulesetSettings};
-use crate::kernel::{Kernel, KernelError, KernelSettings};
+use crate::kernel::ruleset::{self, RulesetSettings};
+use crate::kernel::{Kernel, KernelError, KernelSettings, traffic};
 use crate::queue;
 use crate::queue::mtu::Mtus;
+use keeper::Keeper;
 use router::Router;
 use supervise::Supervisor;
 use worker::{Parts, Worker};
@@ -52,6 +61,10 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), Error> {
         warn!("{warning}");
     }
 
+    if config.accounting {
+        // If it does not work yet, because conntrack is not loaded, it is tried again below.
+        let _ = traffic::count_from_now_on();
+    }
     let ruleset = ruleset_settings(&config);
     let (problems, notes): (Vec<Finding>, Vec<Finding>) = probe::run(&ruleset)
         .into_iter()
@@ -64,32 +77,32 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), Error> {
         return Err(Error::NotReady { findings: problems });
     }
 
-    let kernel = Kernel::open(&KernelSettings::default())?;
+    let mut kernel = Kernel::open(&KernelSettings::default())?;
     let queue = queue::open(queue_backend(&config.queue), &queue_options(&config.queue))?;
     let installed = ruleset::install(&ruleset).map_err(|error| match error {
         refused @ KernelError::Refused(_) => Error::Ruleset(refused),
         other => Error::Kernel(other),
     })?;
-    if installed.origin == Origin::Administrator && installed.ports != ruleset.ports {
-        warn!(
-            ruleset = ?installed.ports,
-            configuration = ?ruleset.ports,
-            "the ruleset that you included queues other ports than sip.ports says; the ruleset's hold"
-        );
+    reload::warn_of_other_ports(&installed, &ruleset);
+    if config.accounting {
+        count_traffic();
     }
+    count_packets();
     let events = router::Events(Events::open(&kernel)?);
     let mtus = Mtus::open().map_err(Error::doing("open a socket"))?;
     let policy = Policy { seed: seed().map_err(Error::doing("read /dev/urandom"))?, ..config.policy.clone() };
 
-    let parts = Parts {
-        core: Engine::new(policy),
-        queue,
-        executor: kernel,
-        events,
-        surroundings: Router::new(mtus, ruleset),
-    };
+    let mut core = Engine::new(policy);
+    let keeper = state_file::path(&config.state_file).map(Keeper::new);
+    if let Some(keeper) = &keeper {
+        keeper.take_up(&mut core);
+    }
+    reconcile(&mut core, &mut kernel);
+
+    let parts = Parts { core, queue, executor: kernel, events, surroundings: Router::new(mtus, ruleset) };
     let mut worker = Worker::new(parts, Instant::now());
     let snapshot = worker.snapshot();
+    let desk = worker.desk().map_err(Error::doing("make a pipe"))?;
     let (stopped, stop) = io::pipe().map_err(Error::doing("make a pipe"))?;
     let (ended, end) = tokio::sync::oneshot::channel();
     let thread = thread::Builder::new()
@@ -97,6 +110,7 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), Error> {
         .spawn(move || {
             worker.run(stopped);
             let _ = ended.send(());
+            worker.core().export(Instant::now())
         })
         .map_err(Error::doing("start the packet thread"))?;
 
@@ -108,14 +122,46 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), Error> {
         form = ?installed.queue,
         "ready"
     );
-    let supervisor = Supervisor { config, file, levels, snapshot };
-    let outcome = supervisor.run(end);
+    let supervisor = Rc::new(Supervisor::new(config, file, levels, snapshot, desk, keeper));
+    let outcome = Rc::clone(&supervisor).run(end);
     // Closing our end of the pipe is the order to stop.
     drop(stop);
     let joined = thread.join();
-    supervisor.last_words();
+    supervisor.last_words(joined.as_ref().ok());
     outcome?;
-    joined.map_err(|_| Error::Died)
+    joined.map(drop).map_err(|_| Error::Died)
+}
+
+/// Has the engine look what the kernel has of an earlier run. Its commands are carried out before the first packet.
+fn reconcile(engine: &mut Engine, kernel: &mut Kernel) {
+    match kernel.held() {
+        Ok(held) => engine.reconcile(Instant::now(), &held),
+        // What is there closes by its own timeouts, and what is missing is made again.
+        Err(error) => {
+            warn!(%error, "what an earlier run has left in the kernel can't be listed");
+            engine.reconcile(Instant::now(), &Held::default());
+        }
+    }
+}
+
+/// Without it `sipalg calls` knows less; that is no reason not to start.
+fn count_traffic() {
+    if let Err(error) = traffic::count_from_now_on() {
+        warn!(%error, "conntrack's packet counters can't be switched on (media.accounting)");
+    }
+}
+
+/// Lets conntrack count the packets of this namespace's flows: which way media goes is the first question when somebody
+/// hears nothing. Without it everything works, so a refusal is only told.
+fn count_packets() {
+    const SWITCH: &str = "/proc/sys/net/netfilter/nf_conntrack_acct";
+    if fs::read_to_string(SWITCH).is_ok_and(|value| value.trim() == "1") {
+        return;
+    }
+    match fs::write(SWITCH, "1") {
+        Ok(()) => info!("conntrack counts packets from now on (nf_conntrack_acct)"),
+        Err(error) => info!(%error, "conntrack does not count packets"),
+    }
 }
 
 /// What the ruleset depends on.

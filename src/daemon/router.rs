@@ -26,6 +26,16 @@ impl Router {
         Self { mtus, log: EventLog::default(), ruleset }
     }
 
+    /// What is mended.
+    pub(super) fn ruleset(&self) -> &RulesetSettings {
+        &self.ruleset
+    }
+
+    /// From now on this is what is mended.
+    pub(super) fn set_ruleset(&mut self, ruleset: RulesetSettings) {
+        self.ruleset = ruleset;
+    }
+
     /// Loads the ruleset again where it is not whole, and puts back what was in its maps: an administrator's
     /// `flush ruleset` takes both away, and so does a ruleset that is flushed and includes ours again, which is whole
     /// then and empty. Calls that are up survive it in conntrack, and everything else in what the kernel side remembers.

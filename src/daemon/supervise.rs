@@ -1,48 +1,82 @@
-//! Waits for signals beside the packet thread, and tells systemd how things are.
+//! Everything beside the packet thread: signals, the control socket, new configurations; and tells systemd how things are.
+//!
+//! One thread with an event loop. What it wants of the engine it hands in at the packet thread's desk and waits for.
 
+use std::cell::RefCell;
 use std::future;
 use std::path::PathBuf;
+use std::process;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
+use serde::Serialize;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot::Receiver;
+use tokio::sync::oneshot::{self, Receiver};
+use tokio::task::{LocalSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{error, info, warn};
 
-use super::Error;
+use super::keeper::Keeper;
 use super::logging::Levels;
+use super::orders::{Desk, Order};
+use super::router::Router;
 use super::worker::Snapshot;
-use crate::alg::Reason;
-use crate::config::Config;
+use super::{Error, answers, count_traffic, reload, ruleset_settings, state_file};
+use crate::alg::{Engine, State};
+use crate::config::{Config, Place};
+use crate::control::path;
+use crate::control::protocol::{self, Ask, Refusal, Reloaded, Request, Status};
+use crate::control::server::Server;
+use crate::kernel::Kernel;
 
 /// How often systemd's status line is brought up to date.
 const STATUS: Duration = Duration::from_secs(5);
 
+/// How often the state file's keeper looks whether something has changed.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Where the packet thread takes orders.
+pub(super) type PacketDesk = Desk<Order<Engine, Kernel, Router>>;
+
 /// Everything that the waiting thread knows.
 #[derive(Debug)]
 pub(super) struct Supervisor {
-    pub(super) config: Config,
-    pub(super) file: Option<PathBuf>,
-    pub(super) levels: Levels,
-    pub(super) snapshot: Arc<Mutex<Snapshot>>,
+    config: RefCell<Config>,
+    file: Option<PathBuf>,
+    levels: Levels,
+    snapshot: Arc<Mutex<Snapshot>>,
+    desk: PacketDesk,
+    keeper: Option<Keeper>,
+    started: Instant,
 }
 
 impl Supervisor {
+    pub(super) fn new(
+        config: Config,
+        file: Option<PathBuf>,
+        levels: Levels,
+        snapshot: Arc<Mutex<Snapshot>>,
+        desk: PacketDesk,
+        keeper: Option<Keeper>,
+    ) -> Self {
+        Self { config: RefCell::new(config), file, levels, snapshot, desk, keeper, started: Instant::now() }
+    }
+
     /// Returns when the gateway is to stop. `end` comes when the packet thread ends by itself.
     ///
     /// # Errors
     /// [`Error::Died`] in that case.
-    pub(super) fn run(&self, end: Receiver<()>) -> Result<(), Error> {
-        tokio::runtime::Builder::new_current_thread()
+    pub(super) fn run(self: Rc<Self>, end: Receiver<()>) -> Result<(), Error> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(Error::doing("start waiting for signals"))?
-            .block_on(self.wait(end))
+            .map_err(Error::doing("start waiting for signals"))?;
+        LocalSet::new().block_on(&runtime, self.wait(end))
     }
 
-    async fn wait(&self, mut end: Receiver<()>) -> Result<(), Error> {
+    async fn wait(self: Rc<Self>, mut end: Receiver<()>) -> Result<(), Error> {
         let listen = |kind| signal(kind).map_err(Error::doing("listen for signals"));
         let mut terminate = listen(SignalKind::terminate())?;
         let mut interrupt = listen(SignalKind::interrupt())?;
@@ -50,21 +84,35 @@ impl Supervisor {
         let mut count = listen(SignalKind::user_defined1())?;
         let mut status = interval(STATUS);
         status.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut watchdog = Watchdog::new();
+        let server = self.listen();
+        let mut serving = std::pin::pin!(Rc::clone(&self).serve(server.as_ref()));
 
         tell(&[NotifyState::Ready]);
         loop {
             tokio::select! {
                 _ = received(&mut terminate) => break,
                 _ = received(&mut interrupt) => break,
-                _ = received(&mut hangup) => self.reload(),
+                _ = received(&mut hangup) => {
+                    let this = Rc::clone(&self);
+                    tokio::task::spawn_local(async move {
+                        // Both outcomes are in the log.
+                        let _ = this.reload().await;
+                    });
+                }
                 _ = received(&mut count) => info!("{}", self.counters()),
                 _ = &mut end => {
                     tell(&[NotifyState::Stopping]);
                     return Err(Error::Died);
                 }
-                _ = status.tick() => tell(&[NotifyState::Status(&self.status())]),
+                _ = status.tick() => tell(&[NotifyState::Status(&self.status_line())]),
+                _ = look.tick(), if self.keeper.is_some() => {
+                    tokio::task::spawn_local(Rc::clone(&self).keep());
+                }
                 () = watchdog.due() => tell(&[NotifyState::Watchdog]),
+                () = &mut serving => {}
             }
         }
         tell(&[NotifyState::Stopping]);
@@ -72,30 +120,151 @@ impl Supervisor {
         Ok(())
     }
 
-    /// What was counted in all, when everything has ended.
-    pub(super) fn last_words(&self) {
+    /// When everything has ended: what the engine knew is written down, and what was counted.
+    pub(super) fn last_words(&self, state: Option<&State>) {
+        if let (Some(keeper), Some(state)) = (&self.keeper, state) {
+            keeper.finish(state);
+        }
         info!("{}", self.counters());
     }
 
-    /// Levels can change while calls are up; nothing else can.
-    fn reload(&self) {
-        let new = match Config::load(self.file.as_deref()) {
-            Ok(new) => new,
-            Err(error) => {
-                error!(%error, "the configuration makes no sense, nothing was changed");
-                return;
-            }
+    /// Writes the state down, if there is something new.
+    async fn keep(self: Rc<Self>) {
+        let Some(keeper) = &self.keeper else { return };
+        if !keeper.is_due(Instant::now(), &self.snapshot()) {
+            return;
+        }
+        let path = keeper.path().to_owned();
+        let copied = self
+            .ask(|engine, _, now| {
+                let state = engine.export(now);
+                (state, now.elapsed())
+            })
+            .await;
+        let outcome = match copied {
+            Err(refusal) => Err(refusal.error),
+            Ok((state, took)) => match spawn_blocking(move || state_file::write(&path, &state)).await {
+                Ok(Ok(())) => Ok(took),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(error) => Err(error.to_string()),
+            },
         };
+        keeper.done(outcome);
+    }
+
+    /// The control socket. Calls go on without it, so that it can't be had is no reason to end.
+    fn listen(&self) -> Option<Server> {
+        let path = match &self.config.borrow().control_socket {
+            Place::None => return None,
+            Place::Auto => path::default(),
+            Place::At(path) => path.clone(),
+        };
+        Server::bind(&path)
+            .map_err(|error| warn!(path = %path.display(), %error, "there is no control socket"))
+            .ok()
+    }
+
+    async fn serve(self: Rc<Self>, server: Option<&Server>) {
+        if let Some(server) = server {
+            let answer = move |request| Rc::clone(&self).answer(request);
+            server.serve(answer).await;
+        }
+        future::pending().await
+    }
+
+    async fn answer(self: Rc<Self>, request: Request) -> Vec<u8> {
+        let limit = request.limit;
+        match request.ask {
+            Ask::Status => line(&Ok(self.status())),
+            Ask::Calls => {
+                let copied = self
+                    .ask(move |engine, _, now| {
+                        (engine.count_calls(), engine.calls(now).take(limit).collect())
+                    })
+                    .await;
+                line(&off_the_loop(copied, |(total, views)| answers::calls(total, views)).await)
+            }
+            Ask::Registrations => {
+                let copied = self
+                    .ask(move |engine, _, now| {
+                        (engine.sizes().registrations, engine.registrations(now).take(limit).collect())
+                    })
+                    .await;
+                line(&off_the_loop(copied, |(total, views)| answers::registrations(total, views)).await)
+            }
+            Ask::Bindings => {
+                let copied = self
+                    .ask(move |engine, _, _| {
+                        (engine.sizes().bindings, engine.bindings().take(limit).collect())
+                    })
+                    .await;
+                line(&off_the_loop(copied, |(total, views)| answers::bindings(total, views)).await)
+            }
+            Ask::Reload => line(&self.reload().await),
+        }
+    }
+
+    /// Has the packet thread do something between two batches.
+    async fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Engine, &mut Router, Instant) -> T + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let (tell, told) = oneshot::channel();
+        let order: Order<Engine, Kernel, Router> = Box::new(move |engine, _, router, now| {
+            // Who asked may have gone away.
+            let _ = tell.send(work(engine, router, now));
+        });
+        self.desk.hand_in(order).map_err(refusal)?;
+        told.await.map_err(|_| refusal("the packet thread has ended"))
+    }
+
+    /// Takes the configuration file over, or says why not. Either is logged.
+    async fn reload(&self) -> Result<Reloaded, Refusal> {
+        let outcome = self.try_to_reload().await;
+        match &outcome {
+            Ok(Reloaded { changed, warnings }) => {
+                for warning in warnings {
+                    warn!("{warning}");
+                }
+                info!(changed = changed.join(", "), "the configuration was read again");
+            }
+            Err(Refusal { error, remedy }) => {
+                error!(%error, remedy, "the configuration was not taken over, the old one stays");
+            }
+        }
+        outcome
+    }
+
+    async fn try_to_reload(&self) -> Result<Reloaded, Refusal> {
+        let new = Config::load(self.file.as_deref()).map_err(refusal)?;
+        let changed = reload::changes(&self.config.borrow(), &new)?;
+        let (ruleset, policy) = (ruleset_settings(&new), new.policy.clone());
+        let taken_over =
+            self.ask(move |engine, router, _| reload::take_over(engine, router, ruleset, policy)).await?;
+        taken_over.map_err(|error| Refusal { remedy: error.remedy().to_owned(), ..refusal(&error) })?;
         self.levels.set(&new.log.level);
-        info!(level = new.log.level, "log level was read again");
-        let rest = Config { log: self.config.log.clone(), ..new };
-        if rest != self.config {
-            warn!("other settings have changed too: they need a restart, which no call hears");
+        if new.accounting {
+            count_traffic();
+        }
+        let warnings = new.check(self.file.as_deref());
+        *self.config.borrow_mut() = new;
+        Ok(Reloaded { changed, warnings })
+    }
+
+    fn status(&self) -> Status {
+        let snapshot = self.snapshot();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: process::id(),
+            uptime: self.started.elapsed().as_secs(),
+            tables: answers::fills(&snapshot, &self.config.borrow().policy.limits),
+            counters: answers::counts(&snapshot),
+            state: self.keeper.as_ref().map(Keeper::report),
         }
     }
 
     /// One line for `systemctl status`.
-    fn status(&self) -> String {
+    fn status_line(&self) -> String {
         let snapshot = self.snapshot();
         let sizes = snapshot.sizes;
         format!(
@@ -106,21 +275,9 @@ impl Supervisor {
 
     /// Every counter that is not 0, under its stable name.
     fn counters(&self) -> String {
-        let Snapshot { stats, queue, mishaps, .. } = self.snapshot();
-        let reasons = Reason::ALL.iter().map(|reason| (reason.name(), stats.verdicts(*reason)));
-        let others = [
-            ("received", queue.received),
-            ("verdicts", queue.verdicts),
-            ("refused_by_kernel", queue.refused),
-            ("too_large", mishaps.too_large),
-            ("held_full", mishaps.held_full),
-            ("forgotten", mishaps.forgotten),
-            ("stray", mishaps.stray),
-        ];
-        let counted: Vec<String> = reasons
-            .chain(others)
-            .filter(|(_, count)| *count > 0)
-            .map(|(name, count)| format!("{name} {count}"))
+        let counted: Vec<String> = answers::counts(&self.snapshot())
+            .into_iter()
+            .map(|counter| format!("{} {}", counter.name, counter.count))
             .collect();
         if counted.is_empty() {
             "counters: no packet yet".to_owned()
@@ -132,6 +289,23 @@ impl Supervisor {
     fn snapshot(&self) -> Snapshot {
         self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+}
+
+/// Makes an answer out of what was copied on a thread of its own, because it asks the kernel.
+async fn off_the_loop<T: Send + 'static, U: Send + 'static>(
+    copied: Result<T, Refusal>,
+    work: impl FnOnce(T) -> U + Send + 'static,
+) -> Result<U, Refusal> {
+    let copied = copied?;
+    spawn_blocking(move || work(copied)).await.map_err(refusal)
+}
+
+fn refusal(error: impl std::fmt::Display) -> Refusal {
+    Refusal { error: error.to_string(), remedy: String::new() }
+}
+
+fn line<T: Serialize>(outcome: &Result<T, Refusal>) -> Vec<u8> {
+    protocol::answer(outcome).expect("answers have string keys only, and then JSON can't fail")
 }
 
 /// systemd's watchdog, if it asked for one: half of its patience between two signs of life.

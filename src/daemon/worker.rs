@@ -7,7 +7,8 @@
 //! without need.
 //!
 //! It decides nothing about packets. It neither opens the queue, nor loads the ruleset, nor speaks to clients: what it
-//! needs from the rest of the daemon is [`Surroundings`], what others may know of it is a [`Snapshot`].
+//! needs from the rest of the daemon is [`Surroundings`], what others may know of it is a [`Snapshot`], and what they
+//! want of the engine they send as an [`Order`], which is carried out between two batches.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,6 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::gate::{Gate, Mishaps};
+use super::orders::{self, Desk, Inbox, Order};
 use crate::alg::{
     Command, Engine, Event, Executor, Failure, Input, Outcome, Output, PacketId, Sizes, Stats, Tuples,
 };
@@ -159,6 +161,7 @@ pub struct Worker<C, Q, X, E, S> {
     stale: bool,
     /// Not before this time the queue is asked again.
     retry: Option<Instant>,
+    orders: Option<Inbox<Order<C, X, S>>>,
     /// The last time that the queue was asked it had packets, so it may have more.
     flowing: bool,
 }
@@ -189,8 +192,19 @@ where
             published: now,
             stale: true,
             retry: None,
+            orders: None,
             flowing: false,
         }
+    }
+
+    /// Where orders for this worker are handed in, from any thread. Only the latest desk is served.
+    ///
+    /// # Errors
+    /// Those of pipe(2).
+    pub fn desk(&mut self) -> io::Result<Desk<Order<C, X, S>>> {
+        let (desk, inbox) = orders::open()?;
+        self.orders = Some(inbox);
+        Ok(desk)
     }
 
     /// Where the latest [`Snapshot`] is to be found, for any thread.
@@ -206,17 +220,24 @@ where
     /// Handles packets until `stop` can be read or is closed by its other end. Then packets that have arrived get
     /// their verdicts, those that still wait pass as they came, and all verdicts are sent.
     pub fn run(&mut self, stop: impl AsFd) {
+        // What the engine wants before the first packet: after a restart it looks what the kernel still has.
+        self.settle(Instant::now());
         loop {
             let timeout = self.poll_timeout().map(|due| due.saturating_duration_since(Instant::now()));
             // A queue in trouble would wake us at once, again and again.
             let packets = self.gate.queue().descriptor().filter(|_| self.retry.is_none());
-            let ready = queue::wait([Some(stop.as_fd()), Some(self.events.descriptor()), packets], timeout);
+            let orders = self.orders.as_ref().map(Inbox::descriptor);
+            let sources = [Some(stop.as_fd()), Some(self.events.descriptor()), packets, orders];
+            let ready = queue::wait(sources, timeout);
             let now = Instant::now();
             match ready {
                 Ok([true, ..]) => break,
-                Ok([_, events, _]) => {
+                Ok([_, events, _, orders]) => {
                     if events {
                         self.handle_kernel_events(now);
+                    }
+                    if orders {
+                        self.carry_out_orders(now);
                     }
                     self.turn(now);
                 }
@@ -294,6 +315,18 @@ where
         }
         self.stale = true;
         self.settle(now);
+    }
+
+    /// Carries out what others want of the engine. No batch is open, so nothing waits but what has come since.
+    fn carry_out_orders(&mut self, now: Instant) {
+        let Some(mut inbox) = self.orders.take() else { return };
+        let is_open = inbox.drain(&mut |order: Order<C, X, S>| {
+            order(&mut self.core, &mut self.executor, &mut self.surroundings, now);
+            self.settle(now);
+        });
+        // A desk that was given up would be readable for ever.
+        self.orders = Some(inbox).filter(|_| is_open);
+        self.stale = true;
     }
 
     /// Takes everything out of the engine. Packets that it wants to see again are handed in one by one, each after all

@@ -22,6 +22,8 @@ const CTA_HELP: u16 = 5;
 const CTA_NAT_SRC: u16 = 6;
 const CTA_TIMEOUT: u16 = 7;
 const CTA_MARK: u16 = 8;
+const CTA_COUNTERS_ORIG: u16 = 9;
+const CTA_COUNTERS_REPLY: u16 = 10;
 const CTA_ID: u16 = 12;
 const CTA_NAT_DST: u16 = 13;
 const CTA_ZONE: u16 = 18;
@@ -36,6 +38,8 @@ const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_SRC_PORT: u16 = 2;
 const CTA_PROTO_DST_PORT: u16 = 3;
 const CTA_HELP_NAME: u16 = 1;
+const CTA_COUNTERS_PACKETS: u16 = 1;
+const CTA_COUNTERS_BYTES: u16 = 2;
 
 const CTA_NAT_V4_MINIP: u16 = 1;
 const CTA_NAT_V4_MAXIP: u16 = 2;
@@ -81,6 +85,16 @@ pub(super) struct Entry {
     pub(super) zone: u16,
     /// Name of the kernel's helper that works on it.
     pub(super) helper: Option<String>,
+    /// What has passed in the original direction and in the reply direction; `None`: nobody counted when it was made.
+    pub(super) counted: Option<[Counted; 2]>,
+}
+
+/// What has passed in one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counted {
+    pub(super) packets: u64,
+    /// With IP headers.
+    pub(super) bytes: u64,
 }
 
 impl Entry {
@@ -181,7 +195,15 @@ pub(super) fn parse(message: &Message<'_>) -> Option<Entry> {
         mark: attributes.u32(CTA_MARK).unwrap_or(0),
         zone: attributes.u16(CTA_ZONE).unwrap_or(0),
         helper,
+        counted: counted(attributes, CTA_COUNTERS_ORIG)
+            .and_then(|original| Some([original, counted(attributes, CTA_COUNTERS_REPLY)?])),
     })
+}
+
+fn counted(attributes: Attributes<'_>, kind: u16) -> Option<Counted> {
+    let counters = attributes.nested(kind);
+    let number = |kind| Some(u64::from_be_bytes(counters.bytes(kind)?.try_into().ok()?));
+    Some(Counted { packets: number(CTA_COUNTERS_PACKETS)?, bytes: number(CTA_COUNTERS_BYTES)? })
 }
 
 /// Whether this is the news that an entry is gone.
@@ -365,6 +387,12 @@ mod tests {
         value
     }
 
+    /// Two attributes of eight bytes each, as the kernel of a little-endian machine writes them.
+    fn counters(packets: u64, bytes: u64) -> Vec<u8> {
+        let attribute = |kind: u8, value: u64| [&[12, 0, kind, 0][..], &value.to_be_bytes()].concat();
+        [attribute(1, packets), attribute(2, bytes)].concat()
+    }
+
     #[test]
     fn an_entry_of_another_implementation_is_read() {
         let (original, reply) =
@@ -377,12 +405,16 @@ mod tests {
                 ConntrackAttribute::Other(DefaultNla::new(CTA_ZONE, vec![0, 7])),
                 ConntrackAttribute::Other(DefaultNla::new(CTA_ID, vec![1, 2, 3, 4])),
                 ConntrackAttribute::Other(DefaultNla::new(CTA_HELP, b"\x08\0\x01\0sip\0".to_vec())),
+                ConntrackAttribute::Other(DefaultNla::new(0x8000 | CTA_COUNTERS_ORIG, counters(300, 51_600))),
+                ConntrackAttribute::Other(DefaultNla::new(0x8000 | CTA_COUNTERS_REPLY, counters(0, 0))),
             ])
         };
         let bytes = their_bytes(NetfilterProtoFamily::IPv4, 0, message(theirs(original), theirs(reply)));
         let read: Vec<_> = crate::netlink::messages(&bytes).map(|message| parse(&message)).collect();
-        let helper = cfg!(target_endian = "little").then(|| "sip".to_owned());
-        let expected = Entry { original, reply, id: Some(0x0102_0304), mark: 9, zone: 7, helper };
+        let little = cfg!(target_endian = "little");
+        let helper = little.then(|| "sip".to_owned());
+        let counted = little.then_some([Counted { packets: 300, bytes: 51_600 }, Counted::default()]);
+        let expected = Entry { original, reply, id: Some(0x0102_0304), mark: 9, zone: 7, helper, counted };
         assert_eq!(read, [Some(expected)]);
         // Another protocol is not ours.
         let mut tcp = theirs(original);

@@ -16,23 +16,12 @@ use std::time::Duration;
 use super::element::{Element, Reader, Set, Table};
 use super::nft::{self, Change, Fault, Verb};
 use super::socket::NetlinkSocket;
-use crate::alg::{Failure, Inside, Op, Outside, Peer, Pinhole};
+use crate::alg::{Failure, Held, Inside, Op, Outside, Peer, Pinhole};
 
 /// Each try settles one doubt about an element, and no element has more than three.
 const TRIES: usize = 6;
 /// Commands of one transaction: keeps a request below 1 MiB even if each has both pinholes and several peers.
 const AT_ONCE: usize = 256;
-
-/// What the maps and sets of the table hold, each with the time that is left to it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Held {
-    /// Pinholes that are there in both directions.
-    pub pinholes: Vec<(Pinhole, Duration)>,
-    /// Public endpoints that only admitted peers may reach, quarantined ones included.
-    pub owned: Vec<(Outside, Duration)>,
-    /// Who may send.
-    pub peers: Vec<(Peer, Duration)>,
-}
 
 /// Carries out the element commands among `commands`, as one transaction if it can; the others get `None`.
 pub(super) fn execute<'a>(

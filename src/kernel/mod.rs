@@ -22,6 +22,7 @@ pub mod probe;
 mod rules;
 pub mod ruleset;
 mod socket;
+pub mod traffic;
 
 use std::io;
 use std::net::UdpSocket;
@@ -32,7 +33,7 @@ use ctmessage::Tuple;
 use ledger::Ledger;
 use socket::NetlinkSocket;
 
-use crate::alg::{Command, Executor, Failure, Op, Outcome, Outside, Reply};
+use crate::alg::{Command, Executor, Failure, Held, Op, Outcome, Outside, Reply};
 
 /// Settings of [`Kernel`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,7 +142,7 @@ impl Kernel {
     ///
     /// # Errors
     /// The table is not there, or the kernel refuses.
-    pub fn held(&mut self) -> Result<maps::Held, KernelError> {
+    pub fn held(&mut self) -> Result<Held, KernelError> {
         maps::held(&mut self.nft).map_err(KernelError::system("listing the maps and sets"))
     }
 

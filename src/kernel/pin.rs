@@ -91,7 +91,7 @@ fn is_right(entry: &Entry, out: Tuple, back: Tuple) -> bool {
 }
 
 /// Both directions of the flow as they come in: the phone's, and the far end's as the outside addresses it.
-fn directions(flow: &PinnedFlow) -> (Tuple, Tuple) {
+pub(super) fn directions(flow: &PinnedFlow) -> (Tuple, Tuple) {
     let (Inside(inside), Outside(public)) = (flow.inside, flow.public);
     let far_sends_from = flow.hairpin.map_or(flow.far, |Inside(far)| far);
     (Tuple::new(inside, flow.far), Tuple::new(far_sends_from, public))

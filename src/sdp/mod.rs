@@ -15,6 +15,7 @@ pub use address::Address;
 pub use attribute::{Candidate, Path, RemoteCandidate, Rtcp};
 
 use crate::span::Span;
+use std::ops::Range;
 use text::{Fields, Lines, number};
 
 /// sendrecv, sendonly, recvonly, inactive (RFC 8866 section 6.7).
@@ -105,7 +106,9 @@ impl Description {
     /// Says why it is none, or cannot be handled; the description is then empty.
     pub fn parse(&mut self, bytes: &[u8], within: Span) -> Result<(), Malformed> {
         self.clear();
-        if !Lines::new(bytes, within).next().is_some_and(|line| line.of(bytes).starts_with(b"v=")) {
+        let text = within.of(bytes);
+        let first = text.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
+        if !first.and_then(|at| text.get(at..)).is_some_and(|line| line.starts_with(b"v=")) {
             return Err(Malformed::NotSdp);
         }
         self.read_or_clear(bytes, within)
@@ -122,9 +125,14 @@ impl Description {
 
     /// The `c=` addresses that hold for `media`: its own, or the session's.
     pub fn connections_of(&self, media: &Media) -> &[Address] {
+        self.connections.get(self.connection_range(media)).unwrap_or_default()
+    }
+
+    /// Where in [`Description::connections`] those that hold for `media` are.
+    pub fn connection_range(&self, media: &Media) -> Range<usize> {
         let (first, end) = media.connections;
         let range = if first < end { first..end } else { 0..self.session_connections };
-        self.connections.get(usize::from(range.start)..usize::from(range.end)).unwrap_or_default()
+        usize::from(range.start)..usize::from(range.end)
     }
 
     fn clear(&mut self) {
@@ -149,10 +157,10 @@ impl Description {
 
     fn read(&mut self, bytes: &[u8], within: Span) -> Result<(), Malformed> {
         let mut direction = Direction::default();
-        for line in Lines::new(bytes, within) {
-            let value = Span::new(line.start as usize + 2, line.end as usize);
-            match line.of(bytes) {
-                [b'a', b'=', ..] => self.read_attribute(bytes, value, &mut direction)?,
+        for (start, line) in Lines::new(bytes, within) {
+            let value = Span::new(start + 2, start + line.len());
+            match line {
+                [b'a', b'=', text @ ..] => self.read_attribute(bytes, value, text, &mut direction)?,
                 [b'm', b'=', ..] => self.read_media(bytes, value, direction)?,
                 [b'c', b'=', ..] => self.read_connection(bytes, value)?,
                 [b'o', b'=', ..] if self.origin.is_none() && self.media.is_empty() => {
@@ -218,14 +226,14 @@ impl Description {
     }
 
     /// An attribute of the last media, or of the session as long as there is none; `session` is the direction that
-    /// media inherit.
+    /// media inherit. `text` is what `value` names.
     fn read_attribute(
         &mut self,
         bytes: &[u8],
         value: Span,
+        text: &[u8],
         session: &mut Direction,
     ) -> Result<(), Malformed> {
-        let text = value.of(bytes);
         // Most lines are `rtpmap`, `fmtp` and the like: two or three bytes tell that they are none of ours.
         let direction = match text {
             [b'i', b'c', b'e', b'-', b'u', ..] if text.starts_with(b"ice-ufrag:") => {

@@ -3,8 +3,8 @@
 use crate::search;
 use crate::span::Span;
 
-/// The lines of a text, without line ends; empty ones are passed over. CRLF, CR and LF end a line, and so does the
-/// end of the text.
+/// The lines of a text, without line ends, and where they begin; empty ones are passed over. CRLF, CR and LF end a line,
+/// and so does the end of the text.
 pub(super) struct Lines<'a> {
     rest: &'a [u8],
     at: usize,
@@ -17,23 +17,27 @@ impl<'a> Lines<'a> {
     }
 }
 
-impl Iterator for Lines<'_> {
-    type Item = Span;
+impl<'a> Iterator for Lines<'a> {
+    type Item = (usize, &'a [u8]);
 
     #[inline]
-    fn next(&mut self) -> Option<Span> {
-        while let [b'\r' | b'\n', rest @ ..] = self.rest {
+    fn next(&mut self) -> Option<(usize, &'a [u8])> {
+        while !self.rest.is_empty() {
+            let length = search::find(self.rest, [b'\r', b'\n']).unwrap_or(self.rest.len());
+            let (line, behind) = self.rest.split_at_checked(length)?;
+            let (rest, end) = match behind {
+                [b'\r', b'\n', rest @ ..] => (rest, 2),
+                [_, rest @ ..] => (rest, 1),
+                [] => (behind, 0),
+            };
+            let start = self.at;
             self.rest = rest;
-            self.at += 1;
+            self.at += length + end;
+            if !line.is_empty() {
+                return Some((start, line));
+            }
         }
-        if self.rest.is_empty() {
-            return None;
-        }
-        let length = search::find(self.rest, [b'\r', b'\n']).unwrap_or(self.rest.len());
-        let start = self.at;
-        self.rest = self.rest.get(length..)?;
-        self.at += length;
-        Some(Span::new(start, self.at))
+        None
     }
 }
 
@@ -105,8 +109,8 @@ mod tests {
     #[test]
     fn every_line_end_ends_a_line() {
         let bytes = b"\r\nv=0\r\no=x\n\ns=-\rt=0 0";
-        let lines: Vec<_> = Lines::new(bytes, Span::new(0, bytes.len())).map(|s| s.of(bytes)).collect();
-        assert_eq!(lines, [&b"v=0"[..], b"o=x", b"s=-", b"t=0 0"]);
+        let lines: Vec<_> = Lines::new(bytes, Span::new(0, bytes.len())).collect();
+        assert_eq!(lines, [(2, &b"v=0"[..]), (7, b"o=x"), (12, b"s=-"), (16, b"t=0 0")]);
         assert_eq!(Lines::new(b"\r\n\n\r", Span::new(0, 4)).count(), 0);
         assert_eq!(Lines::new(b"", Span::new(0, 3)).count(), 0);
     }

@@ -86,6 +86,9 @@ pub struct PartLength {
 /// have among their own headers, from outside to inside. Few writers give any; what they give has to stay true when the
 /// description is edited.
 pub fn part_lengths(bytes: &[u8], message: &Message, description: Span, lengths: &mut Vec<PartLength>) {
+    if description.start == message.body().start {
+        return; // the whole body; a part has its delimiter before it
+    }
     let mut body = extent(bytes, message);
     let mut kind = message.first(HeaderName::ContentType).and_then(|h| ContentType::parse(bytes, h.value));
     for _ in 0..MAX_DEPTH {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::capture::Capture;
+use super::gateway::Gateway;
 use super::kernel;
 use super::rtp::{Handset, Speaker};
 use super::sipp::{Caller, Role};
@@ -132,8 +133,8 @@ fn each_phone<T>(make: impl FnMut(u8) -> T) -> Vec<T> {
 }
 
 /// Three phones register from the same port, and are called at what they registered.
-fn registered_phones_are_called(nat: Nat) {
-    let world = World::new(nat, 3);
+fn registered_phones_are_called(nat: Nat, meanwhile: fn(&mut World)) {
+    let mut world = World::new(nat, 3);
     let capture = Capture::start(&world.router, "wan");
     let names = ["phone0", "phone1", "phone2"];
     let proxy = SocketAddr::from((PROXY, 5060));
@@ -154,6 +155,7 @@ fn registered_phones_are_called(nat: Nat) {
     registrar.succeeds();
     let contacts: Vec<_> = names.iter().map(|name| registrar.registered(name)).collect();
     drop((registering, registrar));
+    meanwhile(&mut world);
 
     // The phones take their port again; who calls them is where the registrar was: only he has a way in.
     let answering = |index: u8| Role { scenario: "uas.xml", ..phone(index, names[usize::from(index)], 1) };
@@ -205,17 +207,30 @@ fn registered_phones_are_called(nat: Nat) {
 
 #[test]
 fn f13_f14_three_phones_register_from_the_same_port_and_are_called_behind_masquerade() {
-    registered_phones_are_called(Nat::Masquerade);
+    registered_phones_are_called(Nat::Masquerade, |_| ());
 }
 
 #[test]
 fn f13_f14_three_phones_register_from_the_same_port_and_are_called_behind_masquerade_random() {
-    registered_phones_are_called(Nat::MasqueradeRandom);
+    registered_phones_are_called(Nat::MasqueradeRandom, |_| ());
 }
 
 #[test]
 fn f13_f14_three_phones_register_from_the_same_port_and_are_called_behind_static_nat() {
-    registered_phones_are_called(Nat::Static);
+    registered_phones_are_called(Nat::Static, |_| ());
+}
+
+#[test]
+fn registered_phones_still_ring_after_kill_9() {
+    registered_phones_are_called(Nat::MasqueradeRandom, |world| {
+        if world.mode == Mode::Sipalg {
+            Gateway::await_state(&world.router, &["sip:phone0@", "sip:phone1@", "sip:phone2@"]);
+            world.gateway().end("KILL");
+            world.gateway = Some(Gateway::start(&world.router, ""));
+            let registrations = Gateway::ask(&world.router, "registrations");
+            assert_eq!(registrations["total"], 3, "{registrations}");
+        }
+    });
 }
 
 #[test]

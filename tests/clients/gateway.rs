@@ -5,6 +5,8 @@ use std::process::{Command, ExitStatus};
 use std::time::Duration;
 use std::{fs, io};
 
+use serde_json::Value;
+
 use super::net::Namespace;
 use super::proc::Proc;
 use super::wait;
@@ -12,6 +14,7 @@ use super::wait;
 /// A running sipalg.
 pub(crate) struct Gateway {
     proc: Proc,
+    router: Namespace,
 }
 
 impl Gateway {
@@ -39,7 +42,13 @@ impl Gateway {
                 Err(error) => panic!("the socket of sd_notify: {error}"),
             }
         });
-        Self { proc }
+        Self { proc, router: router.clone() }
+    }
+
+    /// What a command that asks it says, on either stream.
+    pub(crate) fn say(&self, command: &str) -> String {
+        let output = own_files(&self.router).arg(command).output().expect("it starts");
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
     }
 
     /// Starts it where it is not to become ready: returns its status and what it said.
@@ -52,6 +61,23 @@ impl Gateway {
     /// Ends it with a signal: its status.
     pub(crate) fn end(&mut self, signal: &str) -> ExitStatus {
         self.proc.end(signal)
+    }
+
+    /// What the running sipalg answers to a command with `--json`.
+    pub(crate) fn ask(router: &Namespace, command: &str) -> Value {
+        let output = own_files(router).args([command, "--json"]).output().expect("it starts");
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "sipalg {command}: {complaint}");
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// Waits until the state file has all of `parts`.
+    pub(crate) fn await_state(router: &Namespace, parts: &[&str]) {
+        let path = router.files().join("state");
+        wait::until("the state to be written", || {
+            let text = fs::read_to_string(&path).ok()?;
+            parts.iter().all(|part| text.contains(part)).then_some(())
+        });
     }
 
     /// `sipalg unload`.
@@ -67,8 +93,15 @@ impl Gateway {
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sipalg");
 
-fn run_command(router: &Namespace, config: &str) -> Command {
+/// The program with a state file and a control socket of this router's own: tests run side by side.
+fn own_files(router: &Namespace) -> Command {
     let mut command = router.command(PROGRAM);
+    command.env("RUNTIME_DIRECTORY", router.files()).env("STATE_DIRECTORY", router.files());
+    command
+}
+
+fn run_command(router: &Namespace, config: &str) -> Command {
+    let mut command = own_files(router);
     command.arg("run").env_remove("NOTIFY_SOCKET");
     if !config.is_empty() {
         let path = router.files().join("sipalg.toml");

@@ -102,6 +102,161 @@ fn calls_survive_kill_9_and_new_ones_pass_untouched_until_it_is_back() {
     line.server.succeeds();
 }
 
+/// Waits until nothing is open. Quarantined endpoints stay owned, that is, closed to everybody.
+fn await_closed(world: &World) {
+    wait::until("the pinholes to be closed", || {
+        let open = |(name, count): (&str, usize)| name != "owned4" && count > 0;
+        (!kernel::elements(&world.router).into_iter().any(open)).then_some(())
+    });
+    assert_eq!(kernel::media_entries(&world.router), [""; 0]);
+}
+
+#[test]
+fn after_kill_9_in_mid_call_audio_goes_on_and_the_bye_still_closes_the_pinholes() {
+    let mut line = Line::new(World::new(Nat::MasqueradeRandom, 1), 1);
+    let call = line.talk("alice");
+    if line.is_guarded() {
+        Gateway::await_state(&line.world.router, &[&call.answered.call, "Confirmed"]);
+        line.world.gateway().end("KILL");
+    }
+    line.assert_heard(&call);
+    if line.is_guarded() {
+        line.start();
+        let calls = Gateway::ask(&line.world.router, "calls");
+        assert_eq!(calls["total"], 1, "{calls}");
+        assert_eq!(calls["entries"][0]["call_id"], call.answered.call);
+        let stream = &calls["entries"][0]["dialogs"][0]["streams"][0];
+        assert_eq!(stream["inside"], "192.168.1.10:40000");
+        assert_eq!(stream["public"], call.offer.media.to_string());
+        assert_eq!(stream["far"], call.answered.media.to_string());
+        for way in ["packets_out", "packets_in"] {
+            assert!(stream["traffic"][way].as_u64().is_some_and(|count| count >= 2), "{stream}");
+        }
+    }
+    line.assert_heard(&call);
+    call.hang_up();
+    line.server.succeeds();
+    if line.is_guarded() {
+        await_closed(&line.world);
+        assert_eq!(Gateway::ask(&line.world.router, "calls")["total"], 0);
+    }
+}
+
+#[test]
+fn what_the_kernel_lost_while_nobody_was_there_is_made_again_and_what_nobody_owns_is_closed() {
+    let nat = Nat::Masquerade;
+    let mut line = Line::new(World::new(nat, 1), 1);
+    let call = line.talk("alice");
+    if line.is_guarded() {
+        line.world.gateway().end("TERM");
+        // The administrator reloads his ruleset, which takes ours away, and flushes conntrack.
+        line.world.load(&nat.ruleset());
+        line.world.router.run("conntrack", ["-D", "-p", "udp", "--dport", "6000"]);
+        line.start();
+    }
+    line.assert_heard(&call);
+    call.hang_up();
+    line.server.succeeds();
+    if !line.is_guarded() {
+        return;
+    }
+    await_closed(&line.world);
+    // A pinhole of which no state knows.
+    line.world.gateway().end("TERM");
+    let stray = "add element inet sipalg inbound4 { udp . 22.33.44.55 . 16390 timeout 1h : 192.168.1.10 . 40000 }
+         add element inet sipalg outbound4 { \"wan\" . udp . 192.168.1.10 . 40000 timeout 1h : 22.33.44.55 . 16390 }
+         add element inet sipalg peers4 { udp . 22.33.44.55 . 16390 . 22.33.44.99 timeout 1h }\n";
+    line.world.load(stray);
+    line.start();
+    await_closed(&line.world);
+}
+
+#[test]
+fn an_unknown_state_is_set_aside_and_calls_go_on() {
+    let mut line = Line::new(World::new(Nat::Masquerade, 1), 1);
+    let call = line.talk("alice");
+    if line.is_guarded() {
+        line.world.gateway().end("TERM");
+        let state = line.world.router.files().join("state");
+        let text = fs::read_to_string(&state).expect("it was written at the end");
+        let newer = text.replacen("\"sipalg-state\":1", "\"sipalg-state\":1000", 1);
+        fs::write(&state, &newer).expect("writable");
+        line.start();
+        let aside = line.world.router.files().join("state.version-1000");
+        assert_eq!(fs::read_to_string(aside).expect("it was set aside"), newer);
+    }
+    line.assert_heard(&call);
+    call.hang_up();
+    line.server.succeeds();
+}
+
+#[test]
+fn one_way_audio_is_named_and_says_who_is_not_heard() {
+    let mut world = World::new(Nat::Masquerade, 1);
+    if world.mode != Mode::Sipalg {
+        return;
+    }
+    let mut server = provider(1).serve(&world.outside);
+    let far = far_end(&world);
+    let mut caller = phone(0, "alice", 1).call(&world.phones[0], &to_provider());
+    let answered = caller.answered();
+    // The phone talks, and nothing comes back.
+    let socket =
+        world.phones[0].within(|| std::net::UdpSocket::bind((inside(0), 40_000)).expect("the port is free"));
+    let trouble = wait::until("the trouble to be named", || {
+        for _ in 0..10 {
+            socket.send_to(&[0x80; 172], answered.media).expect("it is sent");
+        }
+        let calls = Gateway::ask(&world.router, "calls");
+        let stream = calls["entries"][0]["dialogs"][0]["streams"][0].clone();
+        let named = stream["trouble"].as_str().is_some_and(|text| text.starts_with("one-way"));
+        named.then_some(stream["trouble"].clone())
+    });
+    assert_eq!(trouble, "one-way audio: the phone hears nothing, no packet has come from the far end");
+    let shown = world.gateway().say("calls");
+    assert!(shown.contains("! one-way audio: the phone hears nothing"), "{shown}");
+    drop((socket, far));
+    caller.hang_up(&answered);
+    caller.succeeds();
+    server.succeeds();
+}
+
+#[test]
+fn a_new_configuration_is_taken_over_in_mid_call_or_not_at_all() {
+    let mut line = Line::new(World::configured(Nat::Masquerade, 1, "[media]\nports = \"20000-20099\"\n"), 2);
+    let call = line.talk("before");
+    if line.is_guarded() {
+        assert!((20000..20100).contains(&call.offer.media.port()), "{}", call.offer.media);
+        let file = line.world.router.files().join("sipalg.toml");
+        let mut reload = |text: &str| {
+            fs::write(&file, text).expect("writable");
+            line.world.gateway().say("reload")
+        };
+        let refused = reload("[media]\nports = \"21000-21099\"\n[queue]\nbase = 7000\n");
+        assert!(
+            refused.contains("queue.base can't change while sipalg runs; nothing was changed"),
+            "{refused}"
+        );
+        assert!(refused.contains("systemctl restart sipalg"), "{refused}");
+        let refused = reload("[media]\nports = \"21000-21099\"\nsauce = 1\n");
+        assert!(refused.contains("unknown key \"sauce\""), "{refused}");
+        let taken = reload("[sip]\nports = [5060, 5080]\n[media]\nports = \"22000-22099\"\n");
+        assert!(taken.contains("changed: media.ports, sip.ports"), "{taken}");
+        assert!(kernel::ruleset(&line.world.router).contains("5060, 5080"));
+    }
+    line.assert_heard(&call);
+    call.hang_up();
+    let next = line.talk("after");
+    if line.is_guarded() {
+        assert!((22000..22100).contains(&next.offer.media.port()), "{}", next.offer.media);
+    }
+    next.hang_up();
+    line.server.succeeds();
+    if line.is_guarded() {
+        await_closed(&line.world);
+    }
+}
+
 #[test]
 fn calls_survive_a_restart_and_unload_leaves_no_trace() {
     let mut line = Line::new(World::without_gateway(Nat::MasqueradeRandom, 1), 2);
@@ -121,6 +276,9 @@ fn calls_survive_a_restart_and_unload_leaves_no_trace() {
     }
     line.assert_heard(&call);
     call.hang_up();
+    if line.is_guarded() {
+        await_closed(&line.world);
+    }
     line.talk("second").hang_up();
     line.server.succeeds();
     if line.is_guarded() {

@@ -75,6 +75,8 @@ pub struct Bench {
     pub dice: VecDeque<Option<Failure>>,
     /// Interface index of the uplink that packets leave by.
     pub uplink: u32,
+    /// Whether the kernel may have lost what is renewed.
+    pub forgets: bool,
     /// Whether commands are answered at once. If not, they pile up in `waiting`.
     pub answers: bool,
     pub waiting: VecDeque<Command>,
@@ -125,6 +127,7 @@ impl Bench {
             failures: VecDeque::new(),
             dice: VecDeque::new(),
             uplink: WAN,
+            forgets: false,
             answers: true,
             waiting: VecDeque::new(),
             nat: BTreeMap::new(),
@@ -332,6 +335,10 @@ impl Bench {
                 kernel.pins.remove(index);
             }
             Op::Renew { pinholes, peers, lifetime } => {
+                if self.forgets {
+                    kernel.pinholes.extend(pinholes.iter().map(|it| (it.public.0, it.inside)));
+                    kernel.peers.extend(peers);
+                }
                 assert!(pinholes.iter().all(|it| kernel.pinholes.contains_key(&it.public.0)));
                 assert!(peers.iter().all(|it| kernel.peers.contains(it)));
                 let pinholes = pinholes.iter().map(|it| Opened::Pinhole(it.public.0));
@@ -405,6 +412,29 @@ impl Bench {
             Tuples { orig_source: inside, orig_destination: far, reply_source: far, reply_destination };
         self.engine.handle(self.now, Input::FlowDestroyed(tuples));
         self.drain(PacketId(0), &[], &mut None);
+    }
+
+    /// The public endpoint of a flow, if it has one.
+    pub fn nat_of(&self, inside: &str, far: &str) -> Option<SocketAddr> {
+        self.nat.get(&(at(inside), at(far))).copied()
+    }
+
+    /// conntrack forgets a flow, if it has it.
+    pub fn forget(&mut self, inside: &str, far: &str) {
+        if self.tracked.contains(&(at(inside), at(far))) {
+            self.destroy(inside, far);
+        }
+    }
+
+    /// Something happens that is no packet.
+    pub fn input(&mut self, input: Input<'_>) {
+        self.engine.handle(self.now, input);
+        self.tick();
+    }
+
+    /// How many packets there have been; one may be seen at two points.
+    pub fn packets_seen(&self) -> u64 {
+        self.next_packet
     }
 
     /// All flows get another public address, as when the provider gives the router a new one.

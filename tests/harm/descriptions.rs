@@ -160,6 +160,17 @@ fn f27_rtcp_is_where_the_description_says() {
     bench.assert_pinned("192.168.1.10:40000", "22.33.44.22:30000");
     assert_eq!(bench.kernel.pins.len(), 1, "the answer has one port: {:?}", bench.kernel.pins);
 
+    // Both in one port, and said twice.
+    let body = format!(
+        "{HEAD}c=IN IP4 192.168.1.10\nt=0 0\nm=audio 40000 RTP/AVP 0\na=rtcp:40000 IN IP4 192.168.1.10\na=rtcp-mux\n"
+    );
+    let (sent, mut bench) = leaves(&body);
+    let rtp = bench.binding("192.168.1.10:40000").port();
+    assert_eq!(sent, body.replace("192.168.1.10", "22.33.44.55").replace("40000", &rtp.to_string()));
+    assert_eq!(bench.kernel.pinholes.len(), 1);
+    answered(&mut bench, Dialog::default(), "486 Busy Here", "");
+    bench.assert_all_closed();
+
     // The far end's `a=rtcp` counts as well.
     let (_, mut bench) = leaves(&sdp("192.168.1.10", 40000));
     let answer = format!("{}a=rtcp:31999 IN IP4 22.33.44.23\n", sdp("22.33.44.22", 30000));
@@ -195,11 +206,9 @@ fn f28_candidates_say_the_same_as_the_lines_above() {
     let offer = |ip: &str, a: u16, b: u16| {
         let lines = format!("a=remote-candidates:1 {ip} {a} 2 {ip} {b}\n");
         message(
-            &format!(
-                "INVITE sip:alice@x.example SIP/2.0\nVia: SIP/2.0/UDP 22.33.44.20;branch=z9hG4bK-ice\n\
+            "INVITE sip:alice@x.example SIP/2.0\nVia: SIP/2.0/UDP 22.33.44.20;branch=z9hG4bK-ice\n\
                  From: <sip:bob@provider.example>;tag=bob-1\nTo: <sip:alice@provider.example>;tag=alice-1\n\
-                 Call-ID: call-1@192.168.1.10\nCSeq: 1 INVITE\nContent-Type: application/sdp"
-            ),
+                 Call-ID: call-1@192.168.1.10\nCSeq: 1 INVITE\nContent-Type: application/sdp",
             &format!("{}{lines}", sdp("22.33.44.22", 30000)),
         )
     };

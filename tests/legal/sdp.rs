@@ -212,3 +212,18 @@ fn f37_each_line_has_its_own_family() {
     bench.assert_pinned("192.168.1.10:40000", "22.33.44.22:30002");
     assert!(bench.kernel.pins.iter().all(|pin| pin.far.is_ipv4()), "{:?}", bench.kernel.pins);
 }
+
+#[test]
+fn f34_phones_behind_one_nat_get_each_others_own_words_back() {
+    // Bob is called by the public description of alice, who shares his LAN; what runs over TCP does not stand in the way.
+    let body = "v=0\no=- 1 1 IN IP4 pbx.lan\ns=-\nc=IN IP4 192.168.1.10\nt=0 0\nm=audio 40000 RTP/AVP 0\na=rtcp:41001 IN IP4 192.168.1.10\n\
+         a=candidate:1 1 UDP 1 192.168.1.10 40000 typ host\nm=message 2855 TCP/MSRP *\na=path:msrp://192.168.1.10:2855/x;tcp\n\
+         m=video 40000 RTP/AVP 31\nc=IN IP4 192.168.1.10\nm=image 0 udptl t38\n";
+    let bob = "192.168.1.11:5060";
+    let mut bench = Bench::default();
+    bench.track(bob, PROXY);
+    let sent = offer(&mut bench, body).text();
+    let forwarded = sent.replacen("Via:", "Via: SIP/2.0/UDP 22.33.44.20;branch=z9hG4bK-proxy\r\nVia:", 1);
+    let got = bench.inn(PROXY, bob, forwarded).text();
+    assert_eq!(crate::body_of(&got), body);
+}

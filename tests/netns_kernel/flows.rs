@@ -257,3 +257,28 @@ fn each_queue_point_gets_its_packets() {
     phone.send_to(b"last", "203.0.113.9:5060").unwrap();
     assert_eq!(next(), "5060 192.168.1.10 203.0.113.9");
 }
+
+#[test]
+fn media_is_counted_each_way_once_it_is_wanted() {
+    let (network, mut kernel, pinhole) = Network::with_pinhole();
+    let (phone, far) = (network.phone.udp("192.168.1.10:40000"), network.far.udp("203.0.113.9:30000"));
+    let flow = pinned(pinhole, "203.0.113.9:30000", None);
+    let mut meter = network.router.enter(|| Meter::open().unwrap());
+    network.router.run("sysctl -qw net.netfilter.nf_conntrack_acct=0");
+    network.done(&mut kernel, pin(pinhole, "203.0.113.9:30000"));
+    assert_eq!(meter.read(&flow).unwrap(), None, "made before anybody counted");
+    network.done(&mut kernel, unpin(pinhole, "203.0.113.9:30000"));
+    assert_eq!(meter.read(&flow).unwrap(), None, "no such entry");
+
+    network.router.enter(|| traffic::count_from_now_on().unwrap());
+    network.done(&mut kernel, pin(pinhole, "203.0.113.9:30000"));
+    assert_eq!(meter.read(&flow).unwrap(), Some(Traffic::default()));
+    for _ in 0..3 {
+        far.send_to(b"ten bytes.", pinhole.public.0).unwrap();
+        expect(&phone, b"ten bytes.", "203.0.113.9:30000");
+    }
+    phone.send_to(b"x", "203.0.113.9:30000").unwrap();
+    expect(&far, b"x", "203.0.113.1:16384");
+    let counted = Traffic { packets_out: 1, bytes_out: 29, packets_in: 3, bytes_in: 114 };
+    assert_eq!(meter.read(&flow).unwrap(), Some(counted));
+}

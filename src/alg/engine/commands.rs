@@ -47,6 +47,16 @@ pub(super) enum Inflight {
         call: Key,
         tags: Tags,
     },
+    /// Asked after a restart: is the flow still what it was?
+    Recheck {
+        flow: FlowKey,
+    },
+    /// Asked after a restart: is the pinned flow still there?
+    Repin {
+        call: Key,
+        tags: Tags,
+        flow: PinnedFlow,
+    },
     /// Nobody waits for it; the text is its name in the log.
     Background(&'static str),
 }
@@ -111,6 +121,8 @@ impl Engine {
                 let alive = matches!(outcome, Ok(Reply::Found(Some(_))));
                 self.heard(now, call, tags, alive);
             }
+            Inflight::Recheck { flow } => self.rechecked(now, flow, outcome),
+            Inflight::Repin { call, tags, flow } => self.repin(call, tags, flow, outcome),
             // What is gone already is as gone as it should be.
             Inflight::Background(name) => self.failed(name, failure.filter(|it| *it != Failure::NotFound)),
         }

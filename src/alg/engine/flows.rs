@@ -158,18 +158,16 @@ impl Engine {
             }
         }
         let key = flow_key(source, destination, Direction::Outbound);
-        if self.flows.get(&key).is_none() && self.flows.is_full() {
-            return self.accept(packet.id, None, Reason::TableFull);
+        if self.flows.get(&key).is_none() {
+            let flow = Flow::new(Mapping::Unknown, packet.indev, packet.outdev, now);
+            // An answer that finds no room would be asked for again and again.
+            if self.flows.insert(key, flow, now + IDLE).is_err() {
+                return self.accept(packet.id, None, Reason::TableFull);
+            }
         }
         let id = self.command(Op::Lookup { source, destination }, Inflight::Lookup { asked: key });
-        let asked = Mapping::Asked(id);
-        match self.flows.get_mut(&key) {
-            Some(flow) => flow.mapping = asked,
-            None => {
-                let flow = Flow::new(asked, packet.indev, packet.outdev, now);
-                let kept = self.flows.insert(key, flow, now + IDLE);
-                debug_assert!(kept.is_ok(), "there was room a moment ago");
-            }
+        if let Some(flow) = self.flows.get_mut(&key) {
+            flow.mapping = Mapping::Asked(id);
         }
         self.park(packet.id, None, &[id]);
     }

@@ -602,8 +602,9 @@ impl Leg {
 fn endpoints(stream: &LocalStream) -> Option<impl Iterator<Item = Inside> + Clone> {
     let LocalStream { ip, port, count, rtcp, .. } = *stream;
     let (own_rtcp, ports) = match (count, rtcp) {
-        (1, None) => (None, 1),
-        (1, Some(rtcp)) => (Some(Inside(rtcp)), 1),
+        // With RTCP multiplexed, `a=rtcp` may name the RTP port (RFC 5761 section 5.1.3).
+        (1, Some(rtcp)) if rtcp != SocketAddr::new(ip, port) => (Some(Inside(rtcp)), 1),
+        (1, _) => (None, 1),
         (2..=MAX_PORTS, _) => (None, count.checked_mul(2)?),
         _ => return None,
     };

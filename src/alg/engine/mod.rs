@@ -11,14 +11,18 @@
 //! | [`dialog`] | transactions, calls and registrations: what begins and ends |
 //! | [`commands`] | issuing commands, and what follows from their outcome |
 //! | [`timers`] | deadlines |
+//! | [`keeping`] | what the next engine has to know, and its comparison with the kernel |
+//! | [`views`] | copies of the tables, for who asks |
 
 mod commands;
 mod dialog;
 mod flows;
+mod keeping;
 mod media;
 mod message;
 mod routed;
 mod timers;
+mod views;
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -123,6 +127,20 @@ impl Engine {
             stats: Stats::default(),
             policy,
         }
+    }
+
+    /// Follows other settings from now on. What lives stays as it is: bindings keep their ports, tables that are fuller
+    /// than a new limit take nothing new until they are not, and who was admitted stays so until his call ends. The seed
+    /// stays the old one, for the keys in the tables depend on it.
+    pub fn set_policy(&mut self, policy: Policy) {
+        let limits = policy.limits;
+        self.flows.set_limit(limits.flows);
+        self.transactions.set_limit(limits.transactions);
+        self.calls.set_limit(limits.calls);
+        self.registrations.set_limit(limits.registrations);
+        self.parking.set_limit(limits.parked);
+        self.bindings.set_policy(&policy);
+        self.policy = Policy { seed: self.policy.seed, ..policy };
     }
 
     /// Takes one input. Drain [`Engine::poll_output`] before the next one.

@@ -130,7 +130,7 @@ impl Engine {
         }
     }
 
-    fn renew_one(&mut self, key: &BindingKey) {
+    pub(super) fn renew_one(&mut self, key: &BindingKey) {
         let Some(binding) = self.bindings.get(key) else { return };
         let peers = binding.peers().collect();
         let pinholes = Pinholes::from_iter([binding.pinhole]);

@@ -55,6 +55,11 @@ fn rule_of(name: HeaderName) -> Option<Rule> {
     }
 }
 
+/// Whether the values of headers of this name are addresses that are mapped.
+pub fn is_mapped(name: HeaderName) -> bool {
+    rule_of(name).is_some()
+}
+
 /// Maps a message that leaves; `via` is its topmost Via. Answers with the form of the Via sent-by that was replaced, for the way back.
 ///
 /// # Errors

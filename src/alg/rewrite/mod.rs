@@ -8,10 +8,12 @@
 //! |---|---|
 //! | [`headers`] | Request-URI, Via, Contact, the route set, Refer-To |
 //! | [`sdp`] | `o=`, `c=`, `m=`, `a=rtcp`, candidates |
+//! | [`left`](mod@left) | what was not touched, and why; for people |
 //!
 //! Before changing anything here read RFC 3261 sections 8.1.1, 16.7, 18.2 and 20, and RFC 3264.
 
 pub mod headers;
+pub mod left;
 pub mod sdp;
 
 use std::cmp::Reverse;

@@ -11,6 +11,7 @@
 //! of the default destination are. All other candidates stay: server-reflexive and relayed ones are public as they
 //! are, their `raddr` and `rport` are for diagnosis only, and a private one fails its checks as it would without us.
 
+use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 
 use arrayvec::ArrayVec;
@@ -28,7 +29,7 @@ pub const MAX_PORTS: u16 = 16;
 const DISCARD: u16 = 9;
 
 /// What one `m=` line of the phone asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalStream {
     /// Index of the `m=` line.
     pub media: u16,
@@ -161,12 +162,12 @@ pub fn inbound(
     };
     // A c= line is restored if all the media over UDP that are on under it lie behind the same inside address.
     let mut restored: ArrayVec<Span, 32> = ArrayVec::new();
-    for connection in &description.connections {
+    for (index, connection) in description.connections.iter().enumerate() {
         let mut targets = description
             .media
             .iter()
             .filter(|media| media.number != 0 && is_udp(bytes, media))
-            .filter(|media| description.connections_of(media).contains(connection))
+            .filter(|media| description.connection_range(media).contains(&index))
             .map(|media| target(media).map(|it| it.ip()));
         let Some(Some(ip)) = targets.next() else { continue };
         if targets.all(|other| other == Some(ip)) && restored.try_push(connection.span).is_ok() {

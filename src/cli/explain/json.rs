@@ -23,6 +23,7 @@ pub(super) struct Message<'a> {
     verdict: &'static str,
     reason: &'static str,
     edits: Vec<Edit>,
+    left: Vec<Left>,
     commands: Vec<Value>,
     events: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,6 +37,16 @@ struct Edit {
     old: String,
     new: String,
     rule: &'static str,
+}
+
+/// An inside address that stays.
+#[derive(Debug, Serialize)]
+struct Left {
+    offset: usize,
+    text: String,
+    #[serde(rename = "where")]
+    place: String,
+    reason: &'static str,
 }
 
 /// What happened before a message, because its time had come.
@@ -66,6 +77,16 @@ impl<'a> Message<'a> {
                     old: text(&change.old),
                     new: text(&change.new),
                     rule: change.rule.name(),
+                })
+                .collect(),
+            left: passage
+                .left
+                .iter()
+                .map(|left| Left {
+                    offset: left.offset,
+                    text: left.text.clone(),
+                    place: left.place.clone(),
+                    reason: left.why.name(),
                 })
                 .collect(),
             commands: passage.commands.iter().map(command).collect(),

@@ -67,6 +67,12 @@ impl Nat {
         self.recorder.set_mapping(Inside(inner), far, (outer != inner).then_some(Outside(outer)));
     }
 
+    /// Whether `address` is one that the NAT hides.
+    pub(super) fn is_inside(&self, address: IpAddr) -> bool {
+        self.inside.iter().any(|block| block.contains(address))
+            || self.mappings.keys().any(|inside| inside.ip() == address)
+    }
+
     fn hides(&self, endpoint: SocketAddr) -> bool {
         let same_family = endpoint.is_ipv4() == self.public.is_ipv4();
         let address = endpoint.ip();

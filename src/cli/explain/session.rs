@@ -10,10 +10,13 @@ use std::time::{Duration, Instant};
 
 use super::nat::Nat;
 use super::wire;
+use crate::alg::flow;
+use crate::alg::rewrite::left::{self, Why};
 use crate::alg::{
     Action, Command, Engine, Event, Executor, Input, Outcome, Output, PacketId, PacketIn, Policy, QueuePoint,
     Reason, Rule,
 };
+use crate::span::Span;
 
 /// Interface numbers of the router, so that the engine can tell its two sides.
 const INSIDE: u32 = 2;
@@ -88,6 +91,19 @@ pub(super) struct Change {
     pub(super) rule: Rule,
 }
 
+/// An inside address that stays in the payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Left {
+    /// Its first byte in the original.
+    pub(super) offset: usize,
+    /// The address as written.
+    pub(super) text: String,
+    /// Where it stands, in words.
+    pub(super) place: String,
+    /// Why.
+    pub(super) why: Why,
+}
+
 /// All that happened to one datagram.
 #[derive(Debug)]
 pub(super) struct Passage {
@@ -99,6 +115,8 @@ pub(super) struct Passage {
     pub(super) before: Vec<u8>,
     pub(super) after: Vec<u8>,
     pub(super) changes: Vec<Change>,
+    /// Inside addresses in `before` that no change covers.
+    pub(super) left: Vec<Left>,
     pub(super) commands: Vec<(Command, Outcome)>,
     pub(super) events: Vec<Event>,
 }
@@ -161,6 +179,7 @@ impl Session {
         } else {
             self.queue(QueuePoint::Signalling, direction, packet, &mut events)
         };
+        let left = self.left(&datagram, direction, &decision);
         let after = match decision.fate {
             Fate::Rewrite => decision.after,
             Fate::Accept => payload.to_vec(),
@@ -172,12 +191,34 @@ impl Session {
             direction,
             fate: decision.fate,
             reason: decision.reason,
+            left,
             before: payload.to_vec(),
             after,
             changes: decision.changes,
             commands: self.nat.take_log(),
             events,
         }
+    }
+
+    /// What `decision` leaves of inside addresses.
+    fn left(&self, datagram: &wire::Carried<'_>, direction: Direction, decision: &Decision) -> Vec<Left> {
+        let (way, own) = match direction {
+            Direction::Out | Direction::Through => (flow::Direction::Outbound, datagram.source),
+            Direction::In => (flow::Direction::Inbound, datagram.destination),
+        };
+        let touched = matches!(decision.reason, Reason::Rewritten | Reason::Unchanged | Reason::Protected);
+        let changed = |change: &Change| Span::new(change.offset, change.offset + change.old.len());
+        let edited: Vec<Span> = decision.changes.iter().map(changed).collect();
+        let (payload, is_inside) = (datagram.payload, |ip| self.nat.is_inside(ip));
+        left::left(payload, way, own.ip(), is_inside, touched, &edited)
+            .into_iter()
+            .map(|it| Left {
+                offset: it.span.range().start,
+                text: String::from_utf8_lossy(it.span.of(payload)).into_owned(),
+                place: it.place.text(payload),
+                why: it.why,
+            })
+            .collect()
     }
 
     /// Hands one packet in and waits for its verdict.

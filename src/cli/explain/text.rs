@@ -1,6 +1,6 @@
 //! An explanation for people: what came, what was changed in it and why, and what was opened.
 //!
-//! Every changed line is shown as it was and as it is. Bytes that a terminal would obey are shown as numbers: a
+//! Every changed line is shown as it was and as it is, and every inside address that was left, with the reason. Bytes that a terminal would obey are shown as numbers: a
 //! capture may come from anybody.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use super::session::{Change, Fate, Passage};
+use super::session::{Change, Direction, Fate, Passage};
 use super::words;
 use crate::alg::{Command, Event, Op, Outcome, Pinhole, Reason};
 use crate::config::value::Seconds;
@@ -18,6 +18,8 @@ pub(super) struct Text<'w> {
     out: &'w mut dyn Write,
     colour: bool,
     reasons: BTreeMap<Reason, usize>,
+    /// Messages that passed the NAT.
+    crossed: usize,
     open: BTreeMap<(crate::alg::Outside, crate::alg::Inside), Pinhole>,
 }
 
@@ -30,7 +32,7 @@ const PLAIN: &str = "\x1b[0m";
 impl<'w> Text<'w> {
     /// Writes to `out`, with colours if `colour`.
     pub(super) fn new(out: &'w mut dyn Write, colour: bool) -> Self {
-        Self { out, colour, reasons: BTreeMap::new(), open: BTreeMap::new() }
+        Self { out, colour, reasons: BTreeMap::new(), crossed: 0, open: BTreeMap::new() }
     }
 
     /// One message.
@@ -50,6 +52,11 @@ impl<'w> Text<'w> {
             self.line(RED, &format!("    - {}", group.old))?;
             self.line(GREEN, &format!("    + {}", group.new))?;
         }
+        for left in &passage.left {
+            let place = shown(left.place.as_bytes());
+            let (text, offset, why) = (&left.text, left.offset, left.why.sentence());
+            writeln!(self.out, "  {:<8} {text} in {place} at byte {offset}: {why}", "leaves")?;
+        }
         self.commands(&passage.commands)?;
         for event in &passage.events {
             if let Some(sentence) = words::event(event) {
@@ -58,6 +65,7 @@ impl<'w> Text<'w> {
         }
         writeln!(self.out)?;
         *self.reasons.entry(*reason).or_default() += 1;
+        self.crossed += usize::from(*direction != Direction::Through);
         Ok(())
     }
 
@@ -87,6 +95,12 @@ impl<'w> Text<'w> {
         self.line(BOLD, &line)?;
         for (reason, count) in &self.reasons {
             writeln!(self.out, "  {count:>6}  {}", reason.name())?;
+        }
+        if messages > 0 && self.crossed == 0 {
+            writeln!(
+                self.out,
+                "no message passed the NAT: was this captured inside? (--private says who is inside)"
+            )?;
         }
         match self.open.len() {
             0 => writeln!(self.out, "no pinhole is open at the end"),
@@ -216,7 +230,6 @@ pub(super) fn lasting(duration: Duration) -> String {
 mod tests {
     use super::*;
     use crate::alg::Rule;
-    use crate::cli::explain::session::Direction;
 
     fn passage(before: &str, changes: &[(usize, &str, &str, Rule)]) -> Passage {
         let at = "192.0.2.1:5060".parse().unwrap();
@@ -237,6 +250,7 @@ mod tests {
                     rule: *rule,
                 })
                 .collect(),
+            left: Vec::new(),
             commands: Vec::new(),
             events: Vec::new(),
         }

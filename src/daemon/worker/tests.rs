@@ -275,6 +275,23 @@ fn an_error_of_the_queue_is_a_warning_and_the_next_turn_goes_on() {
 }
 
 #[test]
+fn an_order_is_carried_out_with_all_that_follows_from_it() {
+    let mut bench = Bench::new(|input, out| {
+        if let Input::FlowDestroyed(_) = input {
+            out.push_back(Out::Command(7));
+        }
+    });
+    let desk = bench.worker.desk().unwrap();
+    let KernelEvent::Destroyed(tuples) = destroyed() else { unreachable!() };
+    desk.hand_in(Box::new(move |core, _, _, now| core.handle(now, Input::FlowDestroyed(tuples)))).unwrap();
+    bench.worker.carry_out_orders(bench.now);
+    bench.expect(&["destroyed", "execute [7]", "done 7 Ok(Done)"]);
+    drop(desk);
+    bench.worker.carry_out_orders(bench.now);
+    assert!(bench.worker.orders.is_none(), "a closed desk would be readable for ever");
+}
+
+#[test]
 fn a_deadline_of_the_engine_is_kept() {
     let mut bench = Bench::new(|_, _| {});
     bench.worker.core.due = Some(bench.now + Duration::from_millis(5));

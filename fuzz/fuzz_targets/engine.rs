@@ -1,0 +1,3 @@
+//! See `sipalg::fuzzing::engine`.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| sipalg::fuzzing::engine(data));

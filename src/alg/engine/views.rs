@@ -1,0 +1,84 @@
+//! Copies of the tables, for who asks what is up.
+
+use std::time::Instant;
+
+use super::super::binding::BindingKey;
+use super::super::call::{Call, Leg, Target};
+use super::super::command::PinnedFlow;
+use super::super::views::{BindingView, CallView, LegView, RegistrationView, StreamView};
+use super::Engine;
+
+impl Engine {
+    /// All calls, in no order that means anything. What was not begun by an INVITE is none.
+    pub fn calls(&self, now: Instant) -> impl Iterator<Item = CallView> + '_ {
+        let calls = self.calls.iter().map(|(_, call)| call).filter(|call| call.invited);
+        calls.map(move |call| self.call_view(now, call))
+    }
+
+    /// How many calls there are.
+    pub fn count_calls(&self) -> usize {
+        self.calls.iter().filter(|(_, call)| call.invited).count()
+    }
+
+    /// All registrations, in no order that means anything.
+    pub fn registrations(&self, now: Instant) -> impl Iterator<Item = RegistrationView> + '_ {
+        self.registrations.iter().map(move |(_, it)| RegistrationView {
+            who: it.who.to_string(),
+            inside: it.flow.inside,
+            registrar: it.flow.far,
+            public: it.public,
+            left: it.until.saturating_duration_since(now),
+        })
+    }
+
+    /// All bindings, in no order that means anything.
+    pub fn bindings(&self) -> impl Iterator<Item = BindingView> + '_ {
+        self.bindings.iter().map(|(_, it)| BindingView {
+            inside: it.pinhole.inside,
+            public: it.pinhole.public,
+            uplink: it.pinhole.uplink,
+            owners: it.owners,
+            admitted: it.peers.iter().map(|peer| peer.far).collect(),
+            latched: it.latched.iter().map(|(flow, _)| flow.far).collect(),
+        })
+    }
+
+    fn call_view(&self, now: Instant, call: &Call) -> CallView {
+        CallView {
+            call_id: call.names.call_id.to_string(),
+            from: call.names.from.to_string(),
+            to: call.names.to.to_string(),
+            inside: call.flow.inside,
+            far: call.flow.far,
+            answered: call.answered.map(|then| now.saturating_duration_since(then)),
+            legs: call
+                .legs
+                .iter()
+                .map(|leg| LegView { phase: leg.phase, held: leg.held, streams: self.stream_views(leg) })
+                .collect(),
+        }
+    }
+
+    fn stream_views(&self, leg: &Leg) -> Vec<StreamView> {
+        let mut views = Vec::with_capacity(2 * leg.local.len());
+        for stream in &leg.local {
+            let remote = leg.remote.get(usize::from(stream.media)).copied().unwrap_or_default();
+            let rtp = self.stream_view(leg, stream.rtp, remote.rtp);
+            views.extend(rtp.map(|view| StreamView { media: stream.media, ..view }));
+            let rtcp = stream.rtcp.and_then(|key| self.stream_view(leg, key, remote.rtcp));
+            views.extend(rtcp.map(|view| StreamView { media: stream.media, rtcp: true, ..view }));
+        }
+        views
+    }
+
+    fn stream_view(&self, leg: &Leg, key: BindingKey, target: Option<Target>) -> Option<StreamView> {
+        let binding = self.bindings.get(&key)?;
+        let pinned = leg.pins.iter().map(|pin| pin.flow);
+        let latched = binding.latched.iter().map(|(flow, _)| *flow);
+        let mut flows: Vec<PinnedFlow> =
+            pinned.filter(|flow| flow.public == binding.pinhole.public).collect();
+        flows.extend(latched);
+        let (inside, public) = (key.inside, binding.pinhole.public);
+        Some(StreamView { media: 0, rtcp: false, inside, public, target, flows })
+    }
+}

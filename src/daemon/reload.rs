@@ -1,0 +1,84 @@
+//! A new configuration while calls are up: all of it, or nothing.
+//!
+//! What can fail comes first and changes nothing (reading the file, what needs a restart, the ruleset); what follows
+//! can't fail. The packet thread does its part between two batches.
+
+use tracing::warn;
+
+use super::Router;
+use crate::alg::{Engine, Policy};
+use crate::config::{Config, keys};
+use crate::control::protocol::Refusal;
+use crate::kernel::KernelError;
+use crate::kernel::ruleset::{self, Installed, Origin, RulesetSettings};
+
+/// Keys, and sections with a point behind them, whose values are in use from the start to the end.
+const FIXED: [&str; 4] = ["queue.", "log.target", "state-file", "control.socket"];
+
+/// The keys that differ, if all of them can be changed now.
+///
+/// # Errors
+/// What to tell who asked.
+pub(super) fn changes(old: &Config, new: &Config) -> Result<Vec<String>, Refusal> {
+    let changed = keys::changed(&old.raw, &new.raw);
+    let is_fixed = |key: &&String| FIXED.iter().any(|fixed| key.starts_with(fixed));
+    let fixed: Vec<&str> = changed.iter().filter(is_fixed).map(String::as_str).collect();
+    if fixed.is_empty() {
+        return Ok(changed);
+    }
+    Err(Refusal {
+        error: format!("{} can't change while sipalg runs; nothing was changed", fixed.join(", ")),
+        remedy: "systemctl restart sipalg takes the whole file over, and no call hears it".to_owned(),
+    })
+}
+
+/// The packet thread's part: the ruleset if its ports have changed, then the engine's settings.
+///
+/// # Errors
+/// The ruleset was refused; nothing was changed.
+pub(super) fn take_over(
+    engine: &mut Engine,
+    router: &mut Router,
+    ruleset: RulesetSettings,
+    policy: Policy,
+) -> Result<(), KernelError> {
+    if ruleset != *router.ruleset() {
+        let installed = ruleset::install(&ruleset)?;
+        warn_of_other_ports(&installed, &ruleset);
+        router.set_ruleset(ruleset);
+    }
+    engine.set_policy(policy);
+    Ok(())
+}
+
+/// An administrator's ruleset is used as it is, ports included.
+pub(super) fn warn_of_other_ports(installed: &Installed, wanted: &RulesetSettings) {
+    if installed.origin == Origin::Administrator && installed.ports != wanted.ports {
+        warn!(
+            ruleset = ?installed.ports,
+            configuration = ?wanted.ports,
+            "the ruleset that you included queues other ports than sip.ports says; the ruleset's hold"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_fixed_is_named_and_the_rest_is_not() {
+        let config = |text| Config::parse(text).unwrap();
+        let old = Config::default();
+        let fine = config("on-failure = \"drop\"\n[log]\nlevel = \"warn\"\n[media]\nports = \"20000-20009\"");
+        assert_eq!(changes(&old, &fine).unwrap(), ["log.level", "media.ports", "on-failure"]);
+        let not =
+            config("state-file = \"none\"\n[queue]\nbase = 7\n[log]\ntarget = \"stderr\"\nlevel = \"warn\"");
+        let refusal = changes(&old, &not).unwrap_err();
+        assert_eq!(
+            refusal.error,
+            "log.target, queue.base, state-file can't change while sipalg runs; nothing was changed"
+        );
+        assert!(refusal.remedy.starts_with("systemctl restart sipalg"));
+    }
+}

@@ -1,0 +1,404 @@
+//! A restart in the middle of everything: the tables go through a state (and its JSON) into a new engine, which compares
+//! itself with the kernel. Whatever was going on goes on as if nothing had happened.
+
+#![allow(clippy::unwrap_used)] // clippy knows tests by their attribute only, not their helpers
+
+mod common;
+
+use std::time::Duration;
+
+use common::messages::{Dialog, MEDIA, PHONE, PROXY, message, request, response, sdp};
+use common::{Bench, Passed, WAN, at, kind};
+use proptest::prelude::*;
+use sipalg::alg::{Engine, Event, Held, Inside, Outside, Peer, Pinhole, Policy, Reason, State};
+
+const PUBLIC: &str = "22.33.44.55:17375";
+const NO_TIME: Duration = Duration::ZERO;
+
+/// What the simulated kernel has, as the real one would list it.
+fn held(bench: &Bench) -> Held {
+    let hour = Duration::from_secs(3600);
+    let pinhole = |(public, inside): (&std::net::SocketAddr, &Inside)| {
+        (Pinhole { inside: *inside, public: Outside(*public), uplink: WAN }, hour)
+    };
+    Held {
+        pinholes: bench.kernel.pinholes.iter().map(pinhole).collect(),
+        owned: bench.kernel.pinholes.keys().map(|public| (Outside(*public), hour)).collect(),
+        peers: bench.kernel.peers.iter().map(|peer| (*peer, hour)).collect(),
+    }
+}
+
+/// A state after a trip through a file.
+fn written(state: &State) -> State {
+    let text = serde_json::to_string(state).unwrap();
+    let read: State = serde_json::from_str(&text).unwrap();
+    assert_eq!(read, *state);
+    read
+}
+
+/// A new engine takes over what the old one knew; it was `away` for so long. Its own seed is another one.
+fn restart(bench: &mut Bench, away: Duration, policy: Policy) {
+    let state = written(&bench.engine.export(bench.now));
+    bench.now += away;
+    bench.engine = Engine::new(Policy { seed: [7, 8], ..policy });
+    bench.engine.import(bench.now, away, state);
+    let held = held(bench);
+    bench.engine.reconcile(bench.now, &held);
+    bench.advance(NO_TIME);
+}
+
+/// What remains of an earlier step: what went on, or that time passed.
+type Step = fn(&mut Bench) -> Option<Passed>;
+
+fn dialog() -> Dialog<'static> {
+    Dialog::default()
+}
+
+fn in_dialog(branch: &'static str) -> Dialog<'static> {
+    Dialog { branch, ..dialog() }
+}
+
+fn register(expires: u32) -> String {
+    message(
+        &format!(
+            "REGISTER sip:provider.example SIP/2.0\n\
+             Via: SIP/2.0/UDP 192.168.1.10;branch=z9hG4bK-r{expires};rport\n\
+             From: <sip:alice@provider.example>;tag=a\nTo: <sip:alice@provider.example>\n\
+             Call-ID: reg-1\nCSeq: 1 REGISTER\n\
+             Contact: <sip:alice@192.168.1.10 ;line=7>;expires={expires}"
+        ),
+        "",
+    )
+}
+
+fn registered(expires: u32) -> String {
+    register(expires)
+        .replace("REGISTER sip:provider.example SIP/2.0", "SIP/2.0 200 OK")
+        .replace("UDP 192.168.1.10;", &format!("UDP {PUBLIC};"))
+        .replace("@192.168.1.10 ", &format!("@{PUBLIC} "))
+        .replace(";rport", ";rport=17375;received=22.33.44.55")
+}
+
+fn ringing_in(uri: &str) -> String {
+    message(
+        &format!(
+            "INVITE {uri} SIP/2.0\nVia: SIP/2.0/UDP 22.33.44.20;branch=z9hG4bK-in\n\
+             From: <sip:bob@provider.example>;tag=b\nTo: <sip:alice@provider.example>\n\
+             Call-ID: in-1\nCSeq: 1 INVITE\nContact: <sip:bob@22.33.44.21>\nContent-Type: application/sdp"
+        ),
+        &sdp("22.33.44.22", 30000),
+    )
+}
+
+fn hold(direction: &str) -> String {
+    format!("{}a={direction}\n", sdp("192.168.1.10", 40000))
+}
+
+/// A registration and a call with everything: challenge, ringing, answer, hold, resumption, a refused BYE, the end.
+const CALL: &[Step] = &[
+    |b| Some(b.out(PHONE, PROXY, register(600))),
+    |b| Some(b.inn(PROXY, PHONE, registered(600))),
+    |b| Some(b.out(PHONE, PROXY, request("INVITE", PHONE, 1, dialog(), false, &sdp("192.168.1.10", 40000)))),
+    |b| Some(b.inn(PROXY, PHONE, response("100 Trying", "INVITE", PUBLIC, 1, dialog(), ""))),
+    |b| {
+        Some(b.inn(
+            PROXY,
+            PHONE,
+            response("407 Proxy Authentication Required", "INVITE", PUBLIC, 1, dialog(), ""),
+        ))
+    },
+    |b| Some(b.out(PHONE, PROXY, request("ACK", PHONE, 1, dialog(), true, ""))),
+    |b| {
+        let again = request("INVITE", PHONE, 2, in_dialog("z9hG4bK-2"), false, &sdp("192.168.1.10", 40000));
+        Some(b.out(PHONE, PROXY, again))
+    },
+    |b| {
+        let early = sdp("22.33.44.22", 30000);
+        Some(b.inn(
+            PROXY,
+            PHONE,
+            response("183 Progress", "INVITE", PUBLIC, 2, in_dialog("z9hG4bK-2"), &early),
+        ))
+    },
+    |b| {
+        b.advance(Duration::from_secs(20));
+        None
+    },
+    |b| {
+        let answer = sdp("22.33.44.22", 30000);
+        Some(b.inn(PROXY, PHONE, response("200 OK", "INVITE", PUBLIC, 2, in_dialog("z9hG4bK-2"), &answer)))
+    },
+    |b| Some(b.out(PHONE, PROXY, request("ACK", PHONE, 2, in_dialog("z9hG4bK-3"), true, ""))),
+    |b| Some(b.latch("22.33.44.22:31000", b.binding("192.168.1.10:40000"))),
+    |b| {
+        let held = hold("sendonly");
+        Some(b.out(PHONE, PROXY, request("INVITE", PHONE, 3, in_dialog("z9hG4bK-4"), true, &held)))
+    },
+    |b| {
+        let answer = format!("{}a=recvonly\n", sdp("22.33.44.22", 30000));
+        Some(b.inn(PROXY, PHONE, response("200 OK", "INVITE", PUBLIC, 3, in_dialog("z9hG4bK-4"), &answer)))
+    },
+    |b| {
+        b.advance(Duration::from_secs(300));
+        None
+    },
+    |b| {
+        let resumed = hold("sendrecv");
+        Some(b.out(PHONE, PROXY, request("INVITE", PHONE, 4, in_dialog("z9hG4bK-5"), true, &resumed)))
+    },
+    |b| {
+        let answer = sdp("22.33.44.23", 32000);
+        Some(b.inn(PROXY, PHONE, response("200 OK", "INVITE", PUBLIC, 4, in_dialog("z9hG4bK-5"), &answer)))
+    },
+    |b| Some(b.inn(PROXY, PHONE, ringing_in(&format!("sip:alice@{PUBLIC};line=7")))),
+    |b| Some(b.out(PHONE, PROXY, request("BYE", PHONE, 5, in_dialog("z9hG4bK-6"), true, ""))),
+    |b| Some(b.inn(PROXY, PHONE, response("401 Unauthorized", "BYE", PUBLIC, 5, in_dialog("z9hG4bK-6"), ""))),
+    |b| Some(b.out(PHONE, PROXY, request("BYE", PHONE, 6, in_dialog("z9hG4bK-7"), true, ""))),
+    |b| Some(b.inn(PROXY, PHONE, response("200 OK", "BYE", PUBLIC, 6, in_dialog("z9hG4bK-7"), ""))),
+    |b| {
+        b.advance(Duration::from_secs(40));
+        None
+    },
+    // The next call's ports are not those that still rest.
+    |b| {
+        let next = Dialog { call_id: "call-2", branch: "z9hG4bK-8", ..dialog() };
+        Some(b.out(PHONE, PROXY, request("INVITE", PHONE, 1, next, false, &sdp("192.168.1.10", 40000))))
+    },
+];
+
+/// Everything that somebody outside of the engine can see of a run.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    passed: Vec<Option<Passed>>,
+    pinholes: Vec<(std::net::SocketAddr, Inside)>,
+    peers: Vec<Peer>,
+    pins: Vec<String>,
+    events: Vec<String>,
+    sizes: String,
+}
+
+/// Runs a call; before the steps in `restarts` the engine is replaced.
+fn run(restarts: &[usize]) -> Seen {
+    let mut bench = Bench::default();
+    let mut passed = Vec::new();
+    for (number, step) in CALL.iter().enumerate() {
+        if restarts.contains(&number) {
+            restart(&mut bench, NO_TIME, Policy::default());
+        }
+        passed.push(step(&mut bench));
+    }
+    let mut pins: Vec<String> = bench.kernel.pins.iter().map(|pin| format!("{pin:?}")).collect();
+    pins.sort();
+    // Learned flows are learned once.
+    let told = bench.events.iter().filter(|event| !matches!(event, Event::FlowLearned { .. }));
+    Seen {
+        passed,
+        pinholes: bench.kernel.pinholes.iter().map(|(public, inside)| (*public, *inside)).collect(),
+        peers: bench.kernel.peers.iter().copied().collect(),
+        pins,
+        events: told.map(|event| format!("{event:?}")).collect(),
+        sizes: format!("{:?}", bench.engine.sizes()),
+    }
+}
+
+#[test]
+fn a_restart_before_any_step_of_a_call_changes_nothing() {
+    let without = run(&[]);
+    assert!(without.passed.iter().flatten().all(|it| it.reason != Reason::UnknownFlow), "{without:?}");
+    assert!(without.passed.iter().flatten().filter(|it| it.reason == Reason::Rewritten).count() > 15);
+    for step in 1..CALL.len() {
+        assert_eq!(run(&[step]), without, "restart before step {step}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn restarts_before_any_steps_change_nothing(steps in proptest::collection::vec(1..CALL.len(), 2..8)) {
+        prop_assert_eq!(run(&steps), run(&[]));
+    }
+}
+
+#[test]
+fn an_export_is_what_was_imported() {
+    let mut bench = Bench::default();
+    for step in &CALL[..14] {
+        step(&mut bench);
+    }
+    let now = bench.now;
+    let state = bench.engine.export(now);
+    let mut next = Engine::new(Policy::default());
+    next.import(now, NO_TIME, state.clone());
+    let sorted = |mut state: State| {
+        state.flows.sort_by_key(|it| it.key);
+        state.transactions.sort_by_key(|it| it.key);
+        state.calls.sort_by_key(|it| it.key);
+        state.registrations.sort_by_key(|it| it.key);
+        state.bindings.sort_by_key(|it| it.key);
+        state
+    };
+    assert!(!state.flows.is_empty() && !state.transactions.is_empty() && !state.calls.is_empty());
+    assert!(!state.registrations.is_empty() && !state.bindings.is_empty() && !state.pools.is_empty());
+    assert_eq!(sorted(next.export(now)), sorted(state));
+}
+
+#[test]
+fn time_that_passes_without_an_engine_counts() {
+    let mut bench = Bench::default();
+    for step in &CALL[..2] {
+        step(&mut bench);
+    }
+    restart(&mut bench, Duration::from_secs(500), Policy::default());
+    assert_eq!(bench.engine.registrations(bench.now).next().unwrap().left, Duration::from_secs(100));
+    restart(&mut bench, Duration::from_secs(400), Policy::default());
+    assert_eq!(bench.engine.sizes().registrations, 0);
+}
+
+#[test]
+fn a_registered_phone_still_rings_with_its_contact_to_the_letter() {
+    let mut bench = Bench::default();
+    for step in &CALL[..2] {
+        step(&mut bench);
+    }
+    restart(&mut bench, Duration::from_secs(30), Policy::default());
+    let asked = bench.commands.len();
+    let got = bench.inn(PROXY, PHONE, ringing_in(&format!("sip:alice@{PUBLIC};line=7")));
+    assert!(got.text().starts_with("INVITE sip:alice@192.168.1.10;line=7 SIP/2.0\r\n"), "{}", got.text());
+    assert_eq!(bench.commands.len(), asked, "the flow is known");
+}
+
+#[test]
+fn a_flow_that_died_meanwhile_is_learned_again() {
+    let mut bench = Bench::default();
+    for step in &CALL[..2] {
+        step(&mut bench);
+    }
+    // Nobody hears that the entry dies, and the NAT gives the next one another port.
+    let state = written(&bench.engine.export(bench.now));
+    bench.destroy(PHONE, PROXY);
+    bench.nat(PHONE, PROXY, "22.33.44.55:4711");
+    bench.engine = Engine::new(Policy::default());
+    bench.engine.import(bench.now, NO_TIME, state);
+    bench.engine.reconcile(bench.now, &Held::default());
+    bench.advance(NO_TIME);
+    let sent = bench.out(PHONE, PROXY, register(601));
+    assert!(sent.text().contains("Contact: <sip:alice@22.33.44.55:4711 ;line=7>"), "{}", sent.text());
+}
+
+#[test]
+fn what_the_kernel_lost_of_a_live_call_is_made_again() {
+    let mut bench = Bench::default();
+    for step in &CALL[..11] {
+        step(&mut bench);
+    }
+    let before = bench.kernel.clone();
+    assert_eq!((before.pinholes.len(), before.peers.len(), before.pins.len()), (2, 2, 2));
+    bench.kernel.pinholes.clear();
+    bench.kernel.peers.clear();
+    bench.kernel.pins.remove(0);
+    bench.forgets = true;
+    restart(&mut bench, Duration::from_secs(1), Policy::default());
+    assert_eq!((&bench.kernel.pinholes, &bench.kernel.peers), (&before.pinholes, &before.peers));
+    bench.assert_pinned("192.168.1.10:40000", MEDIA);
+    bench.assert_pinned("192.168.1.10:40001", "22.33.44.22:30001");
+    assert_eq!(bench.kernel.pins.len(), 2, "what was there is not made twice");
+    bench.out(PHONE, PROXY, request("BYE", PHONE, 5, in_dialog("z9hG4bK-6"), true, ""));
+    bench.inn(PROXY, PHONE, response("200 OK", "BYE", PUBLIC, 5, in_dialog("z9hG4bK-6"), ""));
+    bench.assert_all_closed();
+}
+
+#[test]
+fn what_nobody_owns_is_closed_and_its_port_rests() {
+    let mut bench = Bench::default();
+    for step in &CALL[..11] {
+        step(&mut bench);
+    }
+    let port = bench.binding("192.168.1.10:40000").port();
+    // The state is gone.
+    bench.engine = Engine::new(Policy::default());
+    let mut held = held(&bench);
+    // And so is this one's pinhole, but not its quarantine.
+    held.owned.push((Outside(at("22.33.44.55:16390")), Duration::from_secs(10)));
+    bench.engine.reconcile(bench.now, &held);
+    bench.commands.clear();
+    bench.advance(NO_TIME);
+    assert_eq!(bench.commands.iter().map(kind).collect::<Vec<_>>(), ["close", "close"]);
+    assert!(bench.kernel.pinholes.is_empty() && bench.kernel.peers.is_empty());
+    assert_eq!(bench.kernel.pins.len(), 2, "calls that nobody knows keep their sound");
+    assert_eq!(bench.engine.sizes().ports, 4);
+    let next = Dialog { call_id: "call-2", branch: "z9hG4bK-8", ..dialog() };
+    bench.out(PHONE, PROXY, request("INVITE", PHONE, 1, next, false, &sdp("192.168.1.10", 40000)));
+    assert_ne!(bench.binding("192.168.1.10:40000").port(), port);
+    bench.advance(Duration::from_secs(11));
+    assert_eq!(bench.engine.sizes().ports, 4, "the shorter quarantine is over, and a call rings");
+}
+
+#[test]
+fn a_peer_that_no_call_wants_is_shown_out() {
+    let mut bench = Bench::default();
+    for step in &CALL[..11] {
+        step(&mut bench);
+    }
+    let public = Outside(bench.binding("192.168.1.10:40000"));
+    let stranger = Peer { public, far: Some([22, 33, 44, 99].into()) };
+    bench.kernel.peers.insert(stranger);
+    restart(&mut bench, NO_TIME, Policy::default());
+    assert!(!bench.kernel.peers.contains(&stranger));
+    assert_eq!(bench.kernel.peers.len(), 2);
+}
+
+#[test]
+fn a_smaller_gateway_takes_what_it_has_room_for_and_closes_the_rest() {
+    let mut bench = Bench::default();
+    for call in 0..5u16 {
+        let (id, branch) = (format!("call-{call}"), format!("z9hG4bK-{call}"));
+        let dialog = Dialog { call_id: &id, branch: &branch, ..Dialog::default() };
+        let offer = sdp("192.168.1.10", 40000 + 2 * call);
+        bench.out(PHONE, PROXY, request("INVITE", PHONE, 1, dialog, false, &offer));
+    }
+    let mut policy = Policy::default();
+    policy.limits.calls = 2;
+    restart(&mut bench, NO_TIME, policy);
+    let sizes = bench.engine.sizes();
+    assert_eq!((sizes.calls, sizes.bindings, bench.kernel.pinholes.len()), (2, 4, 4));
+    bench.advance(Duration::from_secs(40));
+    bench.assert_all_closed();
+}
+
+#[test]
+fn another_range_of_ports_keeps_calls_and_serves_new_ones() {
+    let mut bench = Bench::default();
+    for step in &CALL[..11] {
+        step(&mut bench);
+    }
+    let old = bench.binding("192.168.1.10:40000");
+    bench.engine.set_policy(Policy { ports: 20000..=20007, ..Policy::default() });
+    let next = Dialog { call_id: "call-2", branch: "z9hG4bK-8", ..dialog() };
+    bench.out(PHONE, PROXY, request("INVITE", PHONE, 1, next, false, &sdp("192.168.1.10", 42000)));
+    assert_eq!(bench.binding("192.168.1.10:40000"), old);
+    assert_eq!(bench.binding("192.168.1.10:42000"), at("22.33.44.55:20000"));
+    bench.out(PHONE, PROXY, request("BYE", PHONE, 5, in_dialog("z9hG4bK-6"), true, ""));
+    bench.inn(PROXY, PHONE, response("200 OK", "BYE", PUBLIC, 5, in_dialog("z9hG4bK-6"), ""));
+    bench.advance(Duration::from_secs(40));
+    bench.assert_all_closed();
+}
+
+#[test]
+fn a_smaller_limit_takes_nothing_from_who_is_in_and_nobody_new() {
+    let mut bench = Bench::default();
+    for step in &CALL[..11] {
+        step(&mut bench);
+    }
+    let mut policy = Policy::default();
+    policy.limits.calls = 1;
+    policy.limits.bindings = 2;
+    bench.engine.set_policy(policy);
+    let next = Dialog { call_id: "call-2", branch: "z9hG4bK-8", ..dialog() };
+    let refused =
+        bench.out(PHONE, PROXY, request("INVITE", PHONE, 1, next, false, &sdp("192.168.1.10", 42000)));
+    assert_eq!(refused.reason, Reason::TableFull);
+    bench.engine.set_policy(Policy::default());
+    let taken =
+        bench.out(PHONE, PROXY, request("INVITE", PHONE, 1, next, false, &sdp("192.168.1.10", 42000)));
+    assert_eq!(taken.reason, Reason::Rewritten);
+}
