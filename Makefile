@@ -26,7 +26,7 @@ test: deps-test lint doc
 test-vm: deps-test
 	tests/vm/run.sh
 
-# Bounded, and part of CI; the committed corpora are also replayed by `make test`.
+# Bounded; the committed corpora are also replayed by `make test`.
 FUZZ_SECONDS ?= 25
 fuzz:
 	.ci/fuzz $(FUZZ_SECONDS)

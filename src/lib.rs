@@ -19,6 +19,7 @@
 //!   clock, no lock, no randomness. The same inputs give the same outputs.
 //! - Shells, which do what the engine asks: [`queue`] (packets in, verdicts out), [`kernel`] (nftables elements,
 //!   conntrack entries, the ruleset, the probe), [`config`] (the administrator's file, turned into [`alg::Policy`]).
+//! - [`control`]: how other programs ask a running gateway: a socket, and what is said over it.
 //! - `fuzzing`, behind the feature of that name, is no part of the program: the bodies of the fuzz targets.
 //! - Programs: [`daemon`] (start-up order, the packet thread, signals), [`lab`] (a network in namespaces, for the demo),
 //!   and [`cli`], which is the command line around all of it.
@@ -28,7 +29,7 @@
 //! Each line may import only what stands to its right; a test reads the sources and holds this.
 //!
 //! ```text
-//! main -> cli -> { daemon, lab } -> { queue, kernel, config, fuzzing } -> alg -> { sip, sdp, packet } -> { edit, expiring, netlink, ip_text } -> { span, search }
+//! main -> cli -> { daemon, lab } -> control -> { queue, kernel, config, fuzzing } -> alg -> { sip, sdp, packet } -> { edit, expiring, netlink, ip_text } -> { span, search }
 //! ```
 //!
 //! - `sip` and `sdp` know no IP packets, `packet` knows no SIP; only `alg` knows both.
@@ -39,7 +40,8 @@
 //!
 //! # The contract of a run
 //!
-//! One thread owns the engine, a queue and the kernel's sockets; nothing is shared and nothing locked.
+//! One thread owns the engine, a queue and the kernel's sockets; nothing is shared and nothing locked. Who wants something
+//! of the engine hands in an order ([`daemon::orders`]), which that thread carries out between two batches.
 //!
 //! 1. The queue yields a packet. It goes to [`alg::Engine::handle`] with the time.
 //! 2. Then *all* outputs are drained, first in, first out, before the next input.

@@ -557,3 +557,24 @@ fn the_readme_lists_every_exit_code() {
         assert!(help.contains(&format!("{code} ")), "{code} is not in the help");
     }
 }
+
+#[test]
+fn without_a_running_sipalg_every_question_says_so_with_a_code_of_its_own() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dead = dir.path().join("control.sock");
+    // What a killed sipalg leaves behind.
+    drop(std::os::unix::net::UnixListener::bind(&dead).expect("a socket"));
+    for socket in [dead, dir.path().join("nothing")] {
+        let socket = socket.display().to_string();
+        for command in ["status", "calls", "registrations", "bindings", "reload"] {
+            let asked = sipalg(&[command, "--socket", &socket]);
+            let said = stderr(&asked);
+            assert_eq!((code(&asked), stdout(&asked).as_str()), (8, ""), "{command}: {said}");
+            assert!(
+                said.contains(&format!("sipalg does not run here: nobody answers at {socket}")),
+                "{said}"
+            );
+            assert!(said.contains("systemctl start sipalg"), "{said}");
+        }
+    }
+}

@@ -5,9 +5,9 @@
 //! holds it, and that one is killed when a test ends, however it ends.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -326,4 +326,50 @@ fn the_unit_file_starts_what_there_is() {
     );
     // What a restart can't mend: every code but 1 and 5.
     assert!(unit.contains("\nRestartPreventExitStatus=2 3 4 6 7\n"), "{unit}");
+}
+
+/// What the control socket answers to some bytes, after which nothing more is sent.
+fn answer(socket: &Path, bytes: &[u8]) -> serde_json::Value {
+    let mut stream = UnixStream::connect(socket).expect("it listens");
+    stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
+    stream.write_all(bytes).expect("it reads");
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).expect("it answers");
+    serde_json::from_str(&line).expect(&line)
+}
+
+#[test]
+fn the_control_socket_answers_root_only_within_bounds_and_goes_with_the_gateway() {
+    let namespace = Namespace::new();
+    let gateway = Gateway::start(&namespace, &[]);
+    let socket = namespace.1.path().join("control.sock");
+    assert_eq!(fs::metadata(&socket).expect("it is there").permissions().mode() & 0o777, 0o600);
+
+    let status = answer(&socket, b"{\"v\":1,\"ask\":\"status\"}\n");
+    assert_eq!(status["ok"]["pid"], gateway.child.id());
+    let empty = answer(&socket, b"{\"v\":1,\"ask\":\"calls\"}\n");
+    assert_eq!(empty, serde_json::json!({"v": 1, "ok": {"total": 0, "entries": []}}));
+    let other = answer(&socket, b"{\"v\":2,\"ask\":\"status\"}\n");
+    assert_eq!(other["error"], "version 2 of the control protocol is not known here, only 1");
+    assert_eq!(answer(&socket, &[b'x'; 4096])["error"], "this request is too long");
+
+    // Even if the mode lets them in.
+    for path in [namespace.1.path(), &socket] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("permissions");
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
+    let program = dir.path().join("sipalg");
+    fs::copy(SIPALG, &program).expect("a copy");
+    let mut nobody = Command::new(&program);
+    nobody.args(["status", "--socket"]).arg(&socket).uid(NOBODY).gid(NOBODY);
+    assert_refused(&nobody.output().expect("it starts"), 1, &["only root may ask", "sudo"]);
+    gateway.await_line("somebody who is not root was refused at the control socket");
+
+    // Many who say nothing keep nobody else out: each has five seconds.
+    let silent: Vec<_> = (0..40).map(|_| UnixStream::connect(&socket).expect("it listens")).collect();
+    assert_eq!(answer(&socket, b"{\"v\":1,\"ask\":\"status\"}\n")["ok"]["pid"], gateway.child.id());
+    drop(silent);
+    gateway.stop("TERM");
+    assert!(!socket.exists());
 }

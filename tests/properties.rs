@@ -741,9 +741,9 @@ proptest! {
 
     /// As long as no command fails, nothing that is in use dies of old age in the kernel.
     #[test]
-    fn what_is_open_is_renewed(steps in story()) {
+    fn what_is_open_is_renewed(steps in story(), rests in vec(prop_oneof![0..3u64, 20..200u64], 100)) {
         let mut bench = Bench::default();
-        for step in &steps {
+        for (step, rest) in steps.iter().zip(rests) {
             match *step {
                 Step::Out { call, what, fork, retry } => {
                     let (text, phone) = write(&bench, call, what, fork, retry, true);
@@ -756,6 +756,9 @@ proptest! {
                 Step::Rest { seconds } => bench.advance(Duration::from_secs(seconds.into())),
                 _ => {}
             }
+            bench.assert_renewed();
+            // People let it ring, talk, and hold; nothing may have died when they go on.
+            bench.advance(Duration::from_secs(rest));
             bench.assert_renewed();
         }
     }

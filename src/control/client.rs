@@ -60,7 +60,11 @@ pub fn ask<T: DeserializeOwned>(path: &Path, request: &Request) -> Result<T, Ask
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut line = serde_json::to_vec(request).map_err(AskError::Nonsense)?;
     line.push(b'\n');
-    stream.write_all(&line)?;
+    match stream.write_all(&line) {
+        // Who is refused at the door is told why without being heard.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        written => written?,
+    }
     let mut answer = Vec::new();
     BufReader::new(stream).take(LONGEST_ANSWER as u64).read_until(b'\n', &mut answer)?;
     if answer.last() != Some(&b'\n') {

@@ -8,11 +8,11 @@
 //!
 //! | target | what the bytes are | what must hold |
 //! |---|---|---|
-//! | [`packet`] | an IP packet | bytes with no reason to change stay; lengths and checksums are right |
-//! | [`sip`] | a SIP message | spans in order and in bounds; the header table of a line reader |
-//! | [`sdp`] | a description | the same, with the lines of a line reader |
-//! | [`engine`] | a script of datagrams, times and outcomes | see [`engine`](mod@engine) |
-//! | [`differential`] | a SIP message, or a description | whoever else understands it reads the same in it |
+//! | [`packet()`] | an IP packet | bytes with no reason to change stay; lengths and checksums are right |
+//! | [`sip()`] | a SIP message | spans in order and in bounds; the header table of a line reader |
+//! | [`sdp()`] | a description | the same, with the lines of a line reader |
+//! | [`engine()`] | a script of datagrams, times and outcomes | see [`mod@engine`] |
+//! | [`differential()`] | a SIP message, or a description | whoever else understands it reads the same in it |
 
 mod differential;
 pub mod engine;

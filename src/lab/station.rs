@@ -2,7 +2,7 @@
 //!
 //! Requests, dialogs and their routes (RFC 3261 12), written for scripts: each step sends, waits and gives what came.
 //! What a phone or a provider thinks of the messages is not decided here, but by whoever listens at the
-//! [`Line`](super::line::Line).
+//! [`Line`].
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -522,7 +522,8 @@ pub fn packet(source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Ve
     bytes
 }
 
-fn with_source(datagram: &Datagram<'_>, source: SocketAddr, payload: &[u8]) -> Vec<u8> {
+/// The same packet with another source, as source NAT makes it; its identity stays.
+pub fn with_source(datagram: &Datagram<'_>, source: SocketAddr, payload: &[u8]) -> Vec<u8> {
     let fresh = packet(source, datagram.destination(), payload);
     let identity = Identity { set: Some(datagram.identity()), spare: 1 };
     let mut bytes = Vec::new();
