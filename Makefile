@@ -22,9 +22,11 @@ test: deps-test lint doc
 	$(CARGO) test --locked
 	tests/vm/run.sh
 
-# A part of `make test`: the lab and those tests on Debian's 6.1 and 6.12, in virtual machines. Needs no root.
+# A part of `make test`: the lab and those tests on Debian's 6.1 and 6.12, in virtual machines. Needs no root. Others, or
+# on one kernel only: make test-vm KERNELS=6.12 SUITES="shipped netns_clients:upkeep::". tests/vm/run.sh says more.
+KERNELS ?= 6.1 6.12
 test-vm: deps-test
-	tests/vm/run.sh
+	SUITES="$(SUITES)" tests/vm/run.sh $(KERNELS)
 
 # Bounded; the committed corpora are also replayed by `make test`.
 FUZZ_SECONDS ?= 25
