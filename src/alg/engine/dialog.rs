@@ -373,7 +373,7 @@ impl Engine {
         flow.registered = if alone { lease } else { flow.registered.max(lease) };
         let who: Box<str> = String::from_utf8_lossy(who).into();
         let news = is_news.then(|| who.clone());
-        let registration = Registration { who, flow: context.flow, public, until };
+        let registration = Box::new(Registration { who, flow: context.flow, public });
         let kept = self.registrations.insert(key, registration, until + GRACE);
         debug_assert!(kept.is_ok(), "there was room");
         self.outlast(context.flow, until + 2 * GRACE);
@@ -385,7 +385,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn unregistered(&mut self, key: Key, gone: Registration, why: &'static str) {
+    pub(super) fn unregistered(&mut self, key: Key, gone: Box<Registration>, why: &'static str) {
         if let Some(flow) = self.flows.get_mut(&gone.flow) {
             flow.registrations.retain(|it| *it != key);
             if flow.registrations.is_empty() {
