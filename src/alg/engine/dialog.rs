@@ -352,7 +352,7 @@ impl Engine {
         let key = self.keyer.key(REGISTRATION_DOMAIN, &[&inside, &far, who]);
         if granted.is_zero() {
             if let Some(gone) = self.registrations.remove(&key) {
-                self.unregistered(key, gone, "unregistered");
+                self.unregistered(key, *gone, "unregistered");
             }
             return;
         }
@@ -385,7 +385,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn unregistered(&mut self, key: Key, gone: Box<Registration>, why: &'static str) {
+    pub(super) fn unregistered(&mut self, key: Key, gone: Registration, why: &'static str) {
         if let Some(flow) = self.flows.get_mut(&gone.flow) {
             flow.registrations.retain(|it| *it != key);
             if flow.registrations.is_empty() {

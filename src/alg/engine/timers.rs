@@ -59,7 +59,7 @@ impl Engine {
             }
         }
         while let Some((key, gone)) = self.registrations.pop_expired(now) {
-            self.unregistered(key, gone, "expired");
+            self.unregistered(key, *gone, "expired");
         }
         while let Some(&(due, key)) = self.settling.front()
             && due <= now
