@@ -16,7 +16,7 @@ LIMIT=1200 # seconds for one kernel, far above what it takes
 # with a filter behind a colon if not all of their tests shall run. Two emulated processors take three minutes for
 # these. What is left out tests nothing of the kernel, or (the rest of netns_clients) asks more of its telephones in
 # time than an emulated processor does: SUITES=netns_clients tries it.
-SUITES=${SUITES:-shipped lab netns_daemon netns_kernel netns_queue netns_routed}
+SUITES=${SUITES:-shipped lab privileges netns_daemon netns_kernel netns_queue netns_routed}
 
 need() {
     command -v "$1" >/dev/null || { echo "$1 is not installed: .ci/deps test" >&2; exit 1; }
