@@ -13,9 +13,9 @@ here=tests/vm store=target/vm
 LIMIT=1200 # seconds for one kernel, far above what it takes
 
 # What runs in the guest, in this order. `shipped` and `lab` are the guest's own; the others are test programs of cargo,
-# with a filter behind a colon if not all of their tests shall run. Two emulated processors take three minutes for
-# these. What is left out tests nothing of the kernel, or (the rest of netns_clients) asks more of its telephones in
-# time than an emulated processor does: SUITES=netns_clients tries it.
+# with arguments of theirs behind a colon, separated by commas, if not all of their tests shall run. Two emulated
+# processors take three minutes for these. What is left out tests nothing of the kernel, or asks for more calls in a
+# second than an emulated processor makes. It all fits by hand, in half an hour: SUITES=netns_clients.
 SUITES=${SUITES:-shipped lab netns_daemon netns_kernel netns_queue netns_routed}
 
 need() {
