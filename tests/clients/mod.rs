@@ -16,5 +16,6 @@ pub(crate) mod world;
 
 mod calls;
 mod life;
+mod rulesets;
 mod upkeep;
 mod voices;
