@@ -51,7 +51,8 @@ build: deps
 install:
 	install -D -m 755 target/release/sipalg $(DESTDIR)$(PREFIX)/sbin/sipalg
 	install -D -m 644 nft-rules/sipalg.nft $(DESTDIR)$(PREFIX)/share/sipalg/sipalg.nft
-	install -D -m 644 src/daemon/sipalg.service $(DESTDIR)/lib/systemd/system/sipalg.service
+	install -D -m 644 src/daemon/sipalg.service $(DESTDIR)/usr/lib/systemd/system/sipalg.service
+	install -D -m 644 src/daemon/sysusers.conf $(DESTDIR)/usr/lib/sysusers.d/sipalg.conf
 	[ -e $(DESTDIR)/etc/sipalg/sipalg.toml ] || \
 		install -D -m 644 src/config/sample.toml $(DESTDIR)/etc/sipalg/sipalg.toml
 

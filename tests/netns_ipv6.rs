@@ -4,6 +4,7 @@
 //! The two parties are this test; the kernel between them has a firewall that lets in only what is established.
 
 #![allow(clippy::unwrap_used)] // clippy knows tests by their attribute only, not their helpers
+#![allow(clippy::print_stderr)] // the log of a failed test
 #![allow(unsafe_code)] // setsockopt for extension headers
 #![allow(dead_code, unreachable_pub)] // of `common`, which others use too, only a part is used
 

@@ -296,7 +296,7 @@ impl Engine {
         flow.subscribed = None;
         for registration in mem::take(&mut flow.registrations) {
             if let Some(gone) = self.registrations.remove(&registration) {
-                self.unregistered(registration, gone, "flow lost");
+                self.unregistered(registration, *gone, "flow lost");
             }
         }
     }

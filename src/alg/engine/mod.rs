@@ -181,7 +181,7 @@ impl Engine {
             Input::FlowDestroyed(tuples) => self.handle_destroyed(now, &tuples),
             Input::AddressGone(address) => self.leave_address(now, address),
             Input::RulesetReloaded => self.sustain_all(now),
-            Input::Timeout => {}
+            Input::Timeout => self.renew(now),
         }
     }
 
