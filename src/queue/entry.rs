@@ -1,6 +1,6 @@
 //! The conntrack entry that some kernels hand out with a queued packet (`NFQA_CT`).
 //!
-//! Only the endpoints of both directions are read. [`crate::kernel`] reads the rest of such entries elsewhere; a queue
+//! Only the endpoints of both directions are read; the rest of such entries is read elsewhere. A queue
 //! neither asks conntrack nor changes it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
