@@ -209,7 +209,8 @@ fn f42_every_edit_names_its_rule() {
         response("200 OK", "INVITE", PUBLIC, 1, Dialog::default(), &sdp("22.33.44.22", 30000)),
     );
     assert_eq!(got.rules, ["via", "via-parameter", "via-parameter"]);
-    assert_eq!((bench.count(Reason::Rewritten), bench.count(Reason::Learning)), (2, 1));
+    let trips = (bench.count(Reason::Rewritten), bench.count(Reason::Learning));
+    assert_eq!(trips, if bench.one_trip { (2, 0) } else { (2, 1) });
 }
 
 #[test]
