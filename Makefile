@@ -23,6 +23,7 @@ demo: deps build
 # The parts that look at the kernel build their own network namespaces, so they need root; none of them skips itself.
 test: deps-test lint doc
 	$(CARGO) test --locked
+	SIPALG_TRIPS=1 $(CARGO) test --locked --test harm --test legal
 	tests/vm/run.sh
 
 # A part of `make test`: the lab and those tests on Debian's 6.1 and 6.12, in virtual machines. Needs no root. Others, or
