@@ -6,6 +6,7 @@
 #   make fuzz    every fuzz target for FUZZ_SECONDS, with the stable compiler
 #   make deb     a Debian package in target/debian
 #   make test-package  the package installed, upgraded and purged in a Debian system of its own
+#   make test-container  docker/ built and run: a call through a router in containers
 #   make bench   how fast it is, beside plain forwarding and beside others
 
 CARGO ?= cargo
@@ -14,7 +15,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 PREFIX ?= /usr
 DESTDIR ?=
 
-.PHONY: demo test test-vm test-package fuzz bench build deb generated install deps deps-test deps-deb deps-package lint doc
+.PHONY: demo test test-vm test-package test-container fuzz bench build deb generated install deps deps-test deps-deb deps-package lint doc
 
 demo: deps build
 	$(SUDO) target/release/sipalg lab
@@ -48,6 +49,10 @@ bench: deps-test
 
 build: deps
 	$(CARGO) build --locked --release
+
+# Not a part of `make test` for the same reason. Podman and buildah work in a storage and a network of their own.
+test-container: deps-package build
+	$(SUDO) tests/container.sh
 
 # Manual pages and completions, by the program itself.
 generated: build
