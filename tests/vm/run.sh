@@ -22,7 +22,7 @@ suites_of() {
     6.1) more="netns_kernel netns_queue" ;;
     *) more="netns_clients:rulesets::" ;;
     esac
-    echo "${SUITES:-shipped lab netns_daemon netns_routed netns_ipv6 $more}"
+    echo "${SUITES:-shipped lab privileges netns_daemon netns_routed netns_ipv6 $more}"
 }
 
 need() {

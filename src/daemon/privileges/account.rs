@@ -16,7 +16,7 @@ use crate::config::User;
 use crate::daemon::Error;
 use crate::kernel::probe::{Finding, Level};
 
-/// The user of `"auto"`; the package and `sysusers.conf` make it.
+/// The user of `"auto"`; `sipalg.sysusers` makes it.
 const OWN: &str = "sipalg";
 
 /// The account to become; `None`: none.
