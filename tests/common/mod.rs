@@ -218,10 +218,21 @@ impl Bench {
 
     /// A first packet behind the NAT, of which conntrack says this.
     pub fn behind_nat(&mut self, tuples: Tuples, indev: u32, outdev: u32, bytes: &[u8]) -> Passed {
+        self.behind_nat_bytes(tuples, indev, outdev, bytes).0
+    }
+
+    /// As [`Bench::behind_nat`], with the packet's bytes as they went on.
+    pub fn behind_nat_bytes(
+        &mut self,
+        tuples: Tuples,
+        indev: u32,
+        outdev: u32,
+        bytes: &[u8],
+    ) -> (Passed, Vec<u8>) {
         let next = PacketId(self.next_packet + 1);
         self.engine.handle(self.now, Input::Translated { packet: next, tuples });
         self.drain(next, bytes, &mut None);
-        self.pass(QueuePoint::Learn, indev, outdev, bytes).0
+        self.pass(QueuePoint::Learn, indev, outdev, bytes)
     }
 
     /// A server sends to a phone by a flow that the phone opened; the answer is what the phone gets.

@@ -3,7 +3,7 @@
 
 use crate::common::messages::{Dialog, PHONE, PROXY, request, response, sdp};
 use crate::common::{Bench, LAN, WAN, at, packet};
-use sipalg::alg::{Event, Inside, Outside, Reason, Tuples};
+use sipalg::alg::{Event, Inside, Outside, QueuePoint, Reason, Tuples};
 
 #[test]
 fn one_trip_and_two_give_the_same_bytes() {
@@ -62,6 +62,27 @@ fn what_does_not_come_through_the_router_is_not_ours() {
     }
     let passed = bench.behind_nat(tuples(public), LAN, WAN, &bytes);
     assert_eq!((passed.text(), passed.reason), (text.replace(PHONE, public), Reason::Rewritten));
+}
+
+#[test]
+fn what_was_marked_before_the_nat_gets_its_identity_back_whatever_conntrack_tells() {
+    let mut bench = Bench::default();
+    let public = "22.33.44.55:17375";
+    let text = request("REGISTER", PHONE, 1, Dialog::default(), false, "");
+    let first = packet(at(PHONE), at(PROXY), text.as_bytes());
+    let (passed, marked) = bench.pass(QueuePoint::NewFlow, LAN, WAN, &first);
+    assert_eq!(passed.reason, Reason::Learning);
+    assert_ne!(marked[4..6], first[4..6]);
+    let mut natted = packet(at(public), at(PROXY), text.as_bytes());
+    natted[4..6].copy_from_slice(&marked[4..6]);
+    let tuples = Tuples {
+        orig_source: at(PHONE),
+        orig_destination: at(PROXY),
+        reply_source: at(PROXY),
+        reply_destination: at(public),
+    };
+    let (passed, sent) = bench.behind_nat_bytes(tuples, 0, WAN, &natted);
+    assert_eq!((passed.text(), &sent[4..6]), (text.replace(PHONE, public), &first[4..6]));
 }
 
 #[test]

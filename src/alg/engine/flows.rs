@@ -91,29 +91,27 @@ impl Engine {
     /// The same packet after the NAT: its source is the mapping.
     fn learn(&mut self, now: Instant, packet: &PacketIn<'_>, datagram: &Datagram<'_>) {
         let told = self.learning.told(packet.id).filter(|tuples| is_of(tuples, datagram));
-        let (learner, token, identity) = match told {
+        let token = datagram.identity();
+        let digest = self.keyer.digest(PAYLOAD_DOMAIN, datagram.payload());
+        // Who has a token was queued before the NAT, whatever conntrack tells: it has an identity to get back.
+        let marked = self.learning.recognise(token, datagram.destination(), digest);
+        let (learner, token) = match (marked, told) {
+            (Some(learner), _) => (learner, Some(token)),
             // The router's own packets pass here too, and come in by nothing.
-            Some(_) if packet.indev == 0 => return self.accept(packet.id, None, Reason::NotOurs),
-            Some(tuples) => {
+            (None, Some(tuples)) if packet.indev != 0 => {
                 let learner = Learner {
                     source: tuples.orig_source,
                     destination: datagram.destination(),
-                    payload: 0,
+                    payload: digest,
                     identity: datagram.identity(),
                     indev: packet.indev,
                     outdev: packet.outdev,
                 };
-                (learner, None, None)
+                (learner, None)
             }
-            None => {
-                let token = datagram.identity();
-                let digest = self.keyer.digest(PAYLOAD_DOMAIN, datagram.payload());
-                let Some(learner) = self.learning.recognise(token, datagram.destination(), digest) else {
-                    return self.accept(packet.id, None, Reason::NotOurs);
-                };
-                (learner, Some(token), Some(learner.identity))
-            }
+            (None, _) => return self.accept(packet.id, None, Reason::NotOurs),
         };
+        let identity = token.map(|_| learner.identity);
         let refuse = |engine: &mut Self, reason| {
             engine.arrived(token);
             engine.accept(packet.id, identity, reason);
