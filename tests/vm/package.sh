@@ -47,7 +47,7 @@ ln -s ../guest.service "$root/etc/systemd/system/multi-user.target.wants/guest.s
 (cd "$root" && find . -print0 | cpio --null --create --format=newc --owner=0:0 --quiet) >$store/package.add.cpio
 
 kernel=$($here/kernel.sh "$series" $store)
-$here/mkinitramfs.sh modules $store/package.modules.cpio "$kernel"
+$here/mkinitramfs.sh modules $store/package.modules.cpio "$kernel" ""
 cat "$base" $store/package.modules.cpio $store/package.add.cpio >$store/package.cpio
 
 accel="tcg,thread=multi" cpu=max
