@@ -20,7 +20,7 @@ LIMIT=1200 # seconds for one kernel, far above what it takes
 suites_of() {
     case $1 in
     6.1) more="netns_kernel netns_queue" ;;
-    *) more="netns_clients:rulesets::" ;;
+    *) more="netns_clients:rulesets::,--test-threads=2" ;;
     esac
     echo "${SUITES:-shipped lab privileges netns_daemon netns_routed netns_ipv6 $more}"
 }
