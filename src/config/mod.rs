@@ -22,7 +22,7 @@ use toml::de::DeTable;
 use crate::alg;
 use raw::Raw;
 pub use raw::{Backend, LogTarget, Overload};
-pub use value::Place;
+pub use value::{Place, User};
 
 /// Where the settings are, unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/sipalg/sipalg.toml";
@@ -45,6 +45,8 @@ pub struct Config {
     pub accounting: bool,
     /// Where to keep what a restart must know.
     pub state_file: Place,
+    /// Whom to run as.
+    pub user: User,
     /// The control socket.
     pub control_socket: Place,
     /// The file as it was written, to tell later which keys have changed.
@@ -64,6 +66,8 @@ pub struct Queue {
     pub receive_buffer: usize,
     /// What happens to packets that find the queue full.
     pub overload: Overload,
+    /// Whether first packets come with their conntrack entry, if the kernel can do that.
+    pub conntrack: bool,
 }
 
 /// Where to log, and what.
@@ -137,7 +141,7 @@ impl Config {
     /// [`Unfit`] names the key and what it must be.
     pub fn new(raw: Raw) -> Result<Self, Unfit> {
         let written = raw.clone();
-        let Raw { on_failure, state_file, sip, nat, media, queue, limits, control, log } = raw;
+        let Raw { on_failure, state_file, user, sip, nat, media, queue, limits, control, log } = raw;
         let unfit = |key, what: String| Err(Unfit { key, what });
 
         if sip.ports.is_empty() {
@@ -260,10 +264,12 @@ impl Config {
                 max_length: queue.max_length,
                 receive_buffer: queue.receive_buffer.0,
                 overload: queue.overload,
+                conntrack: queue.conntrack,
             },
             log: Log { target: log.target, level: log.level.0 },
             accounting: media.accounting,
             state_file,
+            user,
             control_socket: control.socket,
             raw: written,
         })

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::value::{Block, Level, Place, Ports, Seconds, Size};
+use super::value::{Block, Level, Place, Ports, Seconds, Size, User};
 use crate::alg;
 
 /// The whole file.
@@ -17,6 +17,8 @@ pub struct Raw {
     pub on_failure: OnFailure,
     /// Where to keep what a restart must know.
     pub state_file: Place,
+    /// Whom to run as.
+    pub user: User,
     /// `[sip]`
     pub sip: Sip,
     /// `[nat]`
@@ -97,6 +99,8 @@ pub struct Queue {
     pub receive_buffer: Size,
     /// What happens to packets that find the queue full.
     pub overload: Overload,
+    /// Whether conntrack entries are asked for.
+    pub conntrack: bool,
 }
 
 /// `[limits]`: how large each table may become.
@@ -221,6 +225,7 @@ impl Default for Raw {
                 alg::OnFailure::Drop => OnFailure::Drop,
             },
             state_file: Place::Auto,
+            user: User::Auto,
             sip: Sip::default(),
             nat: Nat::default(),
             media: Media::default(),
@@ -290,6 +295,7 @@ impl Default for Queue {
             max_length: 8192,
             receive_buffer: Size(32 << 20),
             overload: Overload::Drop,
+            conntrack: true,
         }
     }
 }

@@ -129,6 +129,8 @@ pub struct Snapshot {
     pub held: usize,
     /// What should not have happened.
     pub mishaps: Mishaps,
+    /// Since when packets can't be read, or verdicts can't be sent; `None`: they can.
+    pub trouble: Option<Instant>,
 }
 
 /// The parts of a worker.
@@ -168,6 +170,8 @@ pub struct Worker<C, Q, X, E, S> {
     stale: bool,
     /// Not before this time the queue is asked again.
     retry: Option<Instant>,
+    /// Since when the queue fails.
+    trouble: Option<Instant>,
     orders: Option<Inbox<Order<C, X, S>>>,
     /// The last time that the queue was asked it had packets, so it may have more.
     flowing: bool,
@@ -199,6 +203,7 @@ where
             published: now,
             stale: true,
             retry: None,
+            trouble: None,
             orders: None,
             flowing: false,
         }
@@ -262,6 +267,10 @@ where
         let count = self.receive(now);
         self.flowing = count > 0;
         for index in 0..count {
+            if let Some((packet, tuples)) = self.gate.entry(index) {
+                self.core.handle(now, Input::Translated { packet, tuples });
+                self.drain(now);
+            }
             if let Some(packet) = self.gate.admit(index) {
                 self.core.handle(now, Input::Packet(packet));
                 self.drain(now);
@@ -275,6 +284,7 @@ where
         self.gate.put_aside(now);
         let forgotten = self.gate.release_forgotten(now);
         self.flush(now);
+        self.note_trouble(now);
         self.stale |= count > 0;
         if self.stale && now.saturating_duration_since(self.published) >= PUBLISH {
             self.publish(now);
@@ -297,6 +307,12 @@ where
             self.surroundings.warning(now, "cannot send verdicts", &error);
             self.retry = Some(now + RETRY);
         }
+    }
+
+    fn note_trouble(&mut self, now: Instant) {
+        let trouble = self.retry.and(self.trouble.or(Some(now)));
+        self.stale |= trouble != self.trouble;
+        self.trouble = trouble;
     }
 
     fn handle_kernel_events(&mut self, now: Instant) {
@@ -397,6 +413,7 @@ where
             queue: self.gate.counters(),
             held: self.gate.held(),
             mishaps: self.gate.mishaps(),
+            trouble: self.trouble,
         };
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
         self.published = now;

@@ -5,17 +5,17 @@
 //! kernel has (nft's `queue`, or xtables' `NFQUEUE`). The table stays when the daemon goes: without a reader the queue
 //! rules let everything pass, and every element has a timeout.
 //!
-//! Loading is `nft -f -` and happens at start and after a flush; everything else is a netlink request. What is in the maps
-//! is not looked at here: [`super::maps`].
+//! Loading is libnftables' part, at start and after a flush; everything else is a netlink request. What is in the maps is
+//! not looked at here: [`super::maps`].
 
 use std::collections::HashSet;
 use std::ffi::CStr;
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
-use std::process::{Command, Output, Stdio};
 
 use super::conntrack::Conntrack;
 use super::element::Reader;
+use super::libnftables::{self, Mode};
 use super::rules::{self, Rule};
 use super::socket::NetlinkSocket;
 use super::{KernelError, maps, nft};
@@ -32,6 +32,8 @@ const PORTS_LINE: &str = "define SIPALG_UDP_PORTS = { 5060 }";
 const PORTS_SET: &CStr = c"sip_udp";
 /// The queue points, in the order of [`QueuePoint::ALL`](crate::alg::QueuePoint::ALL).
 const QUEUE_POINTS: [&CStr; 4] = [c"q_sip", c"q_new", c"q_learn", c"q_latch"];
+/// The one of them in front of the NAT that may be left out.
+const NEW_FLOWS: &CStr = c"q_new";
 /// Chains without which nothing works.
 const CHAINS: [&str; 7] = ["guard", "admitted", "dnat_in", "snat_out", "forward", "new_flow", "learn"];
 
@@ -42,11 +44,13 @@ pub struct RulesetSettings {
     pub ports: Vec<u16>,
     /// Number of the first of the four queues, in the order of [`QueuePoint::ALL`](crate::alg::QueuePoint::ALL).
     pub queue_base: u16,
+    /// Whether first packets are queued behind the NAT only, because they come with their conntrack entry.
+    pub one_trip: bool,
 }
 
 impl Default for RulesetSettings {
     fn default() -> Self {
-        Self { ports: vec![5060], queue_base: 5060 }
+        Self { ports: vec![5060], queue_base: 5060, one_trip: false }
     }
 }
 
@@ -101,7 +105,7 @@ pub fn install(settings: &RulesetSettings) -> Result<Installed, KernelError> {
         load(&for_daemon(&wanted), Mode::Commit)?;
     }
     let origin = found.filter(|_| usable).unwrap_or(Origin::Daemon);
-    let queue = fill_queue_points(&mut socket, settings.queue_base)?;
+    let queue = fill_queue_points(&mut socket, settings)?;
     Ok(Installed { origin, ports: loaded_ports(&mut socket)?, queue })
 }
 
@@ -138,7 +142,8 @@ pub(super) fn check(socket: &mut NetlinkSocket) -> Result<bool, KernelError> {
     let rules = own_rules(socket)?;
     let is_filled = |point: &&CStr| {
         let in_point = rules.iter().find(|rule| rule.chain.as_bytes() == point.to_bytes());
-        in_point.is_some_and(|rule| rule.expressions.iter().any(is_queue))
+        // Where first packets are not queued before the NAT, something else stands in their place.
+        in_point.is_some_and(|rule| *point == NEW_FLOWS || rule.expressions.iter().any(is_queue))
     };
     Ok(origin(&rules).is_some() && QUEUE_POINTS.iter().all(is_filled))
 }
@@ -158,42 +163,8 @@ pub(super) fn for_daemon(ports: &[u16]) -> String {
     SHIPPED.replace(PORTS_LINE, &ports_line).replace(MARK, &format!("{MARK}{BY_DAEMON}"))
 }
 
-/// The program `nft`, to be started with these arguments and fed with `input`. Its directory need not be in `PATH`.
-///
-/// # Errors
-/// It could not be started.
-pub(super) fn run_nft(arguments: &[&str], input: &str) -> io::Result<Output> {
-    let start = |program| {
-        let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.env("LC_ALL", "C").spawn()
-    };
-    let mut child = match start("nft") {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => start("/usr/sbin/nft")?,
-        result => result?,
-    };
-    // The ruleset is smaller than a pipe's buffer (64 KiB), and nft reads all of it before it writes: no deadlock. An
-    // nft that went away without reading says why by its exit code.
-    if let Some(mut stdin) = child.stdin.take() {
-        let _ = stdin.write_all(input.as_bytes());
-    }
-    child.wait_with_output()
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    Commit,
-    Check,
-}
-
 fn load(text: &str, mode: Mode) -> Result<(), KernelError> {
-    let arguments: &[&str] = if mode == Mode::Check { &["-c", "-f", "-"] } else { &["-f", "-"] };
-    let output = run_nft(arguments, text).map_err(KernelError::NftMissing)?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(match &said {
+    libnftables::run(text, mode).map_err(|said| match &said {
         said if said.contains("Operation not permitted") => KernelError::NotPermitted("loading the ruleset"),
         said if LACKS.iter().any(|phrase| said.contains(phrase)) => {
             KernelError::Unsupported(format!("something that the ruleset needs:\n{said}"))
@@ -205,8 +176,16 @@ fn load(text: &str, mode: Mode) -> Result<(), KernelError> {
 /// What nft says when the kernel does not know an expression, an object or a chain type.
 const LACKS: [&str; 3] = ["No such file or directory", "Operation not supported", "Protocol not supported"];
 
-fn fill_queue_points(socket: &mut NetlinkSocket, base: u16) -> Result<QueueForm, KernelError> {
-    let points: Vec<_> = QUEUE_POINTS.into_iter().zip(base..).collect();
+fn fill_queue_points(
+    socket: &mut NetlinkSocket,
+    settings: &RulesetSettings,
+) -> Result<QueueForm, KernelError> {
+    let is_queued = |point| !(settings.one_trip && point == NEW_FLOWS);
+    let points: Vec<_> = QUEUE_POINTS
+        .into_iter()
+        .zip(settings.queue_base..)
+        .map(|(point, number)| (point, is_queued(point).then_some(number)))
+        .collect();
     let mut refused = 0;
     for form in [QueueForm::Native, QueueForm::Compat] {
         let faults = nft::fill_queue_points(socket, form, &points)
