@@ -8,6 +8,7 @@
 //! Nothing here decides anything about calls, reads packets or knows SIP. All netlink sockets belong to the network
 //! namespace of the thread that opened them.
 
+mod addresses;
 mod conntrack;
 mod ctmessage;
 mod element;
@@ -25,7 +26,7 @@ mod socket;
 pub mod traffic;
 
 use std::io;
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use conntrack::Conntrack;
@@ -164,6 +165,7 @@ impl Kernel {
                 let tuple = Tuple::new(flow.inside.0, flow.far);
                 conntrack.set_timeout(tuple, seconds(*lifetime)).map(|()| None)
             }
+            Op::Purge { address } => purge(conntrack, *address).map(|()| None),
             Op::Open { .. } | Op::Renew { .. } | Op::Close { .. } | Op::Admit { .. } | Op::Dismiss { .. } => {
                 Ok(None)
             }
@@ -200,6 +202,21 @@ impl Executor for Kernel {
             }
         }));
     }
+}
+
+/// Deletes the entries whose translation needs an address that this machine does not have any more: masquerade's go by
+/// themselves, those that stem from a pin or from a map do not.
+fn purge(conntrack: &mut Conntrack, address: IpAddr) -> io::Result<()> {
+    let mut stale = Vec::new();
+    conntrack.dump(|entry| {
+        let (original, reply) = (entry.original, entry.reply);
+        let source = reply.destination != original.source && reply.destination.ip() == address;
+        let destination = original.destination != reply.source && original.destination.ip() == address;
+        if source || destination {
+            stale.push(entry);
+        }
+    })?;
+    stale.iter().try_for_each(|entry| conntrack.delete(entry))
 }
 
 /// Whether a socket of this machine has one of the public endpoints that the command would take from it. An address that is
