@@ -17,7 +17,7 @@ use crate::alg::State;
 use crate::config::Place;
 
 /// The version that is written; others are set aside.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Where systemd makes a directory for us, and where we make one without it.
 const DIRECTORY: &str = "/var/lib/sipalg";
 /// The file's name in it.

@@ -358,7 +358,7 @@ mod tests {
     #[test]
     fn the_checksum_is_that_of_another_implementation() {
         let bytes = summed(&V4);
-        let tcp = etherparse::TcpSlice::from_slice(&bytes[20..]).unwrap();
+        let tcp = TcpSlice::from_slice(&bytes[20..]).unwrap();
         let sum = tcp.calc_checksum_ipv4([192, 0, 2, 1], [198, 51, 100, 2]).unwrap();
         assert_eq!(tcp.checksum(), sum);
         assert_ne!(sum, 0);
@@ -467,7 +467,7 @@ mod tests {
         let bytes = summed(&V4);
         let segment = Segment::parse(&bytes).unwrap();
         let numbers = Numbers { sequence: 1, acknowledgment: 2, keep_end: true };
-        let mut attempt = |size: usize| {
+        let attempt = |size: usize| {
             segment.rebuild(numbers, None, |out| out.resize(size, b'x'), &mut Vec::new())
         };
         assert_eq!((attempt(65_535), attempt(65_536)), (Ok(()), Err(TooLarge)));
