@@ -196,11 +196,8 @@ fn waiting<'a, Q: PacketQueue>(
 }
 
 fn restamp(packet: &PacketIn<'_>, identity: u32, buffer: &mut Vec<u8>) -> Way {
-    match Datagram::parse(packet.bytes) {
-        Ok(datagram) => {
-            datagram.restamp(identity, buffer);
-            Way::Changed
-        }
+    match crate::packet::restamp(packet.bytes, identity, buffer) {
+        Ok(()) => Way::Changed,
         Err(_) => Way::AsItCame,
     }
 }

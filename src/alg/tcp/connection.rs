@@ -158,12 +158,8 @@ impl Connection {
 
     /// What another process has to know of it.
     pub fn at_rest(&self) -> Self {
-        let mut copy = Self {
-            following: Following::Yes,
-            reopening: None,
-            counted: Load::default(),
-            ..self.clone()
-        };
+        let mut copy =
+            Self { following: Following::Yes, reopening: None, counted: Load::default(), ..self.clone() };
         copy.outbound.rest();
         copy.inbound.rest();
         copy
@@ -211,7 +207,7 @@ impl Connection {
         let options = segment.options_length();
         let half = self.half_mut(direction);
         let load = half.load(extent, options, room);
-        let sequence = half.wire_number(load.from);
+        let sequence = half.wire_number(load, extent.fin);
         let half = self.half(direction);
         let write = |out: &mut Vec<u8>| half.image(load, extent, segment.payload(), out);
         self.write(segment, direction, sequence, load.whole, write, out)?;

@@ -377,9 +377,12 @@ impl Half {
         fits
     }
 
-    /// Number on the wire of a load's first byte.
-    pub fn wire_number(&self, at: Position) -> u32 {
-        self.number(self.map.wire(at))
+    /// Number on the wire of a load's first byte, or of its FIN. One with neither keeps within the receiver's window:
+    /// growth may have gone past it.
+    pub fn wire_number(&self, load: Load, fin: bool) -> u32 {
+        let at = self.map.wire(load.from);
+        let is_bare = load.from == load.to && !(fin && load.whole);
+        self.number(if is_bare && self.acked < at { at.min(self.edge.max(self.acked)) } else { at })
     }
 
     /// Appends the wire form of a load; `own` are the segment's own bytes.
