@@ -4,8 +4,12 @@
 //! something has arrived which it did not send, never gets a byte that differs from one that it had, and everything
 //! comes to its end.
 
+#![allow(dead_code, unreachable_pub)] // each test uses its own part
+
 #[path = "tcp/endpoint.rs"]
 mod endpoint;
+#[path = "tcp/hand.rs"]
+mod hand;
 #[path = "tcp/messages.rs"]
 mod messages;
 #[path = "tcp/properties.rs"]

@@ -82,6 +82,7 @@ pub struct World {
     pub slow: Duration,
     pub failures: VecDeque<(&'static str, Failure)>,
     pub most_held: usize,
+    pub commands: Vec<Op>,
     /// Packets as they went on, by direction: `true` is outbound.
     pub tape: Vec<(bool, Vec<u8>)>,
     pub taping: bool,
@@ -117,6 +118,7 @@ impl World {
             slow: Duration::from_millis(1),
             failures: VecDeque::new(),
             most_held: 0,
+            commands: Vec::new(),
             tape: Vec::new(),
             taping: false,
         }
@@ -178,6 +180,34 @@ impl World {
             }
         }
         panic!("no end\n{}", self.show());
+    }
+
+    /// Lets time pass.
+    pub fn wait(&mut self, time: Duration) {
+        let end = self.now + time;
+        loop {
+            self.phone.pump(self.now);
+            self.server.pump(self.now);
+            self.flush_endpoints();
+            let event = self.events.first_key_value().map(|((due, _), _)| *due);
+            let timers = [event, self.phone.due(), self.server.due(), self.engine.poll_timeout()];
+            let Some(next) = timers.into_iter().flatten().min().filter(|next| *next <= end) else { break };
+            self.now = self.now.max(next);
+            if self.engine.poll_timeout().is_some_and(|due| due <= self.now) {
+                self.engine.handle(self.now, Input::Timeout);
+                self.drain();
+            }
+            if event.is_some_and(|due| due <= self.now) {
+                let (_, arrival) = self.events.pop_first().expect("it was there");
+                self.happen(arrival);
+            }
+            for end in [&mut self.phone, &mut self.server] {
+                if end.due().is_some_and(|due| due <= self.now) {
+                    end.wake(self.now);
+                }
+            }
+        }
+        self.now = end;
     }
 
     pub fn show(&self) -> String {
@@ -263,7 +293,7 @@ impl World {
         self.engine.handle(self.now, Input::Packet(PacketIn { id, point, indev, outdev, bytes: &bytes }));
     }
 
-    fn drain(&mut self) {
+    pub fn drain(&mut self) {
         loop {
             let mut verdicts = Vec::new();
             let mut commands = Vec::new();
@@ -348,6 +378,7 @@ impl World {
     }
 
     fn execute(&mut self, op: &Op) -> Outcome {
+        self.commands.push(op.clone());
         if let Some((what, failure)) = self.failures.front().copied() {
             let hit = matches!(
                 (what, op),
@@ -389,6 +420,27 @@ impl World {
             _ => {}
         }
         Ok(Reply::Done)
+    }
+
+    /// Nothing is on its way any more.
+    pub fn forget_wires(&mut self) {
+        self.events.retain(|_, arrival| matches!(arrival, Arrival::Done(_)));
+    }
+
+    /// conntrack's entry dies.
+    pub fn destroy(&mut self) {
+        let (phone, server, public) = (at(PHONE), at(SERVER), at(PUBLIC));
+        self.engine.handle(
+            self.now,
+            Input::FlowDestroyed(Tuples {
+                transport: Transport::Tcp,
+                orig_source: phone,
+                orig_destination: server,
+                reply_source: server,
+                reply_destination: public,
+            }),
+        );
+        self.drain();
     }
 
     /// Another process takes over. What was held is dropped.

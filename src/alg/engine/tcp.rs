@@ -460,7 +460,7 @@ impl Engine {
         was_held: bool,
     ) {
         let Some(connection) = self.connections.table.get_mut(&key) else {
-            return self.accept(packet.id, None, Reason::NotInspected);
+            return self.outputs.push_back(Queued::Again(packet.id));
         };
         let extent = connection.extent(segment, direction);
         let half = connection.half_mut(direction);
@@ -481,6 +481,7 @@ impl Engine {
             }
             News::New => {
                 self.read_stream(now, key, direction);
+                self.check_share(&key);
                 if extent.fin {
                     self.finish_stream(key, direction);
                 }
@@ -488,7 +489,8 @@ impl Engine {
             News::Old => {}
         }
         let Some(half) = self.connections.table.get_mut(&key).map(|it| it.half_mut(direction)) else {
-            return self.accept(packet.id, None, Reason::NotInspected);
+            // It was forgotten, and those that were held go first.
+            return self.outputs.push_back(Queued::Again(packet.id));
         };
         if half.is_decided(extent) {
             if half.goes_after_others(extent) {
@@ -501,7 +503,10 @@ impl Engine {
         } else {
             // What is held comes again: its sender waits for an acknowledgment, and gets one.
             let begins = half.decided() > extent.from && half.has_unsent();
-            half.own();
+            if !half.waits {
+                // Of a message that only waits for the kernel nothing is owned: its sender would have nothing to repeat.
+                half.own();
+            }
             if begins {
                 self.pass(packet, segment, key, extent, direction);
             } else {
@@ -590,9 +595,14 @@ impl Engine {
         if let Some(why) = foreign {
             self.leave_stream(key, direction, why);
         }
-        let (host, all, limits) = (self.connections.host(&key), self.connections.load, self.policy.limits);
+    }
+
+    /// S11: nobody keeps more bytes here than his share.
+    fn check_share(&mut self, key: &FlowKey) {
+        self.connections.recount(key);
+        let (host, all, limits) = (self.connections.host(key), self.connections.load, self.policy.limits);
         if host.bytes > limits.tcp_bytes_per_host || all.bytes > limits.tcp_bytes {
-            self.let_go(key, "S11", "too many bytes of incomplete messages");
+            self.let_go(*key, "S11", "too many bytes of incomplete messages");
         }
     }
 

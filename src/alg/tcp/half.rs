@@ -304,12 +304,9 @@ impl Half {
         std::mem::take(&mut self.held).into_iter().map(|held| held.packet)
     }
 
-    /// Acknowledges to the sender all that has come; whether that is news.
-    pub fn own(&mut self) -> bool {
-        let end = self.buffer.end();
-        let is_news = end > self.owned;
-        self.owned = self.owned.max(end);
-        is_news
+    /// Acknowledges to the sender all that has come. Not for a message that is complete.
+    pub fn own(&mut self) {
+        self.owned = self.owned.max(self.buffer.end());
     }
 
     /// Whether bytes that only we have are still to arrive.
