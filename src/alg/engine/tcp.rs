@@ -631,22 +631,19 @@ impl Engine {
         }
     }
 
-    /// From now on only the connection's numbers are translated; if they need not be, it is forgotten.
+    /// From now on only the connection's numbers are translated. If they need not be, it is forgotten with the last held
+    /// segment.
     fn let_go(&mut self, key: FlowKey, rule: &'static str, why: &'static str) {
         let Some(connection) = self.connections.table.get_mut(&key) else { return };
         let was_inspected = connection.half(Direction::Outbound).is_inspected();
         for direction in [Direction::Outbound, Direction::Inbound] {
             connection.half_mut(direction).let_go();
         }
-        let is_untouched = connection.is_untouched() && connection.stage == Stage::Open;
         if was_inspected && !rule.is_empty() {
             self.event(Event::Refused { rule, inside: key.inside.0, why });
         }
         for direction in [Direction::Outbound, Direction::Inbound] {
             self.let_due_go(key, direction);
-        }
-        if is_untouched {
-            self.take_connection(&key, true);
         }
     }
 
@@ -860,12 +857,15 @@ impl Engine {
         }
     }
 
-    /// Both ends have finished.
+    /// Both ends have finished, or nobody needs us any more.
     fn check_end(&mut self, now: Instant, key: FlowKey) {
-        if let Some(connection) = self.connections.table.get(&key)
-            && connection.stage == Stage::Open
-            && [Direction::Outbound, Direction::Inbound].iter().all(|it| connection.half(*it).is_finished())
-        {
+        let Some(connection) = self.connections.table.get(&key) else { return };
+        if connection.stage != Stage::Open {
+            return;
+        }
+        if connection.is_needless() {
+            self.take_connection(&key, true);
+        } else if connection.is_finished() {
             self.finish(now, key, LINGER);
         }
     }

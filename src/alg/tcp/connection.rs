@@ -174,9 +174,16 @@ impl Connection {
         }
     }
 
-    /// Whether nothing was changed in either direction, and nothing is kept.
-    pub fn is_untouched(&self) -> bool {
-        self.outbound.is_untouched() && self.inbound.is_untouched()
+    /// Whether it was let go before anything was changed in either direction, and nothing is kept.
+    pub fn is_needless(&self) -> bool {
+        [&self.outbound, &self.inbound]
+            .iter()
+            .all(|half| !half.is_inspected() && half.is_untouched() && half.held() == 0)
+    }
+
+    /// Whether both ends have sent all that they had, and know that it has arrived.
+    pub fn is_finished(&self) -> bool {
+        self.outbound.is_finished() && self.inbound.is_finished()
     }
 
     /// The place of a segment in its stream.
