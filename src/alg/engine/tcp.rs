@@ -875,10 +875,7 @@ impl Engine {
         let mut connection = self.connections.table.remove(key)?;
         self.connections.count(key, connection.counted, Load::default());
         for direction in [Direction::Outbound, Direction::Inbound] {
-            let half = connection.half_mut(direction);
-            let mut named = Vec::new();
-            half.release(&mut named);
-            self.outputs.extend(half.drop_held().filter(|id| named.contains(id)).map(Queued::Again));
+            self.outputs.extend(connection.half_mut(direction).drop_held().map(Queued::Again));
         }
         if let Some(line) = connection.line(key) {
             let ends = (line.far, line.public.0);

@@ -299,9 +299,10 @@ impl Half {
         }
     }
 
-    /// All held segments, which are held no longer.
+    /// All held segments that have not been asked for, in the order of the stream. None is held any longer.
     pub fn drop_held(&mut self) -> impl Iterator<Item = PacketId> {
-        std::mem::take(&mut self.held).into_iter().map(|held| held.packet)
+        self.held.sort_by_key(|held| (held.from, held.to));
+        std::mem::take(&mut self.held).into_iter().filter(|held| !held.asked).map(|held| held.packet)
     }
 
     /// Acknowledges to the sender all that has come. Not for a message that is complete.
