@@ -96,8 +96,13 @@ impl<'a> Script<'a> {
         let settings = u8::arbitrary(&mut steps).unwrap_or_default();
         let mut policy = Policy::default();
         if settings & 1 != 0 {
-            policy.limits =
-                Limits { tcp_held_per_host: 3, tcp_held: 4, tcp_bytes_per_host: 3000, parked: 1, ..policy.limits };
+            policy.limits = Limits {
+                tcp_held_per_host: 3,
+                tcp_held: 4,
+                tcp_bytes_per_host: 3000,
+                parked: 1,
+                ..policy.limits
+            };
         }
         if settings & 2 != 0 {
             policy.tcp_patience = Duration::from_secs(1);
@@ -272,8 +277,12 @@ impl<'a> Script<'a> {
         let sequence = self.ends[own].isn.wrapping_add(1).wrapping_add(start as u32);
         let peer_isn = self.ends[peer].isn.wrapping_add(1);
         let (SocketAddr::V4(a), SocketAddr::V4(b)) = (from, to) else { return };
-        let mut builder = PacketBuilder::ipv4(a.ip().octets(), b.ip().octets(), 64)
-            .tcp(from.port(), to.port(), sequence, window);
+        let mut builder = PacketBuilder::ipv4(a.ip().octets(), b.ip().octets(), 64).tcp(
+            from.port(),
+            to.port(),
+            sequence,
+            window,
+        );
         let mut options = Vec::new();
         if flags & 2 != 0 {
             options.push(TcpOptionElement::MaximumSegmentSize(1460));
@@ -443,7 +452,11 @@ impl<'a> Script<'a> {
                 continue;
             }
             let old = end.got.insert(at, *byte);
-            assert!(old.is_none_or(|old| old == *byte), "byte {at} of {} has changed", if outbound { "out" } else { "in" });
+            assert!(
+                old.is_none_or(|old| old == *byte),
+                "byte {at} of {} has changed",
+                if outbound { "out" } else { "in" }
+            );
         }
         if let Some(number) = segment.acknowledgment() {
             let told = offset(number, end.isn);
@@ -477,7 +490,9 @@ fn message(outbound: bool, number: u8, length: usize) -> String {
     let (kind, body) = if number % 8 < 3 {
         let port = 40_000 + u32::from(number) * 2;
         let address = host.split(':').next().unwrap_or_default();
-        let body = format!("v=0\r\no=- 1 1 IN IP4 {address}\r\ns=-\r\nc=IN IP4 {address}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\n");
+        let body = format!(
+            "v=0\r\no=- 1 1 IN IP4 {address}\r\ns=-\r\nc=IN IP4 {address}\r\nt=0 0\r\nm=audio {port} RTP/AVP 0\r\n"
+        );
         ("application/sdp", body)
     } else {
         ("text/plain", "x".repeat(length))

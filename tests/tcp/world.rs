@@ -427,6 +427,49 @@ impl World {
         self.events.retain(|_, arrival| matches!(arrival, Arrival::Done(_)));
     }
 
+    /// The phone's first datagram from its SIP port, which the NAT makes `public`; what leaves.
+    pub fn datagram(&mut self, public: &str, payload: &str) -> String {
+        let source = at("192.168.1.10:5060");
+        let build = |from: SocketAddr, id: u32| {
+            let (std::net::IpAddr::V4(a), std::net::IpAddr::V4(b)) = (from.ip(), at(SERVER).ip()) else {
+                unreachable!()
+            };
+            let mut bytes = Vec::new();
+            let builder = etherparse::PacketBuilder::ipv4(a.octets(), b.octets(), 64).udp(from.port(), 5060);
+            builder.write(&mut bytes, payload.as_bytes()).unwrap();
+            let mut out = Vec::new();
+            sipalg::packet::restamp(&bytes, id, &mut out).unwrap();
+            out
+        };
+        let mut pass = |point, bytes: &[u8]| {
+            self.serial += 1;
+            let id = PacketId(self.serial);
+            self.engine
+                .handle(self.now, Input::Packet(PacketIn { id, point, indev: LAN, outdev: WAN, bytes }));
+            let mut fate = (0, String::new());
+            while let Some(output) = self.engine.poll_output() {
+                match output {
+                    Output::Verdict(verdict) => match verdict.action {
+                        Action::Accept { identity } => {
+                            fate = (identity.unwrap_or_default(), payload.to_owned())
+                        }
+                        Action::Rewrite { edits, .. } => {
+                            let mut out = Vec::new();
+                            edits.apply(payload.as_bytes(), &mut out);
+                            fate = (0, String::from_utf8(out).unwrap());
+                        }
+                        other => panic!("{other:?}"),
+                    },
+                    Output::Command(_) | Output::Event(_) => {}
+                    Output::Again(_) => panic!("nothing to wait for"),
+                }
+            }
+            fate
+        };
+        let (token, _) = pass(QueuePoint::NewFlow, &build(source, 9));
+        pass(QueuePoint::Learn, &build(at(public), token)).1
+    }
+
     /// conntrack's entry dies.
     pub fn destroy(&mut self) {
         let (phone, server, public) = (at(PHONE), at(SERVER), at(PUBLIC));
