@@ -4,6 +4,7 @@
 //! something has arrived which it did not send, never gets a byte that differs from one that it had, and everything
 //! comes to its end.
 
+#![allow(clippy::unwrap_used)] // also in helpers, which are no tests to clippy
 #![allow(dead_code, unreachable_pub)] // each test uses its own part
 
 #[path = "tcp/endpoint.rs"]

@@ -483,7 +483,7 @@ fn natted(bytes: &[u8], source: Option<SocketAddr>, destination: Option<SocketAd
 
 /// A message of a phone or of a server: text, or a description, or a keep-alive.
 fn message(outbound: bool, number: u8, length: usize) -> String {
-    if number % 8 == 0 {
+    if number.is_multiple_of(8) {
         return "\r\n\r\n".to_owned();
     }
     let host = if outbound { "192.168.1.10" } else { "22.33.44.55:17375" };

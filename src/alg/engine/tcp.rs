@@ -179,7 +179,7 @@ impl Engine {
             QueuePoint::NewFlow => self.new_connection(now, packet, segment),
             QueuePoint::Learn => self.learn_connection(now, packet, segment),
             QueuePoint::Signalling => self.forwarded(now, packet, segment),
-            QueuePoint::BeforeConntrack => self.from_outside(now, packet, segment),
+            QueuePoint::BeforeConntrack => self.inbound_segment(now, packet, segment),
         }
     }
 
@@ -407,7 +407,7 @@ impl Engine {
     }
 
     /// A segment from outside, before conntrack has seen it.
-    fn from_outside(&mut self, now: Instant, packet: &PacketIn<'_>, segment: &Segment<'_>) {
+    fn inbound_segment(&mut self, now: Instant, packet: &PacketIn<'_>, segment: &Segment<'_>) {
         let Some(key) = self.connections.lines.get(&(segment.source(), segment.destination())).copied()
         else {
             return self.accept(packet.id, None, Reason::NotInspected);
