@@ -114,7 +114,7 @@ fn nft_program_and_ruleset(settings: &RulesetSettings) -> Vec<Finding> {
         }
     };
     let mut findings = vec![Finding::ok("nft", version)];
-    match ruleset::dry_run(&ruleset::for_daemon(&settings.ports)) {
+    match ruleset::dry_run(&ruleset::for_daemon(&settings.ports, &settings.tcp_ports)) {
         Ok(()) => findings.push(Finding::ok("ruleset", "the kernel takes the ruleset")),
         Err(error) => {
             let lacking = PARTS.iter().filter(|part| ruleset::dry_run(part.rules).is_err());

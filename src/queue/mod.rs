@@ -4,7 +4,7 @@
 //! default, which speaks NFQUEUE itself and moves a batch in two system calls; [`nfq`], on the crate of that name,
 //! simpler and slower, for comparison and as a way out; [`replay`], which reads a capture file and needs no rights.
 //!
-//! The four [`QueuePoint`]s of the ruleset are four consecutive queue numbers of one socket, from [`Options::first`]
+//! The six [`QueuePoint`]s of the ruleset are six consecutive queue numbers of one socket, from [`Options::first`]
 //! on. A queue knows nothing of SIP, and neither makes nor undoes rules: it opens before the rule that queues, and
 //! packets that nobody reads pass (`queue flags bypass`).
 
@@ -143,7 +143,7 @@ pub struct Counters {
 /// How to open a queue of the kernel's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Number of the first of the four queues.
+    /// Number of the first of the six queues.
     pub first: u16,
     /// Packets that may wait in each of them.
     pub max_length: u32,
@@ -200,7 +200,7 @@ pub enum OpenError {
     NotPermitted,
     /// Another program, or another instance, reads the queue.
     #[error(
-        "packet queue {queue} already has a reader{}: stop that program, or choose four other queue numbers",
+        "packet queue {queue} already has a reader{}: stop that program, or choose six other queue numbers",
         .reader.map(|id| format!(" (netlink port {id}, usually its process id)")).unwrap_or_default()
     )]
     Taken {
@@ -212,8 +212,8 @@ pub enum OpenError {
     /// The kernel has no NFQUEUE.
     #[error("this kernel has no packet queues: try `modprobe nfnetlink_queue`")]
     NotSupported,
-    /// Four queues from there on do not exist.
-    #[error("there are no four queue numbers from {first} on: the largest is 65535")]
+    /// Six queues from there on do not exist.
+    #[error("there are no six queue numbers from {first} on: the largest is 65535")]
     Numbers {
         /// The first one.
         first: u16,
@@ -229,12 +229,12 @@ pub enum OpenError {
     },
 }
 
-/// A packet's name over all four queues: the kernel counts in each of them separately.
+/// A packet's name over all six queues: the kernel counts in each of them separately.
 fn packet_id(index: usize, kernel_id: u32) -> PacketId {
     PacketId((index as u64) << 32 | u64::from(kernel_id))
 }
 
-/// Index of the queue among the four, and the kernel's own number of the packet.
+/// Index of the queue among the six, and the kernel's own number of the packet.
 fn split_id(id: PacketId) -> (usize, u32) {
     ((id.0 >> 32) as usize, id.0 as u32)
 }
@@ -264,7 +264,7 @@ mod tests {
         assert_eq!(
             taken,
             "packet queue 5060 already has a reader (netlink port 77, usually its process id): stop that program, or \
-             choose four other queue numbers"
+             choose six other queue numbers"
         );
     }
 }

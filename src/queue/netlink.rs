@@ -1,6 +1,6 @@
 //! The default queue: NFQUEUE spoken directly, batch by batch.
 //!
-//! One socket reads all four queues. A batch comes in with one recvmmsg and its verdicts leave with one send, which is
+//! One socket reads all six queues. A batch comes in with one recvmmsg and its verdicts leave with one send, which is
 //! half as many packets again per second as one system call for each. Each queue is configured by a single message, so
 //! that there is no moment in which it is half configured.
 //!
@@ -53,7 +53,7 @@ const SEND_BUFFER: u32 = 1 << 20;
 /// The kernel answers a configuration message at once. Who has waited so long waits in vain.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// The four queues, read by one socket.
+/// The six queues, read by one socket.
 #[derive(Debug)]
 pub struct NetlinkQueue {
     socket: Socket,
@@ -78,7 +78,7 @@ struct Waiting {
 }
 
 impl NetlinkQueue {
-    /// Opens the socket and binds it to four queues.
+    /// Opens the socket and binds it to six queues.
     ///
     /// Packets that arrive meanwhile, because the rules that queue are there already, are accepted as they came.
     ///

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::alg::{PacketId, PacketIn, QueuePoint};
 
-/// The four queues, read through the crate.
+/// The six queues, read through the crate.
 pub struct NfqQueue {
     queue: Queue,
     numbers: [(u16, QueuePoint); QueuePoint::ALL.len()],
@@ -29,7 +29,7 @@ pub struct NfqQueue {
 }
 
 impl NfqQueue {
-    /// Opens the crate's socket and binds it to four queues.
+    /// Opens the crate's socket and binds it to six queues.
     ///
     /// # Errors
     /// [`OpenError`], with a remedy for each.
