@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::binding::{self, Admitted, Binding, BindingKey, Latch};
 use super::call::{Call, CallNames, Leg, Phase, Pin, Remote, Stream};
-use super::command::{FlowKey, Peer, Pinhole, PinnedFlow};
+use super::command::{FlowKey, Line, Peer, Pinhole, PinnedFlow};
 use super::endpoint::Outside;
 use super::envelope::Method;
 use super::flow::{Direction, Flow, Mapping, PublicSide};
@@ -84,6 +84,8 @@ pub struct Held {
     pub owned: Vec<(Outside, Duration)>,
     /// Who may send.
     pub peers: Vec<(Peer, Duration)>,
+    /// TCP connections that are followed. What the engine does not know of them it lets be [reset](super::Op::Reset).
+    pub followed: Vec<Line>,
 }
 
 /// A moment, in nanoseconds after the export; negative: before.

@@ -90,6 +90,11 @@ impl<Q: PacketQueue> Gate<Q> {
                 let identity = Identity { set: identity, spare: spare_identity };
                 rewrite(&packet, edits, identity, mtu(packet.outdev), &mut self.buffer)
             }
+            Action::Replace { packet } => {
+                self.buffer.clear();
+                self.buffer.extend_from_slice(packet);
+                Way::Changed
+            }
             Action::Drop => Way::Gone,
         };
         let way = match way {

@@ -289,7 +289,7 @@ impl World {
                 Output::Verdict(verdict) => {
                     let action = match verdict.action {
                         Action::Accept { identity } => Decision::Accept(identity),
-                        Action::Drop => Decision::Drop,
+                        Action::Drop | Action::Replace { .. } => Decision::Drop,
                         Action::Rewrite { edits, identity, spare_identity } => {
                             let identity = Identity { set: identity, spare: spare_identity };
                             Decision::Rewrite(edits.clone(), identity)
@@ -340,6 +340,7 @@ impl World {
         let (now, calm) = (self.now, !self.troubled);
         let kernel = &mut self.kernel;
         match op {
+            Op::Follow { .. } | Op::Unfollow { .. } | Op::Reset { .. } => {}
             Op::Open { pinholes, lifetime } => {
                 for it in pinholes {
                     let old = kernel.pinholes.insert(it.public.0, (it.inside, now + *lifetime));
@@ -380,7 +381,7 @@ impl World {
                 kernel.peers.extend(peers.iter().map(|peer| (*peer, now + *lifetime)));
             }
             Op::Sustain { .. } => {}
-            Op::Lookup { source, destination } => {
+            Op::Lookup { source, destination, .. } => {
                 return Ok(Reply::Found(self.lookup(*source, *destination)));
             }
         }
@@ -454,7 +455,13 @@ fn ends(flow: &PinnedFlow) -> (SocketAddr, SocketAddr, SocketAddr) {
 }
 
 fn tuples(inside: SocketAddr, far: SocketAddr, public: SocketAddr) -> Tuples {
-    Tuples { orig_source: inside, orig_destination: far, reply_source: far, reply_destination: public }
+    Tuples {
+        transport: crate::alg::Transport::Udp,
+        orig_source: inside,
+        orig_destination: far,
+        reply_source: far,
+        reply_destination: public,
+    }
 }
 
 /// A UDP packet; `None`: too long, or two families.

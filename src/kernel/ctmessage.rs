@@ -101,6 +101,7 @@ impl Entry {
     /// Both directions, for the engine.
     pub(super) fn tuples(&self) -> Tuples {
         Tuples {
+            transport: crate::alg::Transport::Udp,
             orig_source: self.original.source,
             orig_destination: self.original.destination,
             reply_source: self.reply.source,

@@ -41,6 +41,7 @@ impl Ledger {
             }
             Op::Dismiss { peers } => self.dismiss(peers),
             Op::Pin { .. } | Op::Unpin { .. } | Op::Lookup { .. } | Op::Sustain { .. } => (),
+            Op::Follow { .. } | Op::Unfollow { .. } | Op::Reset { .. } => (),
         }
         if self.len() > 2 * self.after_sweep + SLACK {
             self.sweep(now);

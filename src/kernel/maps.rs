@@ -197,6 +197,7 @@ fn goals(op: &Op) -> Option<Vec<Goal>> {
         Op::Admit { peers, lifetime } => all(&[(Aim::Put, *lifetime, admissions(peers))]),
         Op::Dismiss { peers } => all(&[(Aim::Gone, Duration::ZERO, admissions(peers))]),
         Op::Pin { .. } | Op::Unpin { .. } | Op::Lookup { .. } | Op::Sustain { .. } => None,
+        Op::Follow { .. } | Op::Unfollow { .. } | Op::Reset { .. } => None,
     }
 }
 

@@ -159,7 +159,7 @@ impl Kernel {
                 pin::pin(conntrack, flow, signalling, self.pin_lifetime).map(|()| None)
             }
             Op::Unpin { flow } => pin::unpin(conntrack, flow).map(|()| None),
-            Op::Lookup { source, destination } => conntrack.find(*source, *destination).map(Some),
+            Op::Lookup { source, destination, .. } => conntrack.find(*source, *destination).map(Some),
             Op::Sustain { flow, lifetime } => {
                 let tuple = Tuple::new(flow.inside.0, flow.far);
                 conntrack.set_timeout(tuple, seconds(*lifetime)).map(|()| None)
@@ -167,6 +167,7 @@ impl Kernel {
             Op::Open { .. } | Op::Renew { .. } | Op::Close { .. } | Op::Admit { .. } | Op::Dismiss { .. } => {
                 Ok(None)
             }
+            Op::Follow { .. } | Op::Unfollow { .. } | Op::Reset { .. } => Ok(None),
         }
         .map(|found| found.map_or(Reply::Done, |entry| Reply::Found(entry.map(|entry| entry.tuples()))))
         .map_err(|error| match error.raw_os_error() {

@@ -103,6 +103,9 @@ pub fn kind(op: &Op) -> &'static str {
         Op::Unpin { .. } => "unpin",
         Op::Lookup { .. } => "lookup",
         Op::Sustain { .. } => "sustain",
+        Op::Follow { .. } => "follow",
+        Op::Unfollow { .. } => "unfollow",
+        Op::Reset { .. } => "reset",
     }
 }
 
@@ -345,8 +348,9 @@ impl Bench {
                 let renewed = pinholes.chain(peers.iter().copied().map(Opened::Peer));
                 kernel.until.extend(renewed.map(|it| (it, now + *lifetime)));
             }
+            Op::Follow { .. } | Op::Unfollow { .. } | Op::Reset { .. } => {}
             Op::Sustain { flow, lifetime } => kernel.sustained.push((*flow, *lifetime)),
-            Op::Lookup { source, destination } => {
+            Op::Lookup { source, destination, .. } => {
                 let found = self.lookup(*source, *destination).or_else(|| self.pinned(*source, *destination));
                 return Ok(Reply::Found(found));
             }
@@ -357,6 +361,7 @@ impl Bench {
     fn lookup(&self, source: SocketAddr, destination: SocketAddr) -> Option<Tuples> {
         [(source, destination), (destination, source)].into_iter().find_map(|(inside, far)| {
             self.tracked.contains(&(inside, far)).then(|| Tuples {
+                transport: sipalg::alg::Transport::Udp,
                 orig_source: inside,
                 orig_destination: far,
                 reply_source: far,
@@ -368,6 +373,7 @@ impl Bench {
     fn pinned(&self, source: SocketAddr, destination: SocketAddr) -> Option<Tuples> {
         let pin = self.kernel.pins.iter().find(|pin| pin.inside.0 == source && pin.far == destination)?;
         Some(Tuples {
+            transport: sipalg::alg::Transport::Udp,
             orig_source: source,
             orig_destination: destination,
             reply_source: destination,
@@ -408,8 +414,13 @@ impl Bench {
         let (inside, far) = (at(inside), at(far));
         let reply_destination = self.nat.remove(&(inside, far)).expect("the flow was never there");
         self.tracked.remove(&(inside, far));
-        let tuples =
-            Tuples { orig_source: inside, orig_destination: far, reply_source: far, reply_destination };
+        let tuples = Tuples {
+            transport: sipalg::alg::Transport::Udp,
+            orig_source: inside,
+            orig_destination: far,
+            reply_source: far,
+            reply_destination,
+        };
         self.engine.handle(self.now, Input::FlowDestroyed(tuples));
         self.drain(PacketId(0), &[], &mut None);
     }
@@ -541,6 +552,7 @@ fn applied(bytes: &[u8], action: &Action<'_>, reason: Reason) -> (Passed, Vec<u8
     };
     let mut out = Vec::new();
     match action {
+        Action::Replace { .. } => panic!("only TCP is replaced"),
         Action::Drop => (passed(None), Vec::new()),
         Action::Accept { identity } => {
             let identity = Identity { set: *identity, spare: 1 };

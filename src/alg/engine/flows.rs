@@ -44,6 +44,8 @@ impl Engine {
             Err(_) => return self.accept(packet.id, None, Reason::BrokenPacket),
         };
         match packet.point {
+            // Only TCP comes there.
+            QueuePoint::BeforeConntrack => self.accept(packet.id, None, Reason::NotUdp),
             QueuePoint::Latch => self.latch(packet, &datagram),
             QueuePoint::Learn => self.learn(now, packet, &datagram),
             QueuePoint::NewFlow | QueuePoint::Signalling => match self.classify(datagram.payload()) {
@@ -165,7 +167,10 @@ impl Engine {
                 return self.accept(packet.id, None, Reason::TableFull);
             }
         }
-        let id = self.command(Op::Lookup { source, destination }, Inflight::Lookup { asked: key });
+        let id = self.command(
+            Op::Lookup { transport: key.transport, source, destination },
+            Inflight::Lookup { asked: key },
+        );
         if let Some(flow) = self.flows.get_mut(&key) {
             flow.mapping = Mapping::Asked(id);
         }
@@ -310,11 +315,13 @@ impl Engine {
 /// round. Source NAT hides the original source behind the reply destination; destination NAT hides the reply source
 /// behind the original destination.
 fn orient(tuples: &Tuples) -> (FlowKey, Option<Outside>) {
-    let from_inside = FlowKey { inside: Inside(tuples.orig_source), far: tuples.reply_source };
+    let transport = tuples.transport;
+    let from_inside = FlowKey { transport, inside: Inside(tuples.orig_source), far: tuples.reply_source };
     if tuples.reply_destination != tuples.orig_source {
         (from_inside, Some(Outside(tuples.reply_destination)))
     } else if tuples.orig_destination != tuples.reply_source {
-        let from_outside = FlowKey { inside: Inside(tuples.reply_source), far: tuples.orig_source };
+        let from_outside =
+            FlowKey { transport, inside: Inside(tuples.reply_source), far: tuples.orig_source };
         (from_outside, Some(Outside(tuples.orig_destination)))
     } else {
         (from_inside, None)
@@ -323,17 +330,19 @@ fn orient(tuples: &Tuples) -> (FlowKey, Option<Outside>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::command::Transport;
     use super::*;
 
     fn tuples(all: [&str; 4]) -> Tuples {
         let [orig_source, orig_destination, reply_source, reply_destination] =
             all.map(|it| it.parse().unwrap());
-        Tuples { orig_source, orig_destination, reply_source, reply_destination }
+        Tuples { transport: Transport::Udp, orig_source, orig_destination, reply_source, reply_destination }
     }
 
     #[test]
     fn source_nat_hides_the_originator_and_destination_nat_the_answerer() {
         let phone = FlowKey {
+            transport: Transport::Udp,
             inside: Inside("192.168.1.10:5060".parse().unwrap()),
             far: "22.33.44.20:5060".parse().unwrap(),
         };

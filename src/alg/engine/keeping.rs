@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::super::binding::{Admitted, Binding, BindingKey};
 use super::super::call::Call;
-use super::super::command::{FlowKey, Op, Outcome, Peer, Pinhole, Pinholes, PinnedFlow, Reply};
+use super::super::command::{FlowKey, Op, Outcome, Peer, Pinhole, Pinholes, PinnedFlow, Reply, Transport};
 use super::super::endpoint::Outside;
 use super::super::flow::Flow;
 use super::super::io::Tuples;
@@ -84,14 +84,16 @@ impl Engine {
             self.renew_one(&key);
         }
         for (call, tags, flow) in self.all_pins() {
-            let question = Op::Lookup { source: flow.inside.0, destination: flow.far };
+            let question =
+                Op::Lookup { transport: Transport::Udp, source: flow.inside.0, destination: flow.far };
             self.command(question, Inflight::Repin { call, tags, flow });
         }
         let mut flows: Vec<FlowKey> =
             self.flows.iter().filter(|(_, flow)| flow.public().is_some()).map(|(key, _)| *key).collect();
         flows.sort_unstable();
         for key in flows {
-            let question = Op::Lookup { source: key.inside.0, destination: key.far };
+            let question =
+                Op::Lookup { transport: key.transport, source: key.inside.0, destination: key.far };
             self.command(question, Inflight::Recheck { flow: key });
         }
     }
@@ -103,6 +105,7 @@ impl Engine {
         let Some(public) = flow.public().map(|side| side.endpoint) else { return };
         let (inside, far) = (key.inside.0, key.far);
         let known = Tuples {
+            transport: key.transport,
             orig_source: inside,
             orig_destination: far,
             reply_source: far,
@@ -110,6 +113,7 @@ impl Engine {
         };
         // The same entry, whoever of the two began it.
         let begun_outside = Tuples {
+            transport: key.transport,
             orig_source: far,
             orig_destination: public.0,
             reply_source: inside,

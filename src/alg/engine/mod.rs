@@ -151,7 +151,7 @@ impl Engine {
             Input::CommandDone { id, outcome } => self.handle_done(now, id, outcome),
             Input::FlowDestroyed(tuples) => self.handle_destroyed(now, &tuples),
             Input::RulesetReloaded => self.sustain_all(now),
-            Input::Timeout => {}
+            Input::Timeout | Input::Mtu { .. } => {}
         }
     }
 

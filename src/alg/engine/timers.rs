@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::super::binding::BindingKey;
 use super::super::call::Phase;
-use super::super::command::{Op, Pinholes};
+use super::super::command::{Op, Pinholes, Transport};
 use super::super::envelope::Method;
 use super::super::key::Key;
 use super::super::transaction::Tags;
@@ -98,7 +98,7 @@ impl Engine {
             return;
         };
         leg.deadline = now + idle;
-        let question = Op::Lookup { source: flow.inside.0, destination: flow.far };
+        let question = Op::Lookup { transport: Transport::Udp, source: flow.inside.0, destination: flow.far };
         self.command(question, Inflight::Liveness { call: key, tags });
     }
 

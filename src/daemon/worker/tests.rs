@@ -375,6 +375,7 @@ fn the_loop_wakes_for_packets_events_and_deadlines() {
 fn destroyed() -> KernelEvent {
     let end = "192.0.2.1:5060".parse().unwrap();
     KernelEvent::Destroyed(Tuples {
+        transport: crate::alg::Transport::Udp,
         orig_source: end,
         orig_destination: end,
         reply_source: end,
@@ -445,8 +446,11 @@ impl Core for FakeCore {
                 return Some(Output::Event(Event::Refused { rule: "S4", inside, why: "test" }));
             }
             Out::Command(id) => {
-                let flow =
-                    FlowKey { inside: Inside(([1, 1, 1, 1], 1).into()), far: ([2, 2, 2, 2], 2).into() };
+                let flow = FlowKey {
+                    transport: crate::alg::Transport::Udp,
+                    inside: Inside(([1, 1, 1, 1], 1).into()),
+                    far: ([2, 2, 2, 2], 2).into(),
+                };
                 let op = Op::Sustain { flow, lifetime: Duration::ZERO };
                 return Some(Output::Command(Command { id: CommandId(id), op }));
             }
