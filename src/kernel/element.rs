@@ -8,10 +8,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use arrayvec::ArrayVec;
 
-use crate::alg::{Inside, Outside, Peer, Pinhole};
+use crate::alg::{Inside, Line, Outside, Peer, Pinhole};
 
-/// The longest key: protocol, IPv6 address, port, IPv6 address.
-const LONGEST: usize = 40;
+/// The longest key: three times an IPv6 address and a port.
+const LONGEST: usize = 60;
 
 /// Bytes of a key, or of what a map holds.
 pub(super) type Bytes = ArrayVec<u8, LONGEST>;
@@ -24,6 +24,10 @@ pub(super) enum Table {
     Owned,
     Peers,
     Open,
+    Followed,
+    Broken,
+    Lines,
+    Alive,
 }
 
 /// A map or set of one IP version.
@@ -47,6 +51,13 @@ impl Set {
             (Table::Peers, true) => c"peers6",
             (Table::Open, false) => c"open4",
             (Table::Open, true) => c"open6",
+            (Table::Followed, false) => c"followed4",
+            (Table::Followed, true) => c"followed6",
+            (Table::Broken, false) => c"broken4",
+            (Table::Broken, true) => c"broken6",
+            (Table::Lines, false) => c"lines4",
+            (Table::Lines, true) => c"lines6",
+            (Table::Alive, _) => c"alive",
         }
     }
 }
@@ -93,6 +104,26 @@ impl Element {
             }
             None => Self::new(Table::Open, public, |key| key.udp().endpoint(public), |data| data),
         }
+    }
+
+    /// A connection's segments as they show themselves where they are queued: from inside, and from outside.
+    pub(super) fn segments(table: Table, line: &Line) -> [Self; 2] {
+        let Line { inside: Inside(inside), far, public: Outside(public) } = *line;
+        [(inside, far), (far, public)].map(|(source, destination)| {
+            Self::new(table, far, |key| key.endpoint(source).endpoint(destination), |data| data)
+        })
+    }
+
+    /// A connection, to be read back.
+    pub(super) fn line(line: &Line) -> Self {
+        let Line { inside: Inside(inside), far, public: Outside(public) } = *line;
+        Self::new(Table::Lines, far, |key| key.endpoint(inside).endpoint(far).endpoint(public), |data| data)
+    }
+
+    /// The sign that the daemon is at work.
+    pub(super) fn alive() -> Self {
+        let set = Set { table: Table::Alive, v6: false };
+        Self { set, key: Fields::default().raw(&[libc::IPPROTO_TCP as u8]).0, data: Bytes::new() }
     }
 
     fn new(
@@ -212,12 +243,30 @@ mod tests {
     fn the_longest_key_fits() {
         let public = Outside("[2001:db8::1]:16384".parse().unwrap());
         let element = Element::admission(&Peer { public, far: Some("2001:db8::9".parse().unwrap()) });
-        assert_eq!((element.set.name(), element.key.len()), (c"peers6", LONGEST));
+        assert_eq!((element.set.name(), element.key.len()), (c"peers6", 40));
         let mut reader = Reader::new(&element.key, true);
         assert_eq!(reader.udp(), Some(()));
         assert_eq!(reader.endpoint(), Some(public.0));
         assert_eq!(reader.address(), Some("2001:db8::9".parse().unwrap()));
         assert_eq!(reader.address(), None);
+    }
+
+    #[test]
+    fn a_connection_is_found_by_both_directions_of_its_segments() {
+        let [inside, far, public] =
+            ["[fd00::10]:5061", "[2001:db8::9]:5060", "[2001:db8::1]:49152"].map(|it| it.parse().unwrap());
+        let line = Line { inside: Inside(inside), far, public: Outside(public) };
+        let element = Element::line(&line);
+        assert_eq!((element.set.name(), element.key.len()), (c"lines6", LONGEST));
+        let mut reader = Reader::new(&element.key, true);
+        assert_eq!([(); 3].map(|()| reader.endpoint()), [Some(inside), Some(far), Some(public)]);
+        for (element, ends) in
+            Element::segments(Table::Followed, &line).iter().zip([[inside, far], [far, public]])
+        {
+            let mut reader = Reader::new(&element.key, true);
+            assert_eq!([(); 2].map(|()| reader.endpoint()), ends.map(Some));
+            assert_eq!((element.set.name(), element.data.len()), (c"followed6", 0));
+        }
     }
 
     #[test]

@@ -107,6 +107,8 @@ pub struct Kernel {
     ledger: Ledger,
     /// Seconds.
     pin_lifetime: u32,
+    /// When the kernel is told next that we are at work, if connections are followed.
+    next_beat: Option<Instant>,
 }
 
 impl Kernel {
@@ -118,7 +120,8 @@ impl Kernel {
         let mut nft = NetlinkSocket::netfilter().map_err(KernelError::system("opening a netlink socket"))?;
         let zones = rules::uses_zones(&mut nft).map_err(KernelError::system("reading the rules"))?;
         let conntrack = Conntrack::open(zones).map_err(KernelError::system("opening a conntrack socket"))?;
-        Ok(Self { nft, conntrack, ledger: Ledger::default(), pin_lifetime: seconds(settings.pin_lifetime) })
+        let pin_lifetime = seconds(settings.pin_lifetime);
+        Ok(Self { nft, conntrack, ledger: Ledger::default(), pin_lifetime, next_beat: None })
     }
 
     /// Puts back every element that should be there by what has been carried out so far: after
@@ -138,12 +141,19 @@ impl Kernel {
         }
     }
 
-    /// What the maps and sets hold now.
+    /// What the maps and sets hold now. From now on the connections that are followed are this program's: it is alive for
+    /// them.
     ///
     /// # Errors
     /// The table is not there, or the kernel refuses.
     pub fn held(&mut self) -> Result<Held, KernelError> {
-        maps::held(&mut self.nft).map_err(KernelError::system("listing the maps and sets"))
+        let held = maps::held(&mut self.nft).map_err(KernelError::system("listing the maps and sets"))?;
+        let now = Instant::now();
+        for line in &held.followed {
+            self.ledger.follow(now, *line, FOLLOWED);
+        }
+        self.keep_alive(now);
+        Ok(held)
     }
 
     /// The netlink address under which this makes its changes to nftables.
@@ -159,15 +169,22 @@ impl Kernel {
                 pin::pin(conntrack, flow, signalling, self.pin_lifetime).map(|()| None)
             }
             Op::Unpin { flow } => pin::unpin(conntrack, flow).map(|()| None),
-            Op::Lookup { source, destination, .. } => conntrack.find(*source, *destination).map(Some),
+            Op::Lookup { transport, source, destination } => {
+                conntrack.find(Tuple::new(*transport, *source, *destination)).map(Some)
+            }
             Op::Sustain { flow, lifetime } => {
-                let tuple = Tuple::new(flow.inside.0, flow.far);
+                let tuple = Tuple::new(flow.transport, flow.inside.0, flow.far);
                 conntrack.set_timeout(tuple, seconds(*lifetime)).map(|()| None)
             }
-            Op::Open { .. } | Op::Renew { .. } | Op::Close { .. } | Op::Admit { .. } | Op::Dismiss { .. } => {
-                Ok(None)
-            }
-            Op::Follow { .. } | Op::Unfollow { .. } | Op::Reset { .. } => Ok(None),
+            // Elements: carried out by now.
+            Op::Open { .. }
+            | Op::Renew { .. }
+            | Op::Close { .. }
+            | Op::Admit { .. }
+            | Op::Dismiss { .. }
+            | Op::Follow { .. }
+            | Op::Unfollow { .. }
+            | Op::Reset { .. } => Ok(None),
         }
         .map(|found| found.map_or(Reply::Done, |entry| Reply::Found(entry.map(|entry| entry.tuples()))))
         .map_err(|error| match error.raw_os_error() {
@@ -200,7 +217,25 @@ impl Executor for Kernel {
             }
         }));
     }
+
+    /// If it can't be told, that says the kernel's silence: connections are reset.
+    fn keep_alive(&mut self, now: Instant) -> Option<Instant> {
+        if !self.ledger.follows() {
+            self.next_beat = None;
+        } else if self.next_beat.is_none_or(|due| due <= now) {
+            if let Err(error) = maps::beat(&mut self.nft) {
+                tracing::warn!(%error, "the kernel can't be told that TCP connections are still translated");
+            }
+            self.next_beat = now.checked_add(BEAT);
+        }
+        self.next_beat
+    }
 }
+
+/// How often the kernel is told that somebody is at work.
+const BEAT: Duration = Duration::from_millis(300);
+/// How long a connection that an earlier run followed is believed to be followed, unless the engine says more.
+const FOLLOWED: Duration = Duration::from_secs(8 * 86_400);
 
 /// Whether a socket of this machine has one of the public endpoints that the command would take from it. An address that is
 /// not this machine's (a NAT to an address that is only routed here) has no sockets.

@@ -12,6 +12,7 @@ use std::io;
 use std::path::Path;
 
 use super::conntrack::Conntrack;
+use super::ctmessage::Tuple;
 use super::ruleset::{self, QueueForm, RulesetSettings};
 use super::socket::NetlinkSocket;
 use super::{KernelError, nft, rules};
@@ -184,7 +185,7 @@ fn queue(socket: &mut NetlinkSocket) -> Finding {
 fn conntrack() -> Finding {
     const NAME: &str = "conntrack";
     let nobody = ([192, 0, 2, 1], 9).into();
-    match Conntrack::open(false).and_then(|mut conntrack| conntrack.find(nobody, nobody)) {
+    match Conntrack::open(false).and_then(|mut conntrack| conntrack.find(Tuple::udp(nobody, nobody))) {
         Ok(_) => Finding::ok(NAME, "entries can be looked up and made"),
         Err(error) => Finding::problem(
             NAME,

@@ -19,6 +19,7 @@ use super::element::Reader;
 use super::rules::{self, Rule};
 use super::socket::NetlinkSocket;
 use super::{KernelError, maps, nft};
+use crate::alg::Transport;
 
 /// The file as it is shipped.
 pub const SHIPPED: &str = include_str!("../../nft-rules/sipalg.nft");
@@ -320,7 +321,10 @@ fn remove_entries(public: &HashSet<SocketAddr>) -> io::Result<()> {
     let mut conntrack = Conntrack::open(false)?;
     let mut ours = Vec::new();
     conntrack.dump(|entry| {
-        if public.contains(&entry.reply.destination) || public.contains(&entry.original.destination) {
+        let is_media = entry.original.transport == Transport::Udp;
+        if is_media
+            && (public.contains(&entry.reply.destination) || public.contains(&entry.original.destination))
+        {
             ours.push(entry);
         }
     })?;

@@ -10,6 +10,7 @@ use std::process::Command;
 use std::{fs, io};
 
 use super::{Finding, sysctl};
+use crate::alg::Transport;
 use crate::kernel::conntrack::Conntrack;
 use crate::kernel::rules::{self, Expression, Rule, text};
 use crate::kernel::socket::NetlinkSocket;
@@ -236,7 +237,9 @@ fn in_conntrack(ports: &[u16]) -> io::Result<Vec<Finding>> {
     let mut helped = vec![0usize; ports.len()];
     Conntrack::open(false)?.dump(|entry| {
         let port = entry.original.destination.port();
-        let at = ports.iter().position(|p| *p == port).filter(|_| entry.helper.as_deref() == Some(HELPER));
+        let at = ports.iter().position(|p| *p == port).filter(|_| {
+            entry.original.transport == Transport::Udp && entry.helper.as_deref() == Some(HELPER)
+        });
         if let Some(count) = at.and_then(|at| helped.get_mut(at)) {
             *count += 1;
         }
