@@ -11,6 +11,9 @@ use std::time::Instant;
 
 use hashbrown::HashMap;
 
+/// Smaller tables keep their memory when they are empty.
+const LARGE: usize = 256;
+
 /// A bounded map with a deadline for each entry.
 #[derive(Debug)]
 pub struct ExpiringMap<K, V, S> {
@@ -79,6 +82,7 @@ impl<K: Copy + Ord + Hash, V, S: BuildHasher> ExpiringMap<K, V, S> {
     pub fn remove(&mut self, key: &K) -> Option<V> {
         let removed = self.entries.remove(key).map(|entry| entry.value);
         self.sweep_stale();
+        self.give_back();
         removed
     }
 
@@ -98,7 +102,20 @@ impl<K: Copy + Ord + Hash, V, S: BuildHasher> ExpiringMap<K, V, S> {
                 self.due.push(Reverse((entry.deadline, key)));
                 continue;
             }
-            return self.entries.remove(&key).map(|entry| (key, entry.value));
+            let removed = self.entries.remove(&key).map(|entry| (key, entry.value));
+            self.give_back();
+            return removed;
+        }
+        None
+    }
+
+    /// Takes out the entry with the earliest deadline.
+    pub fn pop_earliest(&mut self) -> Option<(K, V)> {
+        // Each turn that takes nothing puts an entry where its deadline is.
+        while let Some(due) = self.poll_timeout() {
+            if let Some(entry) = self.pop_expired(due) {
+                return Some(entry);
+            }
         }
         None
     }
@@ -131,6 +148,14 @@ impl<K: Copy + Ord + Hash, V, S: BuildHasher> ExpiringMap<K, V, S> {
     /// All entries, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.entries.iter().map(|(key, entry)| (key, &entry.value))
+    }
+
+    /// A rush is over: the memory that it took is given back.
+    fn give_back(&mut self) {
+        if self.entries.is_empty() && self.entries.capacity() > LARGE {
+            self.entries.shrink_to(0);
+            self.due = BinaryHeap::new();
+        }
     }
 
     /// All entries with their deadlines, in no order that means anything.
@@ -173,6 +198,20 @@ mod tests {
         assert_eq!(map.pop_expired(s(7)), None);
         assert_eq!(map.deadline(&1), Some(s(9)));
         assert!(map.poll_timeout().is_some_and(|due| due <= s(9)));
+    }
+
+    #[test]
+    fn the_earliest_deadline_goes_first_wherever_it_was_moved_from() {
+        let (mut map, t) = map(9);
+        let s = |n| t + Duration::from_secs(n);
+        for (key, name, at) in [(1, "a", 5), (2, "b", 1), (3, "c", 3)] {
+            map.insert(key, name, s(at)).unwrap();
+        }
+        map.set_deadline(&2, s(9));
+        map.remove(&3);
+        assert_eq!(map.pop_earliest(), Some((1, "a")));
+        assert_eq!(map.pop_earliest(), Some((2, "b")));
+        assert_eq!(map.pop_earliest(), None);
     }
 
     #[test]

@@ -72,6 +72,10 @@ fn every_key_reaches_the_settings() {
             [sip]
             ports = [5060, "5070-5079"]
             servers = ["203.0.113.0/24"]
+            registrars = ["203.0.113.7"]
+            hands-off = ["2001:db8::/32"]
+            [nat]
+            advertise = ["198.51.100.1", "2001:db8::1"]
             [media]
             ports = "20000-20999"
             quarantine = "2m"
@@ -97,6 +101,7 @@ fn every_key_reaches_the_settings() {
             bindings = 5
             bindings-per-host = 6
             openings-per-minute = 7
+            per-host = 9
             parked = 8
             [control]
             socket = "none"
@@ -109,6 +114,10 @@ fn every_key_reaches_the_settings() {
     assert_eq!(config.sip_ports, [5060..=5060, 5070..=5079]);
     let policy = &config.policy;
     assert_eq!(policy.servers, [Prefix { address: Ipv4Addr::new(203, 0, 113, 0).into(), bits: 24 }]);
+    assert_eq!(policy.registrars, [Prefix { address: Ipv4Addr::new(203, 0, 113, 7).into(), bits: 32 }]);
+    assert_eq!(policy.hands_off, [Prefix { address: "2001:db8::".parse().unwrap(), bits: 32 }]);
+    let advertise: [std::net::IpAddr; 2] = ["198.51.100.1", "2001:db8::1"].map(|it| it.parse().unwrap());
+    assert_eq!(policy.advertise, advertise);
     assert_eq!(policy.ports, 20000..=20999);
     assert_eq!(policy.quarantine, Duration::from_secs(120));
     assert_eq!(policy.media_source, MediaSource::Any);
@@ -131,7 +140,7 @@ fn every_key_reaches_the_settings() {
         ],
         [1, 2, 3, 4, 5, 6]
     );
-    assert_eq!((limits.openings_per_minute, limits.parked), (7, 8));
+    assert_eq!((limits.openings_per_minute, limits.parked, limits.per_host), (7, 8, 9));
     assert_eq!(config.state_file, Place::At("/run/sipalg.state".into()));
     assert_eq!((config.control_socket, config.accounting), (Place::None, false));
     let queue = &config.queue;

@@ -183,6 +183,12 @@ pub enum Op {
         /// The connection.
         line: Line,
     },
+    /// Deletes every UDP entry of conntrack whose translation needs this address: the machine does not have it any
+    /// more, so nothing may be sent from it.
+    Purge {
+        /// The address.
+        address: IpAddr,
+    },
     /// Sets the remaining lifetime of a signalling flow's conntrack entry. Never asked for TCP.
     Sustain {
         /// The flow.

@@ -18,7 +18,7 @@
 //! asked for with [`Output::Again`] when its time has come, within two seconds. The shell must never let a TCP segment
 //! pass as it came for want of room, time or at its end: it drops it, and TCP sends it again.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::command::{Command, CommandId, Outcome, Transport};
 use super::event::Event;
@@ -93,6 +93,8 @@ pub enum Input<'a> {
     },
     /// A conntrack entry is gone: of UDP, or of TCP to or from a signalling port.
     FlowDestroyed(Tuples),
+    /// This machine does not have this address any more.
+    AddressGone(IpAddr),
     /// The ruleset was gone (an administrator flushed it) and is in place again, with its elements. What comes with a
     /// ruleset and not with its elements is lost: the lifetime rule that new flows got.
     RulesetReloaded,

@@ -39,6 +39,7 @@ pub mod policy;
 pub mod ports;
 pub mod registration;
 pub mod rewrite;
+pub mod shares;
 pub mod state;
 pub mod stats;
 pub mod transaction;

@@ -232,7 +232,7 @@ mod tests {
     fn half_a_file_and_nonsense_are_set_aside() {
         let directory = directory();
         let path = directory.path().join("state");
-        write(&path, &some_state()).unwrap();
+        write(&path, &some_state(), Moment::AtTheEnd).unwrap();
         let whole = fs::read(&path).unwrap();
         for bytes in [&whole[..whole.len() - 20], &whole[..20], b"", b"[]\n[]\n"] {
             fs::write(&path, bytes).unwrap();
@@ -249,7 +249,7 @@ mod tests {
         for (what, own) in
             [("boot", KernelId::own().unwrap().boot), ("namespace", KernelId::own().unwrap().namespace)]
         {
-            write(&path, &some_state()).unwrap();
+            write(&path, &some_state(), Moment::AtTheEnd).unwrap();
             let text = fs::read_to_string(&path).unwrap();
             fs::write(&path, text.replacen(&own, "another", 1)).unwrap();
             assert!(matches!(read(&path).unwrap(), Found::OfAnotherKernel), "{what}");

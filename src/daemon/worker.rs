@@ -13,6 +13,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::mem;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -89,12 +90,18 @@ pub enum KernelEvent {
     RulesetChanged,
     /// Events were lost because nobody read them fast enough.
     Overrun,
+    /// This machine does not have this address any more.
+    AddressGone(IpAddr),
 }
 
 /// Where kernel events come from.
 pub trait EventSource {
     /// What becomes readable when there is one.
     fn descriptor(&self) -> BorrowedFd<'_>;
+    /// A second one, if the events come from two places.
+    fn second_descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
     /// Hands over all that are there, without waiting.
     fn drain(&mut self, sink: &mut dyn FnMut(KernelEvent));
 }
@@ -243,14 +250,14 @@ where
             let timeout = self.poll_timeout().map(|due| due.saturating_duration_since(Instant::now()));
             // A queue in trouble would wake us at once, again and again.
             let packets = self.gate.queue().descriptor().filter(|_| self.retry.is_none());
+            let (events, more) = (Some(self.events.descriptor()), self.events.second_descriptor());
             let orders = self.orders.as_ref().map(Inbox::descriptor);
-            let sources = [Some(stop.as_fd()), Some(self.events.descriptor()), packets, orders];
-            let ready = queue::wait(sources, timeout);
+            let ready = queue::wait([Some(stop.as_fd()), events, more, packets, orders], timeout);
             let now = Instant::now();
             match ready {
                 Ok([true, ..]) => break,
-                Ok([_, events, _, orders]) => {
-                    if events {
+                Ok([_, events, more, _, orders]) => {
+                    if events || more {
                         self.handle_kernel_events(now);
                     }
                     if orders {
@@ -342,6 +349,10 @@ where
             match event {
                 KernelEvent::Destroyed(tuples) => {
                     self.core.handle(now, Input::FlowDestroyed(tuples));
+                    self.drain(now);
+                }
+                KernelEvent::AddressGone(address) => {
+                    self.core.handle(now, Input::AddressGone(address));
                     self.drain(now);
                 }
                 KernelEvent::RulesetChanged => changed = true,

@@ -174,9 +174,12 @@ fn with_rsip(bytes: &[u8], message: &Message) {
 }
 
 fn rsip_uri(bytes: &[u8], span: Span, theirs: &rsip::Uri) {
-    // What it does not write as it came it has not read whole; and no host has an `@`, but theirs may.
+    // What it does not write as it came it has not read whole; and theirs may hold what no host has, the `@` before it
+    // and the `?` behind it too.
     let text = span.of(bytes);
-    let whole = theirs.to_string().as_bytes() == text && !theirs.host().to_string().contains('@');
+    let is_host =
+        |host: &str| host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte));
+    let whole = theirs.to_string().as_bytes() == text && is_host(&theirs.host().to_string());
     if !whole || text.iter().filter(|byte| **byte == b'@').count() > 1 {
         return;
     }
@@ -201,8 +204,9 @@ fn with_sdp_types(bytes: &[u8]) {
     let Ok(theirs) = sdp_types::Session::parse(bytes) else { return };
     let origin = ours.origin.as_ref().map(|origin| our_address(bytes, origin));
     let their_origin = their_address(&theirs.origin.addrtype, &theirs.origin.unicast_address);
-    // Without an o= line they make one up.
-    let has_origin = bytes.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"o="));
+    // Without an o= line before the first medium they make one up.
+    let mut session_lines = bytes.split(|byte| *byte == b'\n').take_while(|line| !line.starts_with(b"m="));
+    let has_origin = session_lines.any(|line| line.starts_with(b"o="));
     assert!(!has_origin || origin == Some(their_origin));
     let session: Vec<_> = ours.connections.iter().take(ours.session_connections.into()).collect();
     let session: Vec<_> = session.into_iter().map(|address| our_address(bytes, address)).collect();

@@ -46,7 +46,8 @@ impl Ledger {
             Op::Unfollow { line } | Op::Reset { line } => {
                 self.followed.remove(line);
             }
-            Op::Pin { .. } | Op::Unpin { .. } | Op::Lookup { .. } | Op::Sustain { .. } => (),
+            Op::Pin { .. } | Op::Unpin { .. } | Op::Lookup { .. } | Op::Sustain { .. } | Op::Purge { .. } => {
+            }
         }
         if self.len() > 2 * self.after_sweep + SLACK {
             self.sweep(now);

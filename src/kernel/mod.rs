@@ -8,6 +8,7 @@
 //! Nothing here decides anything about calls, reads packets or knows SIP. All netlink sockets belong to the network
 //! namespace of the thread that opened them.
 
+mod addresses;
 mod conntrack;
 mod ctmessage;
 mod element;
@@ -25,7 +26,7 @@ mod socket;
 pub mod traffic;
 
 use std::io;
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use conntrack::Conntrack;
@@ -33,7 +34,7 @@ use ctmessage::Tuple;
 use ledger::Ledger;
 use socket::NetlinkSocket;
 
-use crate::alg::{Command, Executor, Failure, Held, Op, Outcome, Outside, Reply};
+use crate::alg::{Command, Executor, Failure, Held, Op, Outcome, Outside, Reply, Transport};
 
 /// Settings of [`Kernel`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,6 +177,7 @@ impl Kernel {
                 let tuple = Tuple::new(flow.transport, flow.inside.0, flow.far);
                 conntrack.set_timeout(tuple, seconds(*lifetime)).map(|()| None)
             }
+            Op::Purge { address } => purge(conntrack, *address).map(|()| None),
             // Elements: carried out by now.
             Op::Open { .. }
             | Op::Renew { .. }
@@ -236,6 +238,21 @@ impl Executor for Kernel {
 const BEAT: Duration = Duration::from_millis(300);
 /// How long a connection that an earlier run followed is believed to be followed, unless the engine says more.
 const FOLLOWED: Duration = Duration::from_secs(8 * 86_400);
+
+/// Deletes the entries whose translation needs an address that this machine does not have any more: masquerade's go by
+/// themselves, those that stem from a pin or from a map do not.
+fn purge(conntrack: &mut Conntrack, address: IpAddr) -> io::Result<()> {
+    let mut stale = Vec::new();
+    conntrack.dump(|entry| {
+        let (original, reply) = (entry.original, entry.reply);
+        let source = reply.destination != original.source && reply.destination.ip() == address;
+        let destination = original.destination != reply.source && original.destination.ip() == address;
+        if original.transport == Transport::Udp && (source || destination) {
+            stale.push(entry);
+        }
+    })?;
+    stale.iter().try_for_each(|entry| conntrack.delete(entry))
+}
 
 /// Whether a socket of this machine has one of the public endpoints that the command would take from it. An address that is
 /// not this machine's (a NAT to an address that is only routed here) has no sockets.

@@ -15,5 +15,6 @@ pub(crate) mod wait;
 pub(crate) mod world;
 
 mod calls;
+mod life;
 mod upkeep;
 mod voices;

@@ -70,9 +70,15 @@ impl Engine {
             });
             // What nobody owns is closed when the kernel's side is looked at.
             if binding.owners > 0 {
+                binding.pins.clear();
                 self.bindings.import(key, binding, Instant::revive(deadline, then));
             }
         }
+        for (_, _, flow) in self.all_pins() {
+            self.bindings.count_pin(&flow);
+        }
+        self.count_shares();
+        self.advertise();
     }
 
     /// Brings the kernel in line with the tables: to be called once, after [`Engine::import`] (or without it), with all
@@ -120,7 +126,7 @@ impl Engine {
             reply_destination: far,
         };
         if found.is_some_and(|tuples| tuples == known || tuples == begun_outside) {
-            if flow.lease.is_some_and(|lease| lease > now) {
+            if flow.lease().is_some_and(|lease| lease > now) {
                 self.sustain(now, key);
             }
         } else {

@@ -54,7 +54,11 @@ impl Engine {
             legs: call
                 .legs
                 .iter()
-                .map(|leg| LegView { phase: leg.phase, held: leg.held, streams: self.stream_views(leg) })
+                .map(|leg| LegView {
+                    phase: leg.phase,
+                    held: leg.held.local || leg.held.remote,
+                    streams: self.stream_views(leg),
+                })
                 .collect(),
         }
     }

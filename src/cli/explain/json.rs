@@ -134,6 +134,7 @@ fn command((command, outcome): &(Command, Outcome)) -> Value {
         }
         Op::Unfollow { line } => json!({ "op": "unfollow", "line": connection(line) }),
         Op::Reset { line } => json!({ "op": "reset", "line": connection(line) }),
+        Op::Purge { address } => json!({ "op": "purge", "address": address.to_string() }),
         Op::Sustain { flow, lifetime } => json!({
             "op": "sustain",
             "inside": flow.inside.to_string(),

@@ -539,9 +539,10 @@ impl Core for FakeCore {
         self.journal.borrow_mut().push(match &input {
             Input::Packet(packet) => format!("packet {}", packet.id.0),
             Input::CommandDone { id, outcome } => format!("done {} {outcome:?}", id.0),
+            Input::AddressGone(address) => format!("gone {address}"),
             Input::FlowDestroyed(_) => "destroyed".into(),
-            Input::RulesetReloaded => "reloaded".into(),
             Input::Mtu { interface, mtu } => format!("told {interface} {mtu}"),
+            Input::RulesetReloaded => "reloaded".into(),
             Input::Timeout => "timeout".into(),
         });
         (self.script)(&input, &mut self.outputs);
