@@ -222,7 +222,7 @@ mod tests {
         let path = directory.path().join("state");
         fs::write(&path, "{\"sipalg-state\":7,\"moon\":true}\nwho knows\n").unwrap();
         let Found::SetAside { to, why } = read(&path).unwrap() else { panic!("not a state of ours") };
-        assert_eq!(why, "it is of version 7, this program knows 1");
+        assert_eq!(why, "it is of version 7, this program knows 2");
         assert_eq!(to, directory.path().join("state.version-7"));
         assert!(!path.exists());
         assert!(fs::read_to_string(&to).unwrap().ends_with("who knows\n"));

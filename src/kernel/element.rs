@@ -10,8 +10,8 @@ use arrayvec::ArrayVec;
 
 use crate::alg::{Inside, Line, Outside, Peer, Pinhole};
 
-/// The longest key: three times an IPv6 address and a port.
-const LONGEST: usize = 60;
+/// The longest key: protocol, IPv6 address, port, IPv6 address; or twice an IPv6 address and a port.
+const LONGEST: usize = 40;
 
 /// Bytes of a key, or of what a map holds.
 pub(super) type Bytes = ArrayVec<u8, LONGEST>;
@@ -117,13 +117,15 @@ impl Element {
     /// A connection, to be read back.
     pub(super) fn line(line: &Line) -> Self {
         let Line { inside: Inside(inside), far, public: Outside(public) } = *line;
-        Self::new(Table::Lines, far, |key| key.endpoint(inside).endpoint(far).endpoint(public), |data| data)
+        let key = |key: Fields| key.endpoint(inside).endpoint(far);
+        Self::new(Table::Lines, far, key, |data| data.endpoint(public))
     }
 
     /// The sign that the daemon is at work.
     pub(super) fn alive() -> Self {
         let set = Set { table: Table::Alive, v6: false };
-        Self { set, key: Fields::default().raw(&[libc::IPPROTO_TCP as u8]).0, data: Bytes::new() }
+        // A key that is no concatenation is not padded.
+        Self { set, key: [libc::IPPROTO_TCP as u8].into_iter().collect(), data: Bytes::new() }
     }
 
     fn new(
@@ -243,7 +245,7 @@ mod tests {
     fn the_longest_key_fits() {
         let public = Outside("[2001:db8::1]:16384".parse().unwrap());
         let element = Element::admission(&Peer { public, far: Some("2001:db8::9".parse().unwrap()) });
-        assert_eq!((element.set.name(), element.key.len()), (c"peers6", 40));
+        assert_eq!((element.set.name(), element.key.len()), (c"peers6", LONGEST));
         let mut reader = Reader::new(&element.key, true);
         assert_eq!(reader.udp(), Some(()));
         assert_eq!(reader.endpoint(), Some(public.0));
@@ -259,7 +261,8 @@ mod tests {
         let element = Element::line(&line);
         assert_eq!((element.set.name(), element.key.len()), (c"lines6", LONGEST));
         let mut reader = Reader::new(&element.key, true);
-        assert_eq!([(); 3].map(|()| reader.endpoint()), [Some(inside), Some(far), Some(public)]);
+        assert_eq!([(); 2].map(|()| reader.endpoint()), [Some(inside), Some(far)]);
+        assert_eq!(Reader::new(&element.data, true).endpoint(), Some(public));
         for (element, ends) in
             Element::segments(Table::Followed, &line).iter().zip([[inside, far], [far, public]])
         {

@@ -99,8 +99,8 @@ pub(super) fn held(socket: &mut NetlinkSocket) -> io::Result<Held> {
             segments.extend(key.endpoint().and_then(|source| Some((source, key.endpoint()?))));
         })?;
         // A connection that is followed in one direction only has been forgotten by the rules: its tuple has another.
-        list(Table::Lines, &mut |mut key, _, _| {
-            let (inside, far, public) = (key.endpoint(), key.endpoint(), key.endpoint());
+        list(Table::Lines, &mut |mut key, mut data, _| {
+            let (inside, far, public) = (key.endpoint(), key.endpoint(), data.endpoint());
             let (Some(inside), Some(far), Some(public)) = (inside, far, public) else { return };
             if segments.contains(&(inside, far)) && segments.contains(&(far, public)) {
                 held.followed.push(Line { inside: Inside(inside), far, public: Outside(public) });

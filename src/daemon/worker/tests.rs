@@ -24,7 +24,7 @@ const PACKET: [u8; 31] = [
 ];
 
 /// Packets with such a number and higher are segments of TCP: 1.1.1.1:1 > 2.2.2.2:2, bare acknowledgements.
-const SEGMENTS: u64 = 1000;
+const SEGMENTS: u64 = 1_000_000;
 const SEGMENT: [u8; 40] = [
     0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 0, 1, 0, 2, 0, 0, 0, 7, 0, 0, 0, 9,
     0x50, 0x10, 2, 0, 0, 0, 0, 0,
