@@ -76,7 +76,7 @@ pub fn run(settings: &RulesetSettings) -> Vec<Finding> {
             findings.extend(nft_program_and_ruleset(settings));
             findings.push(queue(&mut socket));
             findings.push(conntrack());
-            findings.extend(helper::find(&mut socket, &settings.ports));
+            findings.extend(helper::find(&mut socket, settings));
             findings.push(flowtables(&mut socket));
             findings.push(glue());
             findings.push(cthelper(&mut socket));
@@ -213,7 +213,7 @@ fn flowtables(socket: &mut NetlinkSocket) -> Finding {
         Ok(()) => Finding::note(
             NAME,
             format!("flows may be offloaded past our rules by: {}", names.join(", ")),
-            "keep SIP out of it: udp dport != 5060 and udp sport != 5060 in front of its `flow add` rule",
+            "keep SIP out of it: th dport != 5060 and th sport != 5060 in front of its `flow add` rule",
         ),
     }
 }
