@@ -76,6 +76,8 @@ reasons! {
     NotUdp = "not_udp",
     /// A TCP segment of a connection that is not inspected: it does not speak SIP, or was there before us.
     NotInspected = "not_inspected",
+    /// A TCP segment of a connection that is, or was, inspected. Its messages are counted under reasons of their own.
+    Segment = "segment",
     /// No SIP start line.
     NotSip = "not_sip",
     /// Keep-alive of RFC 5626 (CRLFs) or an empty datagram.

@@ -252,8 +252,10 @@ impl Config {
                     per_host: limits.per_host as usize,
                     openings_per_minute: limits.openings_per_minute,
                     parked: limits.parked as usize,
+                    ..alg::Limits::default()
                 },
                 seed: alg::Policy::default().seed,
+                tcp_patience: alg::Policy::default().tcp_patience,
             },
             sip_ports: sip.ports.into_iter().map(|ports| ports.0).collect(),
             tcp_ports: sip.tcp_ports.into_iter().map(|ports| ports.0).collect(),

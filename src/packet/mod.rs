@@ -5,16 +5,21 @@
 //! has no reason to change stay as they came, lengths and checksums come out right. etherparse validates, the mutable
 //! views of pnet_packet write header fields, sums are our own ([`checksum`]).
 //!
-//! What this module does not do: it knows no SIP and opens no socket. It does not verify checksums: conntrack has done
+//! What this module does not do: it knows no SIP and opens no socket. It does not verify checksums of UDP: conntrack has done
 //! so before a packet can be queued, and a packet that fails there has no flow. It does not answer a packet that became
 //! too large with an ICMP message.
 //!
-//! The network layer is apart ([`ip`]) from UDP ([`udp`]), so that another transport can stand beside it.
+//! [`Segment`] is the same for TCP: other numbers, another payload, fewer options. It can tell whether its checksum is
+//! right, for segments are also queued before conntrack.
+//!
+//! The network layer ([`ip`]) is apart from UDP ([`udp`]) and TCP ([`tcp`]), which stand beside each other.
 
 pub mod checksum;
 mod ip;
+mod tcp;
 mod udp;
 
+pub use tcp::{Numbers, Options, Segment};
 pub use udp::Datagram;
 
 /// Whether this is a whole IP packet that carries TCP.
@@ -42,6 +47,9 @@ pub enum Refusal {
     /// TCP, SCTP, …; also UDP under an IPsec authentication header, which vouches for every byte.
     #[error("not UDP")]
     NotUdp,
+    /// Not TCP, or TCP under an IPsec authentication header.
+    #[error("not TCP")]
+    NotTcp,
     /// There are fewer bytes than the IP header announces: the packet was copied short.
     #[error("truncated")]
     Truncated,

@@ -19,6 +19,7 @@ use super::super::io::Tuples;
 use super::super::key::{Key, Keyer};
 use super::super::registration::Registration;
 use super::super::state::{Entry, Held, Kept, State};
+use super::super::tcp::Connection;
 use super::super::transaction::{Tags, Transaction};
 use super::Engine;
 use super::commands::Inflight;
@@ -40,6 +41,7 @@ impl Engine {
                 .map(|(key, binding, due)| entry(key, binding, due, now))
                 .collect(),
             pools: self.bindings.export_pools(now),
+            connections: entries_of(self.connections.iter(), now),
             settling: self.settling.iter().map(|(due, key)| (*key, due.keep(now))).collect(),
         }
     }
@@ -49,7 +51,10 @@ impl Engine {
     pub fn import(&mut self, now: Instant, age: Duration, state: State) {
         let then = now.checked_sub(age).unwrap_or(now);
         let State { seed, last_identity, flows, transactions, calls, registrations, .. } = state;
-        let State { bindings, pools, settling, .. } = state;
+        let State { bindings, pools, settling, connections, .. } = state;
+        for Entry { key, value, deadline } in connections {
+            self.connections.import(key, Connection::revive(value, then), Instant::revive(deadline, then));
+        }
         self.policy.seed = seed;
         self.keyer = Keyer::new(seed);
         self.last_identity = last_identity;
@@ -84,6 +89,7 @@ impl Engine {
     /// Brings the kernel in line with the tables: to be called once, after [`Engine::import`] (or without it), with all
     /// that the kernel holds.
     pub fn reconcile(&mut self, now: Instant, held: &Held) {
+        self.reconcile_connections(&held.followed);
         self.close_strays(now, held);
         for key in self.bindings.keys() {
             self.bindings.set_renewal(&key, now + self.policy.pinhole_lifetime / 2);
@@ -224,13 +230,20 @@ fn entry<K: Copy, V: Kept>(key: &K, value: &V, deadline: Instant, now: Instant) 
     Entry { key: *key, value: value.keep(now), deadline: deadline.keep(now) }
 }
 
+fn entries_of<'a, K: Copy + 'a, V: Kept + 'a>(
+    all: impl Iterator<Item = (&'a K, &'a V, Instant)>,
+    now: Instant,
+) -> Vec<Entry<K, V::Form>> {
+    all.map(|(key, value, due)| entry(key, value, due, now)).collect()
+}
+
 fn entries<K, V, S>(table: &ExpiringMap<K, V, S>, now: Instant) -> Vec<Entry<K, V::Form>>
 where
     K: Copy + Ord + std::hash::Hash,
     V: Kept,
     S: std::hash::BuildHasher,
 {
-    table.with_deadlines().map(|(key, value, due)| entry(key, value, due, now)).collect()
+    entries_of(table.with_deadlines(), now)
 }
 
 fn fill<K, V, S>(table: &mut ExpiringMap<K, V, S>, entries: Vec<Entry<K, V::Form>>, then: Instant)

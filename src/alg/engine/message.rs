@@ -77,7 +77,7 @@ enum Carries {
     Fragments,
 }
 
-enum Outcome {
+pub(super) enum Outcome {
     Accept(Reason),
     Rewrite,
     /// Wait for what is in `scratch.needs`.
@@ -112,7 +112,7 @@ impl Engine {
         }
     }
 
-    fn translate(
+    pub(super) fn translate(
         &mut self,
         now: Instant,
         scratch: &mut Scratch,

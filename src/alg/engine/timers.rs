@@ -33,6 +33,7 @@ impl Engine {
             self.calls.poll_timeout(),
             self.registrations.poll_timeout(),
             self.bindings.poll_timeout(),
+            self.connections.poll_timeout(),
             self.settling.front().map(|(due, _)| *due),
         ]
         .into_iter()
@@ -67,6 +68,7 @@ impl Engine {
                 self.sustain(now, key);
             }
         }
+        self.expire_connections(now);
         self.expire_calls(now);
         self.renew(now);
         if self.bindings.poll_timeout().is_some_and(|due| due <= now) {

@@ -12,6 +12,7 @@ pub(super) fn reason(reason: Reason) -> String {
         Reason::NotNated => "the NAT leaves this flow alone, and so does sipalg",
         Reason::BrokenPacket => "its IP or UDP headers make no sense",
         Reason::NotUdp => "it is neither UDP nor TCP",
+        Reason::Segment => "a segment of a TCP connection",
         Reason::NotInspected => "its TCP connection is not inspected",
         Reason::NotSip => "it does not begin like a SIP message",
         Reason::KeepAlive => "a keep-alive",
