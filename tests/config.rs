@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use sipalg::alg::{MediaLocal, MediaSource, OnFailure, Policy, Prefix};
-use sipalg::config::{Backend, Config, LogTarget, Overload, Place, SAMPLE, keys};
+use sipalg::config::{Backend, Config, LogTarget, Overload, Place, SAMPLE, User, keys};
 
 fn refusal(text: &str) -> String {
     Config::parse(text).expect_err(text).to_string()
@@ -69,6 +69,7 @@ fn every_key_reaches_the_settings() {
         r#"
             on-failure = "drop"
             state-file = "/run/sipalg.state"
+            user = "telephony"
             [sip]
             ports = [5060, "5070-5079"]
             servers = ["203.0.113.0/24"]
@@ -142,6 +143,7 @@ fn every_key_reaches_the_settings() {
     );
     assert_eq!((limits.openings_per_minute, limits.parked, limits.per_host), (7, 8, 9));
     assert_eq!(config.state_file, Place::At("/run/sipalg.state".into()));
+    assert_eq!(config.user, User::Named("telephony".to_owned()));
     assert_eq!((config.control_socket, config.accounting), (Place::None, false));
     let queue = &config.queue;
     assert_eq!((queue.backend, queue.base, queue.max_length), (Backend::Nfq, 100, 500));
@@ -302,5 +304,13 @@ fn a_place_is_a_word_or_an_absolute_path() {
     for wrong in ["state", "", "/var/lib/", "~/state"] {
         let said = refusal(&format!("state-file = \"{wrong}\""));
         assert!(said.contains("must be \"auto\", \"none\" or the absolute path of a file"), "{said}");
+    }
+}
+
+#[test]
+fn a_user_is_a_word_or_a_name() {
+    for wrong in ["", "0", "a b", "../x", "-x"] {
+        let said = refusal(&format!("user = \"{wrong}\""));
+        assert!(said.contains("must be \"auto\", \"none\" or the name of a user"), "{said}");
     }
 }

@@ -22,7 +22,7 @@ use toml::de::DeTable;
 use crate::alg;
 use raw::Raw;
 pub use raw::{Backend, LogTarget, Overload};
-pub use value::Place;
+pub use value::{Place, User};
 
 /// Where the settings are, unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/sipalg/sipalg.toml";
@@ -47,6 +47,8 @@ pub struct Config {
     pub accounting: bool,
     /// Where to keep what a restart must know.
     pub state_file: Place,
+    /// Whom to run as.
+    pub user: User,
     /// The control socket.
     pub control_socket: Place,
     /// The file as it was written, to tell later which keys have changed.
@@ -139,7 +141,7 @@ impl Config {
     /// [`Unfit`] names the key and what it must be.
     pub fn new(raw: Raw) -> Result<Self, Unfit> {
         let written = raw.clone();
-        let Raw { on_failure, state_file, sip, nat, media, queue, limits, control, log } = raw;
+        let Raw { on_failure, state_file, user, sip, nat, media, queue, limits, control, log } = raw;
         let unfit = |key, what: String| Err(Unfit { key, what });
 
         if sip.ports.is_empty() {
@@ -269,6 +271,7 @@ impl Config {
             log: Log { target: log.target, level: log.level.0 },
             accounting: media.accounting,
             state_file,
+            user,
             control_socket: control.socket,
             raw: written,
         })

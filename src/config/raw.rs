@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::value::{Block, Level, Place, Ports, Seconds, Size};
+use super::value::{Block, Level, Place, Ports, Seconds, Size, User};
 use crate::alg;
 
 /// The whole file.
@@ -17,6 +17,8 @@ pub struct Raw {
     pub on_failure: OnFailure,
     /// Where to keep what a restart must know.
     pub state_file: Place,
+    /// Whom to run as.
+    pub user: User,
     /// `[sip]`
     pub sip: Sip,
     /// `[nat]`
@@ -223,6 +225,7 @@ impl Default for Raw {
                 alg::OnFailure::Drop => OnFailure::Drop,
             },
             state_file: Place::Auto,
+            user: User::Auto,
             sip: Sip::default(),
             nat: Nat::default(),
             media: Media::default(),

@@ -25,11 +25,12 @@ use super::router::Router;
 use super::worker::Snapshot;
 use super::{Error, answers, count_traffic, reload, ruleset_settings, state_file};
 use crate::alg::{Engine, State};
-use crate::config::{Config, Place};
+use crate::config::Config;
 use crate::control::path;
 use crate::control::protocol::{self, Ask, Refusal, Reloaded, Request, Status};
 use crate::control::server::Server;
 use crate::kernel::Kernel;
+use crate::kernel::traffic::Switch;
 
 /// How often systemd's status line is brought up to date.
 const STATUS: Duration = Duration::from_secs(5);
@@ -49,6 +50,7 @@ pub(super) struct Supervisor {
     snapshot: Arc<Mutex<Snapshot>>,
     desk: PacketDesk,
     keeper: Option<Keeper>,
+    switch: Switch,
     started: Instant,
 }
 
@@ -60,8 +62,10 @@ impl Supervisor {
         snapshot: Arc<Mutex<Snapshot>>,
         desk: PacketDesk,
         keeper: Option<Keeper>,
+        switch: Switch,
     ) -> Self {
-        Self { config: RefCell::new(config), file, levels, snapshot, desk, keeper, started: Instant::now() }
+        let (config, started) = (RefCell::new(config), Instant::now());
+        Self { config, file, levels, snapshot, desk, keeper, switch, started }
     }
 
     /// Returns when the gateway is to stop. `end` comes when the packet thread ends by itself.
@@ -158,11 +162,7 @@ impl Supervisor {
 
     /// The control socket. Calls go on without it, so that it can't be had is no reason to end.
     fn listen(&self) -> Option<Server> {
-        let path = match &self.config.borrow().control_socket {
-            Place::None => return None,
-            Place::Auto => path::default(),
-            Place::At(path) => path.clone(),
-        };
+        let path = path::of(&self.config.borrow().control_socket)?;
         Server::bind(&path)
             .map_err(|error| warn!(path = %path.display(), %error, "there is no control socket"))
             .ok()
@@ -248,7 +248,7 @@ impl Supervisor {
         taken_over.map_err(|error| Refusal { remedy: error.remedy().to_owned(), ..refusal(&error) })?;
         self.levels.set(&new.log.level);
         if new.accounting {
-            count_traffic();
+            count_traffic(&self.switch);
         }
         let warnings = new.check(self.file.as_deref());
         *self.config.borrow_mut() = new;

@@ -15,6 +15,7 @@ mod element;
 pub mod events;
 pub mod fake;
 mod ledger;
+mod libnftables;
 pub mod links;
 pub mod maps;
 mod nft;
@@ -22,6 +23,7 @@ mod pin;
 pub mod probe;
 mod rules;
 pub mod ruleset;
+pub mod seccomp;
 mod socket;
 pub mod traffic;
 
@@ -53,9 +55,6 @@ impl Default for KernelSettings {
 /// What went wrong, for a person who can do something about it.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
-    /// The `nft` program could not be started.
-    #[error("the program `nft` could not be started: {0}")]
-    NftMissing(io::Error),
     /// The kernel refuses: no CAP_NET_ADMIN in this network namespace.
     #[error("{0}: the kernel does not permit it")]
     NotPermitted(&'static str),
@@ -79,7 +78,6 @@ impl KernelError {
     /// What to do about it.
     pub fn remedy(&self) -> &'static str {
         match self {
-            Self::NftMissing(_) => "install nftables (Debian: apt install nftables)",
             Self::NotPermitted(_) => "run as root, or with CAP_NET_ADMIN in the router's network namespace",
             Self::Unsupported(_) => {
                 "use a kernel with this option, or load its module; `sipalg check` lists all that is needed"

@@ -228,7 +228,12 @@ impl<'a> Segment<'a> {
     ///
     /// # Errors
     /// [`TooLarge`], never for a segment that was valid.
-    pub fn relabel(&self, identity: Option<u32>, mss: Option<u16>, out: &mut Vec<u8>) -> Result<(), TooLarge> {
+    pub fn relabel(
+        &self,
+        identity: Option<u32>,
+        mss: Option<u16>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), TooLarge> {
         out.clear();
         out.extend_from_slice(self.ip.bytes);
         if let Some(mss) = mss {
@@ -412,7 +417,8 @@ mod tests {
         let options = [2, 4, 5, 180, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 7];
         let bytes = with_options(&options, 2, b"");
         let segment = Segment::parse(&bytes).unwrap();
-        let expected = Options { mss: Some(1460), window_scale: Some(7), sack_permitted: true, untouchable: false };
+        let expected =
+            Options { mss: Some(1460), window_scale: Some(7), sack_permitted: true, untouchable: false };
         assert_eq!((segment.options(), segment.syn(), segment.acknowledgment()), (expected, true, None));
         let mut out = Vec::new();
         segment.relabel(Some(9), Some(1332), &mut out).unwrap();
@@ -434,7 +440,9 @@ mod tests {
 
     #[test]
     fn options_that_make_no_sense_say_nothing() {
-        for options in [[2, 4, 5, 0], [2, 9, 5, 180], [2, 0, 5, 180], [2, 1, 5, 180], [1, 1, 1, 2], [5, 2, 0, 0]] {
+        for options in
+            [[2, 4, 5, 0], [2, 9, 5, 180], [2, 0, 5, 180], [2, 1, 5, 180], [1, 1, 1, 2], [5, 2, 0, 0]]
+        {
             let bytes = with_options(&options, 0x10, b"x");
             let segment = Segment::parse(&bytes).unwrap();
             let expected = if options == [2, 4, 5, 0] { Some(0x500) } else { None };
@@ -467,9 +475,8 @@ mod tests {
         let bytes = summed(&V4);
         let segment = Segment::parse(&bytes).unwrap();
         let numbers = Numbers { sequence: 1, acknowledgment: 2, keep_end: true };
-        let attempt = |size: usize| {
-            segment.rebuild(numbers, None, |out| out.resize(size, b'x'), &mut Vec::new())
-        };
+        let attempt =
+            |size: usize| segment.rebuild(numbers, None, |out| out.resize(size, b'x'), &mut Vec::new());
         assert_eq!((attempt(65_535), attempt(65_536)), (Ok(()), Err(TooLarge)));
     }
 }

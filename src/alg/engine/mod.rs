@@ -214,7 +214,11 @@ impl Engine {
             }
             Queued::Replace { packet, bytes, reason } => {
                 self.replaced = bytes;
-                Output::Verdict(Verdict { packet, action: Action::Replace { packet: &self.replaced }, reason })
+                Output::Verdict(Verdict {
+                    packet,
+                    action: Action::Replace { packet: &self.replaced },
+                    reason,
+                })
             }
             Queued::Rewrite { packet, identity, spare_identity } => {
                 let edits = &self.scratch.get_or_insert_default().edits;

@@ -408,7 +408,8 @@ impl Engine {
 
     /// A segment from outside, before conntrack has seen it.
     fn from_outside(&mut self, now: Instant, packet: &PacketIn<'_>, segment: &Segment<'_>) {
-        let Some(key) = self.connections.lines.get(&(segment.source(), segment.destination())).copied() else {
+        let Some(key) = self.connections.lines.get(&(segment.source(), segment.destination())).copied()
+        else {
             return self.accept(packet.id, None, Reason::NotInspected);
         };
         if !segment.is_sound() {
@@ -475,7 +476,9 @@ impl Engine {
                 return self.probe(packet, segment, key, direction);
             }
             News::Gap => return self.hold(now, packet, key, extent, direction),
-            News::Conflict => self.let_go(key, "S2", "a byte of a TCP stream was sent twice, and not the same"),
+            News::Conflict => {
+                self.let_go(key, "S2", "a byte of a TCP stream was sent twice, and not the same")
+            }
             News::New => {
                 self.read_stream(now, key, direction);
                 if extent.fin {
@@ -533,7 +536,8 @@ impl Engine {
                 Frame::KeepAlive(length) => (length, Outcome::Accept(Reason::KeepAlive)),
                 Frame::Message(length) => {
                     let message = rest.get(..length).unwrap_or_default();
-                    let refused = self.half_of(key, direction).is_some_and(|half| mem::take(&mut half.refused));
+                    let refused =
+                        self.half_of(key, direction).is_some_and(|half| mem::take(&mut half.refused));
                     let outcome = if refused {
                         Outcome::Accept(Reason::CommandFailed)
                     } else if scratch.message.parse(message).is_err() {
@@ -571,9 +575,10 @@ impl Engine {
             }
             self.stats.count(reason);
             if let Some(half) = self.half_of(key, direction) {
-                let edits = scratch.edits.iter().map(|edit| {
-                    (edit.span.start as usize, edit.span.len(), scratch.edits.text(edit))
-                });
+                let edits = scratch
+                    .edits
+                    .iter()
+                    .map(|edit| (edit.span.start as usize, edit.span.len(), scratch.edits.text(edit)));
                 half.decide(length, edits);
                 half.needed = 0;
             }
@@ -603,7 +608,9 @@ impl Engine {
             Foreign::NotSip => self.let_go(key, "S1", "a TCP stream goes on with something that is not SIP"),
             Foreign::NoLength => self.let_go(key, "S2", "a message in a TCP stream does not tell its length"),
             Foreign::TooLong => self.let_go(key, "S2", "a message in a TCP stream is too long to wait for"),
-            Foreign::TooManyHeaders => self.let_go(key, "S2", "a message in a TCP stream has too many headers"),
+            Foreign::TooManyHeaders => {
+                self.let_go(key, "S2", "a message in a TCP stream has too many headers")
+            }
         }
     }
 
@@ -669,7 +676,13 @@ impl Engine {
         }
     }
 
-    fn room(&self, packet: &PacketIn<'_>, segment: &Segment<'_>, key: &FlowKey, direction: Direction) -> usize {
+    fn room(
+        &self,
+        packet: &PacketIn<'_>,
+        segment: &Segment<'_>,
+        key: &FlowKey,
+        direction: Direction,
+    ) -> usize {
         let interface = match direction {
             Direction::Outbound => packet.outdev,
             Direction::Inbound => self.flows.get(key).map_or(0, |flow| flow.lan),

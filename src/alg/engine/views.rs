@@ -43,7 +43,10 @@ impl Engine {
         })
     }
 
+    /// A dialog that has only one tag yet is shown while there is no other: it waits for more branches of a fork.
     fn call_view(&self, now: Instant, call: &Call) -> CallView {
+        let is_whole = |leg: &Leg| leg.tags.local != 0 && leg.tags.remote != 0;
+        let forked = call.legs.iter().any(is_whole);
         CallView {
             call_id: call.names.call_id.to_string(),
             from: call.names.from.to_string(),
@@ -54,6 +57,7 @@ impl Engine {
             legs: call
                 .legs
                 .iter()
+                .filter(|leg| !forked || is_whole(leg))
                 .map(|leg| LegView {
                     phase: leg.phase,
                     held: leg.held.local || leg.held.remote,

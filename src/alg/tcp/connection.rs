@@ -158,12 +158,8 @@ impl Connection {
 
     /// What another process has to know of it.
     pub fn at_rest(&self) -> Self {
-        let mut copy = Self {
-            following: Following::Yes,
-            reopening: None,
-            counted: Load::default(),
-            ..self.clone()
-        };
+        let mut copy =
+            Self { following: Following::Yes, reopening: None, counted: Load::default(), ..self.clone() };
         copy.outbound.rest();
         copy.inbound.rest();
         copy

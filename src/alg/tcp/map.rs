@@ -196,7 +196,8 @@ mod tests {
     fn positions_go_both_ways() {
         let map = map();
         let wire: Vec<u64> = (0..=23).map(|at| map.wire(FIRST + at) - FIRST).collect();
-        let expected = [0, 1, 2, 3, 4, 5, 6, 11, 12, 13, 14, 15, 16, 16, 16, 16, 16, 17, 18, 19, 20, 21, 21, 22];
+        let expected =
+            [0, 1, 2, 3, 4, 5, 6, 11, 12, 13, 14, 15, 16, 16, 16, 16, 16, 17, 18, 19, 20, 21, 21, 22];
         assert_eq!(wire, expected);
         let original: Vec<u64> = (0..=22).map(|at| map.original(FIRST + at) - FIRST).collect();
         let expected = [0, 1, 2, 3, 4, 5, 6, 6, 6, 6, 6, 7, 8, 9, 10, 11, 12, 17, 18, 19, 20, 21, 23];
