@@ -9,9 +9,11 @@ use super::netns::eventually;
 use super::peers::{Cut, compare, expect, write};
 use super::world::{Mode, Talk, World};
 
-/// Whether an end was told that its connection is no more.
+/// Whether an end was told that its connection is no more: the reset, or, if its writer was told that already, the end.
 fn is_reset(error: Option<&std::io::Error>) -> bool {
-    error.is_some_and(|error| matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe))
+    error.is_some_and(|error| {
+        matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof)
+    })
 }
 
 #[test]
