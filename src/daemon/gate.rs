@@ -12,7 +12,7 @@ use tracing::{Level, debug, enabled, trace};
 
 use super::held::{Held, Kind};
 use crate::alg::{Action, Edits, PacketId, PacketIn, Verdict};
-use crate::packet::{Datagram, Identity, Segment, TooLarge};
+use crate::packet::{Datagram, Identity, TooLarge};
 use crate::queue::{Counters, PacketQueue};
 
 /// The queue, and the packets in it that have no verdict.
@@ -229,13 +229,9 @@ fn waiting<'a, Q: PacketQueue>(
 }
 
 fn restamp(packet: &PacketIn<'_>, identity: u32, buffer: &mut Vec<u8>) -> Way {
-    if let Ok(datagram) = Datagram::parse(packet.bytes) {
-        datagram.restamp(identity, buffer);
-        return Way::Changed;
-    }
-    match Segment::parse(packet.bytes).map(|segment| segment.relabel(Some(identity), None, buffer)) {
-        Ok(Ok(())) => Way::Changed,
-        Ok(Err(_)) | Err(_) => Way::AsItCame,
+    match crate::packet::restamp(packet.bytes, identity, buffer) {
+        Ok(()) => Way::Changed,
+        Err(_) => Way::AsItCame,
     }
 }
 

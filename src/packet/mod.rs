@@ -60,6 +60,18 @@ pub enum Refusal {
 #[error("the packet would be larger than 65,535 bytes")]
 pub struct TooLarge;
 
+/// Writes the packet `bytes` into `out` (cleared first), the same but for its identity, whatever it carries.
+///
+/// # Errors
+/// [`Refusal`]: it is no whole IP packet.
+pub fn restamp(bytes: &[u8], identity: u32, out: &mut Vec<u8>) -> Result<(), Refusal> {
+    let packet = ip::IpPacket::parse(bytes)?;
+    out.clear();
+    out.extend_from_slice(packet.bytes);
+    packet.restamp(identity, out);
+    Ok(())
+}
+
 /// What to change besides the payload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Identity {

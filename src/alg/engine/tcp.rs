@@ -460,7 +460,7 @@ impl Engine {
         was_held: bool,
     ) {
         let Some(connection) = self.connections.table.get_mut(&key) else {
-            return self.accept(packet.id, None, Reason::NotInspected);
+            return self.outputs.push_back(Queued::Again(packet.id));
         };
         let extent = connection.extent(segment, direction);
         let half = connection.half_mut(direction);
@@ -481,6 +481,7 @@ impl Engine {
             }
             News::New => {
                 self.read_stream(now, key, direction);
+                self.check_share(&key);
                 if extent.fin {
                     self.finish_stream(key, direction);
                 }
@@ -488,7 +489,8 @@ impl Engine {
             News::Old => {}
         }
         let Some(half) = self.connections.table.get_mut(&key).map(|it| it.half_mut(direction)) else {
-            return self.accept(packet.id, None, Reason::NotInspected);
+            // It was forgotten, and those that were held go first.
+            return self.outputs.push_back(Queued::Again(packet.id));
         };
         if half.is_decided(extent) {
             if half.goes_after_others(extent) {
@@ -501,7 +503,10 @@ impl Engine {
         } else {
             // What is held comes again: its sender waits for an acknowledgment, and gets one.
             let begins = half.decided() > extent.from && half.has_unsent();
-            half.own();
+            if !half.waits {
+                // Of a message that only waits for the kernel nothing is owned: its sender would have nothing to repeat.
+                half.own();
+            }
             if begins {
                 self.pass(packet, segment, key, extent, direction);
             } else {
@@ -590,9 +595,14 @@ impl Engine {
         if let Some(why) = foreign {
             self.leave_stream(key, direction, why);
         }
-        let (host, all, limits) = (self.connections.host(&key), self.connections.load, self.policy.limits);
+    }
+
+    /// S11: nobody keeps more bytes here than his share.
+    fn check_share(&mut self, key: &FlowKey) {
+        self.connections.recount(key);
+        let (host, all, limits) = (self.connections.host(key), self.connections.load, self.policy.limits);
         if host.bytes > limits.tcp_bytes_per_host || all.bytes > limits.tcp_bytes {
-            self.let_go(key, "S11", "too many bytes of incomplete messages");
+            self.let_go(*key, "S11", "too many bytes of incomplete messages");
         }
     }
 
@@ -712,7 +722,7 @@ impl Engine {
     /// Lets something go on in a segment's place that its receiver must answer.
     fn probe(&mut self, packet: &PacketIn<'_>, segment: &Segment<'_>, key: FlowKey, direction: Direction) {
         let mut bytes = self.spare_bytes();
-        let Some(connection) = self.connections.table.get(&key) else {
+        let Some(connection) = self.connections.table.get_mut(&key) else {
             return self.accept(packet.id, None, Reason::NotInspected);
         };
         let outcome = connection.probe(segment, direction, &mut bytes);
@@ -890,10 +900,13 @@ impl Engine {
         for line in followed.iter().filter(|line| !known.contains(line)) {
             self.background(Op::Reset { line: *line }, "reset");
         }
-        let mut lost: Vec<Line> = known.into_iter().filter(|line| !followed.contains(line)).collect();
-        lost.sort_unstable();
-        for line in lost {
-            self.background(Op::Follow { line, lifetime: FOLLOWED }, "follow");
+        // Segments may have passed without us, or it is another connection by now.
+        let is_lost = |(key, it): (&FlowKey, &Connection)| {
+            it.line(key).filter(|line| !followed.contains(line)).map(|_| *key)
+        };
+        let lost: Vec<FlowKey> = self.connections.table.iter().filter_map(is_lost).collect();
+        for key in lost {
+            self.take_connection(&key, false);
         }
     }
 
