@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)] // clippy knows tests by their attribute only, not their helpers
 
+#[path = "netns_kernel/connections.rs"]
+mod connections;
 #[path = "netns_kernel/elements.rs"]
 mod elements;
 #[path = "netns_kernel/flows.rs"]

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 
@@ -240,4 +240,11 @@ pub enum Failure {
 pub trait Executor {
     /// Carries out `commands` in order, as few transactions as it likes, and appends one outcome for each, in order.
     fn execute(&mut self, commands: &[Command], outcomes: &mut Vec<Outcome>);
+
+    /// Says that somebody is still at work, for what must not go on without ([`Op::Follow`]). To be called by the thread
+    /// that translates, so that one which hangs is noticed, and again at the time that this answers; `None`: nothing
+    /// depends on it.
+    fn keep_alive(&mut self, _now: Instant) -> Option<Instant> {
+        None
+    }
 }

@@ -22,6 +22,12 @@ mod udp;
 pub use tcp::{Numbers, Options, Segment};
 pub use udp::Datagram;
 
+/// Whether this is a whole IP packet that carries TCP.
+pub fn carries_tcp(bytes: &[u8]) -> bool {
+    const TCP: u8 = 6;
+    ip::IpPacket::parse(bytes).is_ok_and(|ip| ip.protocol == TCP)
+}
+
 /// The largest packet that [`Datagram::rebuild`] makes, in bytes, headers included.
 ///
 /// IPv6 could carry 40 bytes more; one limit for both families is easier to reason about.

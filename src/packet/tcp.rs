@@ -24,6 +24,7 @@ const MSS: u8 = 2;
 const WINDOW_SCALE: u8 = 3;
 const SACK_PERMITTED: u8 = 4;
 const SACK: u8 = 5;
+const TIMESTAMPS: u8 = 8;
 const MD5: u8 = 19;
 const AO: u8 = 29;
 const MPTCP: u8 = 30;
@@ -63,6 +64,8 @@ pub struct Numbers {
     pub sequence: u32,
     /// The acknowledgment number; only written if the segment has one.
     pub acknowledgment: u32,
+    /// The timestamp value (TSval); only written if the segment has one.
+    pub stamp: Option<u32>,
     /// Whether PSH and FIN, which belong to the last byte, stay.
     pub keep_end: bool,
 }
@@ -188,6 +191,17 @@ impl<'a> Segment<'a> {
         found
     }
 
+    /// Its sender's timestamp (TSval).
+    pub fn stamp(&self) -> Option<u32> {
+        let mut found = None;
+        each_option(self.option_bytes(), |kind, _, body| {
+            if let (TIMESTAMPS, [a, b, c, d, ..]) = (kind, body) {
+                found = Some(u32::from_be_bytes([*a, *b, *c, *d]));
+            }
+        });
+        found
+    }
+
     fn option_bytes(&self) -> &'a [u8] {
         self.ip.bytes.get(self.ip.transport + HEADER..self.headers()).unwrap_or_default()
     }
@@ -220,7 +234,20 @@ impl<'a> Segment<'a> {
             }
         }
         self.translate_sack(edge, out);
+        if let Some(stamp) = numbers.stamp {
+            self.write_stamp(stamp, out);
+        }
         self.finish(None, out)
+    }
+
+    fn write_stamp(&self, stamp: u32, out: &mut [u8]) {
+        let options = self.ip.transport + HEADER;
+        each_option(self.option_bytes(), |kind, at, body| {
+            let value = out.get_mut(options + at + 2..options + at + 6).filter(|_| body.len() == 8);
+            if let (TIMESTAMPS, Some(value)) = (kind, value) {
+                value.copy_from_slice(&stamp.to_be_bytes());
+            }
+        });
     }
 
     /// Writes this segment into `out` (cleared first), the same but for its identity, if one is given, and its MSS,
@@ -373,7 +400,7 @@ mod tests {
     fn other_numbers_and_bytes_change_nothing_else() {
         let bytes = summed(&V4);
         let mut out = vec![7; 9];
-        let numbers = Numbers { sequence: 5, acknowledgment: 6, keep_end: true };
+        let numbers = Numbers { sequence: 5, acknowledgment: 6, stamp: None, keep_end: true };
         let segment = Segment::parse(&bytes).unwrap();
         segment.rebuild(numbers, None, |out| out.extend(b"abcde"), &mut out).unwrap();
         let back = Segment::parse(&out).unwrap();
@@ -381,7 +408,8 @@ mod tests {
         assert_eq!((back.sequence(), back.acknowledgment(), back.payload()), (5, Some(6), &b"abcde"[..]));
         assert_eq!((out.len(), out[3], &out[40..52]), (57, 57, &V4[40..52]));
         assert_eq!(checksum::finish(checksum::sum(&out[..20])), 0);
-        let same = Numbers { sequence: 0x0102_0304, acknowledgment: 0x0a0b_0c0d, keep_end: true };
+        let same =
+            Numbers { sequence: 0x0102_0304, acknowledgment: 0x0a0b_0c0d, stamp: None, keep_end: true };
         segment.rebuild(same, None, |out| out.extend(b"abc"), &mut out).unwrap();
         assert_eq!(out, bytes);
     }
@@ -391,7 +419,7 @@ mod tests {
         let bytes = with_options(&[], 0x19, b"abc");
         let segment = Segment::parse(&bytes).unwrap();
         let mut out = Vec::new();
-        let numbers = Numbers { sequence: 1, acknowledgment: 2, keep_end: false };
+        let numbers = Numbers { sequence: 1, acknowledgment: 2, stamp: None, keep_end: false };
         segment.rebuild(numbers, None, |out| out.extend(b"a"), &mut out).unwrap();
         let back = Segment::parse(&out).unwrap();
         assert!(!back.fin() && !back.psh() && back.acknowledgment() == Some(2));
@@ -403,7 +431,8 @@ mod tests {
         let bytes = with_options(&options, 0x10, b"");
         let segment = Segment::parse(&bytes).unwrap();
         assert_eq!(segment.sack().to_vec(), [(10, 20), (30, 40)]);
-        let (mut out, numbers) = (Vec::new(), Numbers { sequence: 1, acknowledgment: 2, keep_end: true });
+        let (mut out, numbers) =
+            (Vec::new(), Numbers { sequence: 1, acknowledgment: 2, stamp: None, keep_end: true });
         segment.rebuild(numbers, Some(&mut |edge| edge + 100), |_| {}, &mut out).unwrap();
         assert_eq!(Segment::parse(&out).unwrap().sack().to_vec(), [(110, 120), (130, 140)]);
         assert!(Segment::parse(&out).unwrap().is_sound());
@@ -452,7 +481,8 @@ mod tests {
             let expected = if options == [2, 4, 5, 0] { Some(0x500) } else { None };
             assert_eq!((segment.options().mss, segment.sack().len()), (expected, 0), "{options:?}");
             let mut out = Vec::new();
-            let numbers = Numbers { sequence: 0x0102_0304, acknowledgment: 0x0a0b_0c0d, keep_end: true };
+            let numbers =
+                Numbers { sequence: 0x0102_0304, acknowledgment: 0x0a0b_0c0d, stamp: None, keep_end: true };
             segment.rebuild(numbers, Some(&mut |edge| edge), |out| out.extend(b"x"), &mut out).unwrap();
             assert_eq!(out, bytes, "{options:?}");
         }
@@ -478,7 +508,7 @@ mod tests {
     fn a_segment_that_no_length_field_can_hold_is_refused() {
         let bytes = summed(&V4);
         let segment = Segment::parse(&bytes).unwrap();
-        let numbers = Numbers { sequence: 1, acknowledgment: 2, keep_end: true };
+        let numbers = Numbers { sequence: 1, acknowledgment: 2, stamp: None, keep_end: true };
         let attempt =
             |size: usize| segment.rebuild(numbers, None, |out| out.resize(size, b'x'), &mut Vec::new());
         assert_eq!((attempt(65_535), attempt(65_536)), (Ok(()), Err(TooLarge)));

@@ -15,6 +15,7 @@ pub(crate) mod wait;
 pub(crate) mod world;
 
 mod calls;
+mod connections;
 mod life;
 mod upkeep;
 mod voices;

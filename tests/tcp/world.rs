@@ -523,8 +523,12 @@ pub fn readdressed(bytes: &[u8], source: Option<SocketAddr>, destination: Option
 /// A segment with other numbers.
 pub fn renumbered(bytes: &[u8], sequence: u32, payload: &[u8]) -> Vec<u8> {
     let segment = Segment::parse(bytes).unwrap();
-    let numbers =
-        Numbers { sequence, acknowledgment: segment.acknowledgment().unwrap_or_default(), keep_end: true };
+    let numbers = Numbers {
+        sequence,
+        acknowledgment: segment.acknowledgment().unwrap_or_default(),
+        stamp: None,
+        keep_end: true,
+    };
     let mut out = Vec::new();
     segment.rebuild(numbers, Some(&mut |edge| edge), |out| out.extend(payload), &mut out).unwrap();
     out

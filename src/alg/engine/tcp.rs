@@ -719,7 +719,7 @@ impl Engine {
     /// Lets something go on in a segment's place that its receiver must answer.
     fn probe(&mut self, packet: &PacketIn<'_>, segment: &Segment<'_>, key: FlowKey, direction: Direction) {
         let mut bytes = self.spare_bytes();
-        let Some(connection) = self.connections.table.get(&key) else {
+        let Some(connection) = self.connections.table.get_mut(&key) else {
             return self.accept(packet.id, None, Reason::NotInspected);
         };
         let outcome = connection.probe(segment, direction, &mut bytes);

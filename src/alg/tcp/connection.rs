@@ -214,10 +214,10 @@ impl Connection {
         let options = segment.options_length();
         let half = self.half_mut(direction);
         let load = half.load(extent, options, room);
-        let sequence = half.wire_number(load, extent.fin);
+        let (sequence, stamp) = (half.wire_number(load, extent.fin), half.restamp(segment.stamp()));
         let half = self.half(direction);
         let write = |out: &mut Vec<u8>| half.image(load, extent, segment.payload(), out);
-        self.write(segment, direction, sequence, load.whole, write, out)?;
+        self.write(segment, direction, (sequence, stamp), load.whole, write, out)?;
         Ok(load)
     }
 
@@ -227,21 +227,22 @@ impl Connection {
     /// # Errors
     /// [`TooLarge`], never for a segment that was valid.
     pub fn probe(
-        &self,
+        &mut self,
         segment: &Segment<'_>,
         direction: Direction,
         out: &mut Vec<u8>,
     ) -> Result<(), TooLarge> {
-        let (sequence, has_byte) = self.half(direction).probe();
+        let half = self.half_mut(direction);
+        let ((sequence, has_byte), stamp) = (half.probe(), half.restamp(segment.stamp()));
         let write = |out: &mut Vec<u8>| out.extend_from_slice(if has_byte { &[0] } else { &[] });
-        self.write(segment, direction, sequence, false, write, out)
+        self.write(segment, direction, (sequence, stamp), false, write, out)
     }
 
     fn write(
         &self,
         segment: &Segment<'_>,
         direction: Direction,
-        sequence: u32,
+        (sequence, stamp): (u32, Option<u32>),
         keep_end: bool,
         write: impl FnOnce(&mut Vec<u8>),
         out: &mut Vec<u8>,
@@ -249,7 +250,7 @@ impl Connection {
         let other = self.half(reverse(direction));
         let (acknowledgment, raised) =
             segment.acknowledgment().map_or((0, false), |number| other.acknowledgment(number));
-        let numbers = Numbers { sequence, acknowledgment, keep_end };
+        let numbers = Numbers { sequence, acknowledgment, stamp, keep_end };
         let mut is_left = false;
         let mut edge = |number| {
             is_left = !is_left;

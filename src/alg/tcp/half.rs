@@ -28,6 +28,9 @@ use crate::alg::io::PacketId;
 const COMPARED: usize = LONGEST;
 /// Most segments that are held.
 const MOST_HELD: usize = 160;
+/// By so much a timestamp may lie behind another: for a minute, if its clock ticks in microseconds. What seems to lie
+/// further behind is further ahead.
+const CLOCK: u32 = 1 << 26;
 /// A segment that was sent again so often has never arrived: it is not made longer than its sender made it.
 const TRIES: u8 = 2;
 
@@ -61,6 +64,8 @@ pub struct Half {
     room: usize,
     /// What the sender has sent again last, and how often.
     repeated: (Position, u8),
+    /// The latest timestamp that went to the receiver.
+    stamp: Option<u32>,
     #[serde(skip)]
     held: Vec<Held>,
     /// So many undecided bytes are needed before there can be anything new to read.
@@ -142,6 +147,7 @@ impl Half {
             shift,
             room,
             repeated: (FIRST, 0),
+            stamp: None,
             held: Vec::new(),
             needed: 0,
             waits: false,
@@ -373,6 +379,17 @@ impl Half {
             self.fin = Some(extent.to);
         }
         fits
+    }
+
+    /// The timestamp that goes to the receiver with a segment that has this one. A segment that was held goes after others
+    /// that came later; with the older timestamp its receiver would drop it (PAWS, RFC 7323 section 5).
+    pub fn restamp(&mut self, stamp: Option<u32>) -> Option<u32> {
+        let newest = match (stamp, self.stamp) {
+            (Some(new), Some(last)) if (1..CLOCK).contains(&last.wrapping_sub(new)) => last,
+            (new, _) => new?,
+        };
+        self.stamp = Some(newest);
+        self.stamp
     }
 
     /// Number on the wire of a load's first byte, or of its FIN. One with neither keeps within the receiver's window:
