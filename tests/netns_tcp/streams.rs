@@ -67,8 +67,8 @@ fn f25_loss_behind_the_router_without_sack_and_offloads() {
 fn f25_loss_before_and_behind_the_router() {
     let world = World::new();
     world.without_offloads();
-    world.lose(30, 30);
-    talk(&world, 200, 4000, Cut::Paced(Duration::from_millis(20)));
+    world.lose(20, 20);
+    talk(&world, 120, 4000, Cut::Paced(Duration::from_millis(50)));
 }
 
 #[test]
@@ -76,8 +76,8 @@ fn f25_loss_before_and_behind_the_router_without_sack() {
     let world = World::new();
     world.without_offloads();
     world.at_both_ends("net.ipv4.tcp_sack=0");
-    world.lose(20, 20);
-    talk(&world, 150, 4000, Cut::Paced(Duration::from_millis(20)));
+    world.lose(10, 10);
+    talk(&world, 120, 4000, Cut::Paced(Duration::from_millis(50)));
 }
 
 #[test]
