@@ -109,19 +109,14 @@ fn a_connection_that_begins_outside_by_a_port_forward() {
 }
 
 #[test]
-fn dbg_small() {
+fn dbg_big() {
     let world = World::new();
-    world.phone.run("ip route change default via 192.168.1.1 advmss 300");
-    world.server.run("ip route change 203.0.113.0/24 dev eth0 advmss 300");
-    let dump = |i: &str| {
-        world.router.spawn("tcpdump", &["-ni", i, "-tt", "-s", "100", "-w", &format!("/tmp/tcpway-{i}.pcap")])
-    };
+    let dump = |i: &str| world.router.spawn("tcpdump", &["-ni", i, "-tt", "-s", "100", "-w", &format!("/tmp/tcpway-{i}.pcap")]);
     let _a = dump("lan");
     let _b = dump("wan");
     std::thread::sleep(Duration::from_secs(1));
     let talk = world.open(0);
-    for end in [&talk.phone, &talk.server] {
-        end.set_read_timeout(Some(Duration::from_secs(12))).unwrap();
-    }
-    talk.exchange(2, 4000, Cut::Messages);
+    let start = std::time::Instant::now();
+    talk.exchange(1, 59_000, Cut::Messages);
+    eprintln!("TOOK {:?}", start.elapsed());
 }

@@ -498,6 +498,9 @@ impl Engine {
             } else {
                 self.pass(packet, segment, key, extent, direction);
             }
+        } else if news == News::New && !was_held && !extent.fin && half.spends() {
+            half.own();
+            self.probe(packet, segment, key, direction);
         } else if was_held || news == News::New {
             self.hold(now, packet, key, extent, direction);
         } else {

@@ -28,6 +28,8 @@ use crate::alg::io::PacketId;
 const COMPARED: usize = LONGEST;
 /// Most segments that are held.
 const MOST_HELD: usize = 160;
+/// Of so many segments of one message one is acknowledged ahead of time.
+const LONG: usize = 8;
 /// By so much a timestamp may lie behind another: for a minute, if its clock ticks in microseconds. What seems to lie
 /// further behind is further ahead.
 const CLOCK: u32 = 1 << 26;
@@ -71,6 +73,9 @@ pub struct Half {
     /// So many undecided bytes are needed before there can be anything new to read.
     #[serde(skip)]
     pub needed: usize,
+    /// How many segments of the next message were acknowledged ahead of time.
+    #[serde(skip)]
+    spent: usize,
     /// The next message is complete, and waits for the kernel.
     #[serde(skip)]
     pub waits: bool,
@@ -150,6 +155,7 @@ impl Half {
             stamp: None,
             held: Vec::new(),
             needed: 0,
+            spent: 0,
             waits: false,
             refused: false,
             waiting_since: None,
@@ -249,6 +255,7 @@ impl Half {
             self.map.push(self.decided + offset as u64, len, text);
         }
         self.decided += length as u64;
+        self.spent = 0;
         self.tidy();
     }
 
@@ -309,6 +316,15 @@ impl Half {
     pub fn drop_held(&mut self) -> impl Iterator<Item = PacketId> {
         self.held.sort_by_key(|held| (held.from, held.to));
         std::mem::take(&mut self.held).into_iter().filter(|held| !held.asked).map(|held| held.packet)
+    }
+
+    /// Whether a new segment of a message that is not complete should not be held, but owned and spent for a probe: so many
+    /// are held by now that the sender's window may be full (RFC 6928: ten segments), and only an acknowledgment, or a
+    /// timeout, makes it go on. The bytes of what is spent go along with others, which have room to grow.
+    pub fn spends(&mut self) -> bool {
+        let is_time = !self.waits && self.held.len() >= LONG * (self.spent + 1);
+        self.spent += usize::from(is_time);
+        is_time
     }
 
     /// Acknowledges to the sender all that has come. Not for a message that is complete.
