@@ -16,7 +16,7 @@ use crate::alg::{
     Action, Command, Edits, Engine, Failure, Input, Inside, Op, Outcome, Output, PacketId, PacketIn, Peer,
     PinnedFlow, Policy, QueuePoint, Reason, Reply, Tuples,
 };
-use crate::packet::{Datagram, Identity};
+use crate::packet::{Datagram, Identity, Segment};
 use crate::sip::{HeaderName, Message, body};
 
 /// Interface index of the LAN.
@@ -129,6 +129,9 @@ impl World {
 
     /// Any packet at any point.
     pub(super) fn packet(&mut self, point: QueuePoint, devices: (u32, u32), bytes: &[u8]) {
+        if Segment::parse(bytes).is_ok() {
+            return; // TCP has a target of its own
+        }
         self.queue(point, devices, bytes.to_vec(), None);
     }
 

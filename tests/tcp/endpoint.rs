@@ -42,6 +42,8 @@ pub struct Habits {
     pub lazy: bool,
     /// First window of congestion control, in segments.
     pub cwnd: usize,
+    /// Timestamps, and what protects against wrapped numbers with them (RFC 7323).
+    pub stamps: bool,
 }
 
 impl Default for Habits {
@@ -55,6 +57,7 @@ impl Default for Habits {
             cuts: false,
             lazy: false,
             cwnd: 10,
+            stamps: false,
         }
     }
 }
@@ -99,6 +102,9 @@ pub struct Endpoint {
     outbox: VecDeque<Vec<u8>>,
     pub retransmissions: usize,
     latest_block: Option<(u64, u64)>,
+    clock: u32,
+    /// The latest timestamp of the other end.
+    recent: u32,
 }
 
 fn unwrap(number: u32, base: u32, reference: u64) -> u64 {
@@ -147,6 +153,8 @@ impl Endpoint {
             outbox: VecDeque::new(),
             retransmissions: 0,
             latest_block: None,
+            clock: u32::MAX - 500,
+            recent: 0,
         }
     }
 
@@ -166,7 +174,8 @@ impl Endpoint {
     fn syn(&mut self, now: Instant) {
         self.syn_sent = true;
         self.timer = Some(now + self.rto);
-        let mut options = vec![TcpOptionElement::MaximumSegmentSize(self.habits.mss)];
+        let mut options = self.stamped();
+        options.push(TcpOptionElement::MaximumSegmentSize(self.habits.mss));
         if self.habits.sack {
             options.push(TcpOptionElement::SelectiveAcknowledgementPermitted);
         }
@@ -191,7 +200,7 @@ impl Endpoint {
 
     fn send(&mut self, from: u64, to: u64, fin: bool) {
         let sequence = self.habits.isn.wrapping_add(1).wrapping_add(from as u32);
-        let mut options = Vec::new();
+        let mut options = self.stamped();
         if self.habits.sack
             && let (Some(isn), Some((left, right))) = (self.peer_isn, self.latest_block)
         {
@@ -230,6 +239,16 @@ impl Endpoint {
 
     fn size(&mut self, room: usize) -> usize {
         if self.habits.cuts { 1 + self.dice.below(room as u64) as usize } else { room }
+    }
+
+    /// What every segment has of options.
+    fn stamped(&self) -> Vec<TcpOptionElement> {
+        let both = [
+            TcpOptionElement::Noop,
+            TcpOptionElement::Noop,
+            TcpOptionElement::Timestamp(self.clock, self.recent),
+        ];
+        if self.habits.stamps { both.into() } else { Vec::new() }
     }
 
     /// Sends what may be sent.
@@ -283,6 +302,7 @@ impl Endpoint {
     }
 
     pub fn wake(&mut self, now: Instant) {
+        self.clock = self.clock.wrapping_add(200);
         if self.reset {
             self.timer = None;
             self.ack_due = None;
@@ -336,7 +356,7 @@ impl Endpoint {
         let number =
             isn.wrapping_add(1).wrapping_add(self.received.len() as u32 + u32::from(self.fin_received));
         let mut bytes = Vec::new();
-        self.builder(sequence).ack(number).write(&mut bytes, &[]).unwrap();
+        self.builder(sequence).ack(number).options(&self.stamped()).unwrap().write(&mut bytes, &[]).unwrap();
         self.ack_due = None;
         self.unacked = 0;
         self.told = self.received.len() as u64;
@@ -349,6 +369,7 @@ impl Endpoint {
 
     /// A packet arrives.
     pub fn arrive(&mut self, now: Instant, bytes: &[u8]) {
+        self.clock = self.clock.wrapping_add(1);
         let ip = IpSlice::from_slice(bytes).expect("an IP packet");
         let tcp = TcpSlice::from_slice(ip.payload().payload).expect("a TCP segment");
         let sum = match &ip {
@@ -367,7 +388,12 @@ impl Endpoint {
             return;
         }
         let options: Vec<_> = tcp.options_iterator().filter_map(Result::ok).collect();
+        let stamp = options.iter().find_map(|it| match it {
+            TcpOptionElement::Timestamp(stamp, _) => Some(*stamp),
+            _ => None,
+        });
         if tcp.syn() {
+            self.recent = stamp.unwrap_or_default();
             if self.peer_isn.is_some_and(|isn| isn != tcp.sequence_number()) {
                 return;
             }
@@ -394,6 +420,16 @@ impl Endpoint {
         }
         if self.peer_isn.is_none() {
             return;
+        }
+        if let Some(stamp) = stamp {
+            if (stamp.wrapping_sub(self.recent) as i32) < 0 {
+                // PAWS: too old to be true.
+                if !tcp.payload().is_empty() {
+                    self.ack_due = Some(now);
+                }
+                return;
+            }
+            self.recent = stamp;
         }
         self.take_ack(now, &tcp, &options);
         self.take_data(now, &tcp);

@@ -58,8 +58,8 @@ fn habits() -> impl Strategy<Value = Habits> {
     let isn = prop_oneof![Just(0u32), Just(u32::MAX), Just(u32::MAX - 700), any::<u32>()];
     let mss = prop_oneof![Just(1460u16), Just(536), 100u16..1460];
     let window = prop_oneof![Just(65_535u16), 3000u16..20_000];
-    (isn, mss, window, any::<[bool; 4]>(), 1usize..12).prop_map(
-        |(isn, mss, window, [sack, nagle, cuts, lazy], cwnd)| Habits {
+    (isn, mss, window, any::<[bool; 5]>(), 1usize..12).prop_map(
+        |(isn, mss, window, [sack, nagle, cuts, lazy, stamps], cwnd)| Habits {
             isn,
             mss,
             window,
@@ -68,6 +68,7 @@ fn habits() -> impl Strategy<Value = Habits> {
             cuts,
             lazy,
             cwnd,
+            stamps,
         },
     )
 }

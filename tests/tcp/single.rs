@@ -134,7 +134,7 @@ fn f25_acknowledgments_are_translated_back() {
     let mut hand = Hand::new();
     hand.out(0, &written);
     let seen = hand.ack(20, Some((30, wire.len() as u32)));
-    assert_eq!((seen.ack, seen.sack.clone()), (20, vec![(30, written.len() as u32)]));
+    assert_eq!((seen.ack, seen.sack), (20, vec![(30, written.len() as u32)]));
 }
 
 #[test]
