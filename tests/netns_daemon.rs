@@ -3,6 +3,7 @@
 //!
 //! Needs root, `nft`, `unshare` and `nsenter`, and fails without them. A namespace lives as long as the process that
 //! holds it, and that one is killed when a test ends, however it ends.
+#![allow(unsafe_code)] // ptrace has no safe form in the standard library
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -151,6 +152,19 @@ impl Gateway {
         panic!("no line with {part:?} in {seen:#?}");
     }
 
+    /// Whether there was such a notice in the time that `patience` takes.
+    fn says_within(&self, notice: &str, patience: Duration) -> bool {
+        let (deadline, mut buffer) = (Instant::now() + patience, [0; 4096]);
+        while Instant::now() < deadline {
+            if let Ok(length) = self.notices.recv(&mut buffer)
+                && text(&buffer[..length]).lines().any(|line| line.starts_with(notice))
+            {
+                return true;
+            }
+        }
+        false
+    }
+
     fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         let done = Command::new("kill").args([&format!("-{name}"), &id]).status().expect("kill");
@@ -177,6 +191,41 @@ impl Drop for Gateway {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A thread of another process that stands still until this is dropped, or until the test ends.
+struct Stopped(libc::pid_t);
+
+impl Stopped {
+    /// The thread called `name` of process `id`.
+    fn thread(id: u32, name: &str) -> Self {
+        let tasks = fs::read_dir(format!("/proc/{id}/task")).expect("it runs");
+        let task = tasks
+            .flatten()
+            .find(|task| fs::read_to_string(task.path().join("comm")).is_ok_and(|it| it.trim() == name));
+        let task = task.unwrap_or_else(|| panic!("it has no thread {name:?}")).file_name();
+        let task = task.to_string_lossy().parse().expect("a number");
+        trace(libc::PTRACE_SEIZE, task);
+        trace(libc::PTRACE_INTERRUPT, task);
+        let mut status = 0;
+        // SAFETY: writes one integer, which lives.
+        let waited = unsafe { libc::waitpid(task, &raw mut status, libc::__WALL) };
+        assert_eq!((waited, libc::WIFSTOPPED(status)), (task, true), "{status:#x}");
+        Self(task)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        trace(libc::PTRACE_DETACH, self.0);
+    }
+}
+
+fn trace(request: libc::c_uint, task: libc::pid_t) {
+    let nothing = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: these requests take no memory of ours.
+    let outcome = unsafe { libc::ptrace(request, task, nothing, nothing) };
+    assert_eq!(outcome, 0, "ptrace {request:#x}: {}", std::io::Error::last_os_error());
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -236,6 +285,24 @@ fn it_starts_counts_reads_its_level_again_and_stops_leaving_the_ruleset() {
         (again.status.code(), text(&again.stdout).as_str()),
         (Some(0), "there was nothing to remove\n")
     );
+}
+
+#[test]
+fn f40_the_watchdog_hears_from_the_packet_thread_and_from_nobody_else() {
+    let namespace = Namespace::new();
+    let mut command = namespace.command(SIPALG);
+    command.arg("run").env("WATCHDOG_USEC", "400000");
+    let mut gateway = Gateway::launch(command);
+    gateway.await_notice("WATCHDOG=1");
+    let stopped = Stopped::thread(gateway.child.id(), "packets");
+    // What was under way has arrived by then; the other threads are as well as ever.
+    thread::sleep(Duration::from_millis(500));
+    while gateway.says_within("", Duration::from_millis(1)) {}
+    gateway.await_notice("STATUS=");
+    assert!(!gateway.says_within("WATCHDOG=1", Duration::from_secs(2)), "somebody else speaks for it");
+    drop(stopped);
+    gateway.await_notice("WATCHDOG=1");
+    gateway.stop("TERM");
 }
 
 #[test]

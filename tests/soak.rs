@@ -241,8 +241,8 @@ fn the_size_of_a_registration_and_of_a_call() {
     // The simulated kernel remembers too; what it has is not the engine's.
     drop(std::mem::take(&mut bench.kernel));
     let call = each("call", n, before);
-    assert!(registration <= 512, "{registration}");
-    assert!(call <= 5632, "{call}");
+    assert!(registration <= 288, "{registration}");
+    assert!(call <= 3072, "{call}");
 }
 
 #[global_allocator]

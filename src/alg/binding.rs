@@ -120,7 +120,8 @@ struct Host {
 /// All bindings. The deadline of an entry is when it has to be renewed in the kernel.
 #[derive(Debug)]
 pub struct Bindings {
-    table: ExpiringMap<BindingKey, Binding, FixedState>,
+    /// In boxes: a table is half empty most of the time.
+    table: ExpiringMap<BindingKey, Box<Binding>, FixedState>,
     by_public: HashMap<Outside, BindingKey, FixedState>,
     pools: HashMap<IpAddr, PortPool, FixedState>,
     hosts: ExpiringMap<IpAddr, Host, FixedState>,
@@ -143,18 +144,18 @@ impl Bindings {
 
     /// The binding of this name.
     pub fn get(&self, key: &BindingKey) -> Option<&Binding> {
-        self.table.get(key)
+        self.table.get(key).map(AsRef::as_ref)
     }
 
     /// The binding of this name, to be changed.
     pub fn get_mut(&mut self, key: &BindingKey) -> Option<&mut Binding> {
-        self.table.get_mut(key)
+        self.table.get_mut(key).map(AsMut::as_mut)
     }
 
     /// The binding that has this public endpoint.
     pub fn by_public(&self, public: Outside) -> Option<(&BindingKey, &Binding)> {
         let key = self.by_public.get(&public)?;
-        Some((key, self.table.get(key)?))
+        Some((key, self.get(key)?))
     }
 
     /// One leg more wants this flow pinned.
@@ -291,7 +292,7 @@ impl Bindings {
     /// Puts a new binding in; its ports and its host's quota have been taken.
     pub fn insert(&mut self, key: BindingKey, binding: Binding, renewal: Instant) {
         self.by_public.insert(binding.pinhole.public, key);
-        if self.table.insert(key, binding, renewal).is_err() {
+        if self.table.insert(key, Box::new(binding), renewal).is_err() {
             debug_assert!(false, "admit_host keeps the table within its limit");
         }
     }
@@ -320,7 +321,7 @@ impl Bindings {
         if let Some(record) = self.hosts.get_mut(&host) {
             record.bindings = record.bindings.saturating_sub(1);
         }
-        Some(binding)
+        Some(*binding)
     }
 
     /// The names of all bindings on a public address, in order.
@@ -333,12 +334,12 @@ impl Bindings {
 
     /// All bindings, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = (&BindingKey, &Binding)> {
-        self.table.iter()
+        self.table.iter().map(|(key, binding)| (key, &**binding))
     }
 
     /// All bindings with the dates of their renewal, in no order that means anything.
     pub fn with_renewals(&self) -> impl Iterator<Item = (&BindingKey, &Binding, Instant)> {
-        self.table.with_deadlines()
+        self.table.with_deadlines().map(|(key, binding, due)| (key, &**binding, due))
     }
 
     /// The ports of all public addresses as the next engine has to know them.
@@ -360,7 +361,7 @@ impl Bindings {
         let host = binding.signalling.inside.0.ip();
         if self.by_public.contains_key(&public)
             || self.table.get(&key).is_some()
-            || self.table.insert(key, binding, renewal).is_err()
+            || self.table.insert(key, Box::new(binding), renewal).is_err()
         {
             return;
         }

@@ -208,8 +208,8 @@ pub struct Pin {
     pub pinning: Option<CommandId>,
 }
 
-/// All calls; the deadline of an entry is the earliest of its legs'.
-pub type Calls = ExpiringMap<Key, Call, KeyHasher>;
+/// All calls; the deadline of an entry is the earliest of its legs'. In boxes: a table is half empty most of the time.
+pub type Calls = ExpiringMap<Key, Box<Call>, KeyHasher>;
 
 impl Leg {
     /// A leg of which nothing is known but who made it.

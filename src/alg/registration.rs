@@ -5,7 +5,7 @@
 //! 2xx: of our own Contacts the longest `expires`, else the Expires header (RFC 3261 section 10.3).
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::expiring::ExpiringMap;
 use crate::sip::name_addr::{self, NameAddr};
@@ -33,12 +33,10 @@ pub struct Registration {
     pub flow: FlowKey,
     /// The public endpoint that the registrar knows.
     pub public: Outside,
-    /// Until when it was granted.
-    pub until: Instant,
 }
 
-/// All registrations.
-pub type Registrations = ExpiringMap<Key, Registration, KeyHasher>;
+/// All registrations, each until it was granted, and [`GRACE`] longer. In boxes: a table is half empty most of the time.
+pub type Registrations = ExpiringMap<Key, Box<Registration>, KeyHasher>;
 
 /// What a message says of the lifetime of the Contacts at `endpoint`: zero when they are removed, or not there at all.
 /// `requested` is what the REGISTER asked for, for answers that do not repeat it.

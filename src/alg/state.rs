@@ -139,6 +139,18 @@ impl<T: Kept> Kept for Option<T> {
     }
 }
 
+impl<T: Kept> Kept for Box<T> {
+    type Form = T::Form;
+
+    fn keep(&self, now: Instant) -> Self::Form {
+        self.as_ref().keep(now)
+    }
+
+    fn revive(form: Self::Form, then: Instant) -> Self {
+        Self::new(T::revive(form, then))
+    }
+}
+
 impl<T: Kept> Kept for Vec<T> {
     type Form = Vec<T::Form>;
 
@@ -273,7 +285,6 @@ kept! {
         who: Box<str>,
         flow: FlowKey,
         public: Outside,
-        until: Instant,
     }
 }
 

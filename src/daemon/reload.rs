@@ -42,6 +42,8 @@ pub(super) fn take_over(
     ruleset: RulesetSettings,
     policy: Policy,
 ) -> Result<(), KernelError> {
+    // What the queue can do does not change while it is open.
+    let ruleset = RulesetSettings { one_trip: router.ruleset().one_trip, ..ruleset };
     if ruleset != *router.ruleset() {
         let installed = ruleset::install(&ruleset)?;
         warn_of_other_ports(&installed, &ruleset);

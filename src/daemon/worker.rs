@@ -134,6 +134,8 @@ pub struct Snapshot {
     pub held: usize,
     /// What should not have happened.
     pub mishaps: Mishaps,
+    /// Since when packets can't be read, or verdicts can't be sent; `None`: they can.
+    pub trouble: Option<Instant>,
 }
 
 /// The parts of a worker.
@@ -173,6 +175,8 @@ pub struct Worker<C, Q, X, E, S> {
     stale: bool,
     /// Not before this time the queue is asked again.
     retry: Option<Instant>,
+    /// Since when the queue fails.
+    trouble: Option<Instant>,
     orders: Option<Inbox<Order<C, X, S>>>,
     /// The last time that the queue was asked it had packets, so it may have more.
     flowing: bool,
@@ -211,6 +215,7 @@ where
             published: now,
             stale: true,
             retry: None,
+            trouble: None,
             orders: None,
             flowing: false,
             backlog: None,
@@ -280,12 +285,16 @@ where
         self.flowing = count > 0;
         self.backlog = self.backlog.filter(|until| count > 0 && now < *until);
         for index in 0..count {
-            if let Some(Glance { kind: Kind::Segment, interfaces }) = self.gate.glance(index) {
+            let glance = self.gate.glance(index);
+            if let Some(Glance { kind: Kind::Segment, interfaces }) = glance {
                 if self.backlog.is_some() {
                     self.gate.turn_away(index);
                     continue;
                 }
                 self.tell_mtus(interfaces, now);
+            } else if let Some((packet, tuples)) = self.gate.entry(index) {
+                self.core.handle(now, Input::Translated { packet, tuples });
+                self.drain(now);
             }
             if let Some(packet) = self.gate.admit(index) {
                 self.core.handle(now, Input::Packet(packet));
@@ -301,6 +310,7 @@ where
         let forgotten = self.gate.release_forgotten(now);
         self.flush(now);
         self.next_beat = self.executor.keep_alive(now);
+        self.note_trouble(now);
         self.stale |= count > 0;
         if self.stale && now.saturating_duration_since(self.published) >= PUBLISH {
             self.publish(now);
@@ -339,6 +349,12 @@ where
             self.surroundings.warning(now, "cannot send verdicts", &error);
             self.retry = Some(now + RETRY);
         }
+    }
+
+    fn note_trouble(&mut self, now: Instant) {
+        let trouble = self.retry.and(self.trouble.or(Some(now)));
+        self.stale |= trouble != self.trouble;
+        self.trouble = trouble;
     }
 
     fn handle_kernel_events(&mut self, now: Instant) {
@@ -439,6 +455,7 @@ where
             queue: self.gate.counters(),
             held: self.gate.held(),
             mishaps: self.gate.mishaps(),
+            trouble: self.trouble,
         };
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
         self.published = now;

@@ -70,17 +70,19 @@ pub(super) fn change(socket: &mut NetlinkSocket, changes: &[Change<'_>]) -> io::
     commit(socket, &bytes(batch), &numbers)
 }
 
-/// Puts one queue rule into each of `points` and takes away what was there. The first queue has number `base`.
+/// Puts one queue rule into each of `points` and takes away what was there. The first queue has number `base`. A point that
+/// is `left_out` gets a rule that accepts, which is what a queue without a reader does.
 pub(super) fn fill_queue_points(
     socket: &mut NetlinkSocket,
     form: QueueForm,
     base: u16,
     points: &[Point],
+    left_out: Option<&CStr>,
 ) -> io::Result<Vec<Fault>> {
     let mut batch = Batch::with_page_size(PAGE);
     let mut numbers = Vec::new();
     for &Point { chain, queue, absent } in points {
-        let queue = base.saturating_add(queue);
+        let queue = Some(base.saturating_add(queue)).filter(|_| Some(chain) != left_out);
         let message = Numbered::new(QueueRule { table: TABLE, chain, queue, absent, form });
         batch.add(&message, MsgType::Del);
         numbers.push(message.sequence.get());
@@ -97,7 +99,7 @@ pub(super) fn knows_queue_form(socket: &mut NetlinkSocket, form: QueueForm) -> i
     let rule = Numbered::new(QueueRule {
         table: c"sipalg_probe",
         chain: c"probe",
-        queue: 0,
+        queue: Some(0),
         absent: Absent::Pass,
         form,
     });
@@ -267,7 +269,8 @@ unsafe impl NlMsg for ElementMessage<'_> {
 struct QueueRule<'a> {
     table: &'a CStr,
     chain: &'a CStr,
-    queue: u16,
+    /// `None`: the rule accepts.
+    queue: Option<u16>,
     absent: Absent,
     form: QueueForm,
 }
@@ -280,12 +283,23 @@ impl QueueRule<'_> {
         }
     }
 
+    /// nft: `accept`
+    fn accept() -> *mut sys::nftnl_expr {
+        // SAFETY: the name is a C string, and both attributes belong to this expression.
+        unsafe {
+            let accept = allocated(sys::nftnl_expr_alloc(c"immediate".as_ptr()));
+            sys::nftnl_expr_set_u32(accept, sys::NFTNL_EXPR_IMM_DREG as u16, libc::NFT_REG_VERDICT as u32);
+            sys::nftnl_expr_set_u32(accept, sys::NFTNL_EXPR_IMM_VERDICT as u16, libc::NF_ACCEPT as u32);
+            accept
+        }
+    }
+
     /// nft: `queue flags bypass to N`
-    fn native(&self) -> *mut sys::nftnl_expr {
+    fn native(&self, queue_number: u16) -> *mut sys::nftnl_expr {
         // SAFETY: the name is a C string, and every attribute belongs to this expression.
         unsafe {
             let queue = allocated(sys::nftnl_expr_alloc(c"queue".as_ptr()));
-            sys::nftnl_expr_set_u16(queue, sys::NFTNL_EXPR_QUEUE_NUM as u16, self.queue);
+            sys::nftnl_expr_set_u16(queue, sys::NFTNL_EXPR_QUEUE_NUM as u16, queue_number);
             sys::nftnl_expr_set_u16(queue, sys::NFTNL_EXPR_QUEUE_TOTAL as u16, 1);
             sys::nftnl_expr_set_u16(queue, sys::NFTNL_EXPR_QUEUE_FLAGS as u16, self.flags());
             queue
@@ -293,8 +307,8 @@ impl QueueRule<'_> {
     }
 
     /// iptables: `-j NFQUEUE --queue-num N --queue-bypass`, revision 3: number, how many, flags, padding; host order.
-    fn compat(&self) -> *mut sys::nftnl_expr {
-        let fields = [self.queue, 1, self.flags(), 0];
+    fn compat(&self, queue_number: u16) -> *mut sys::nftnl_expr {
+        let fields = [queue_number, 1, self.flags(), 0];
         let length = size_of_val(&fields);
         // SAFETY: the target takes over `info`, which it frees with `free`: so it comes from `malloc`, and has `length`
         // bytes. A null pointer ends the process as in all allocations of libnftnl.
@@ -327,9 +341,10 @@ unsafe impl NlMsg for QueueRule<'_> {
             sys::nftnl_rule_set_str(rule, sys::NFTNL_RULE_TABLE as u16, self.table.as_ptr());
             sys::nftnl_rule_set_str(rule, sys::NFTNL_RULE_CHAIN as u16, self.chain.as_ptr());
             if kind == MsgType::Add {
-                let expression = match self.form {
-                    QueueForm::Native => self.native(),
-                    QueueForm::Compat => self.compat(),
+                let expression = match (self.queue, self.form) {
+                    (Some(number), QueueForm::Native) => self.native(number),
+                    (Some(number), QueueForm::Compat) => self.compat(number),
+                    (None, _) => Self::accept(),
                 };
                 sys::nftnl_rule_add_expr(rule, expression);
             }

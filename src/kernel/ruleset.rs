@@ -34,15 +34,18 @@ const TCP_PORTS_LINE: &str = "define SIPALG_TCP_PORTS = { 5060 }";
 const PORTS_SET: &CStr = c"sip_udp";
 const TCP_PORTS_SET: &CStr = c"sip_tcp";
 /// The queue points; their queues are numbered as [`crate::queue::Options::numbers`] does.
-const QUEUE_POINTS: [Point; 7] = [
+const QUEUE_POINTS: [Point; 8] = [
     Point { chain: c"q_sip", queue: 0, absent: Absent::Pass },
     Point { chain: c"q_new", queue: 1, absent: Absent::Pass },
+    Point { chain: c"q_syn", queue: 1, absent: Absent::Pass },
     Point { chain: c"q_learn", queue: 2, absent: Absent::Pass },
     Point { chain: c"q_latch", queue: 3, absent: Absent::Pass },
     Point { chain: c"q_tcp", queue: 4, absent: Absent::Pass },
     Point { chain: c"q_followed", queue: 4, absent: Absent::Drop },
     Point { chain: c"q_followed_in", queue: 5, absent: Absent::Drop },
 ];
+/// The one of them in front of the NAT that may be left out.
+const NEW_FLOWS: &CStr = c"q_new";
 /// Chains without which nothing works.
 const CHAINS: [&str; 16] = [
     "guard",
@@ -90,11 +93,13 @@ pub struct RulesetSettings {
     pub tcp_ports: Vec<u16>,
     /// Number of the first of the six queues, in the order of [`QueuePoint::ALL`](crate::alg::QueuePoint::ALL).
     pub queue_base: u16,
+    /// Whether first packets are queued behind the NAT only, because they come with their conntrack entry.
+    pub one_trip: bool,
 }
 
 impl Default for RulesetSettings {
     fn default() -> Self {
-        Self { ports: vec![5060], tcp_ports: vec![5060], queue_base: 5060 }
+        Self { ports: vec![5060], tcp_ports: vec![5060], queue_base: 5060, one_trip: false }
     }
 }
 
@@ -155,7 +160,7 @@ pub fn install(settings: &RulesetSettings) -> Result<Installed, KernelError> {
         load(&for_daemon(ports, tcp_ports), Mode::Commit)?;
     }
     let origin = found.filter(|_| usable).unwrap_or(Origin::Daemon);
-    let queue = fill_queue_points(&mut socket, settings.queue_base)?;
+    let queue = fill_queue_points(&mut socket, settings)?;
     let [ports, tcp_ports] = loaded_ports(&mut socket)?;
     Ok(Installed { origin, ports, tcp_ports, queue })
 }
@@ -193,7 +198,8 @@ pub(super) fn check(socket: &mut NetlinkSocket) -> Result<bool, KernelError> {
     let rules = own_rules(socket)?;
     let is_filled = |point: &Point| {
         let in_point = rules.iter().find(|rule| rule.chain.as_bytes() == point.chain.to_bytes());
-        in_point.is_some_and(|rule| rule.expressions.iter().any(is_queue))
+        // Where first packets are not queued before the NAT, something else stands in their place.
+        in_point.is_some_and(|rule| point.chain == NEW_FLOWS || rule.expressions.iter().any(is_queue))
     };
     Ok(origin(&rules).is_some() && QUEUE_POINTS.iter().all(is_filled))
 }
@@ -233,10 +239,14 @@ fn load(text: &str, mode: Mode) -> Result<(), KernelError> {
 /// What nft says when the kernel does not know an expression, an object or a chain type.
 const LACKS: [&str; 3] = ["No such file or directory", "Operation not supported", "Protocol not supported"];
 
-fn fill_queue_points(socket: &mut NetlinkSocket, base: u16) -> Result<QueueForm, KernelError> {
+fn fill_queue_points(
+    socket: &mut NetlinkSocket,
+    settings: &RulesetSettings,
+) -> Result<QueueForm, KernelError> {
+    let left_out = settings.one_trip.then_some(NEW_FLOWS);
     let mut refused = 0;
     for form in [QueueForm::Native, QueueForm::Compat] {
-        let faults = nft::fill_queue_points(socket, form, base, &QUEUE_POINTS)
+        let faults = nft::fill_queue_points(socket, form, settings.queue_base, &QUEUE_POINTS, left_out)
             .map_err(KernelError::system("putting in the queue rules"))?;
         match faults.first() {
             None => return Ok(form),

@@ -352,7 +352,7 @@ impl Engine {
         let key = self.keyer.key(REGISTRATION_DOMAIN, &[&inside, &far, who]);
         if granted.is_zero() {
             if let Some(gone) = self.registrations.remove(&key) {
-                self.unregistered(key, gone, "unregistered");
+                self.unregistered(key, *gone, "unregistered");
             }
             return;
         }
@@ -373,7 +373,7 @@ impl Engine {
         flow.registered = if alone { lease } else { flow.registered.max(lease) };
         let who: Box<str> = String::from_utf8_lossy(who).into();
         let news = is_news.then(|| who.clone());
-        let registration = Registration { who, flow: context.flow, public, until };
+        let registration = Box::new(Registration { who, flow: context.flow, public });
         let kept = self.registrations.insert(key, registration, until + GRACE);
         debug_assert!(kept.is_ok(), "there was room");
         self.outlast(context.flow, until + 2 * GRACE);

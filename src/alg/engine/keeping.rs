@@ -60,8 +60,8 @@ impl Engine {
         self.last_identity = last_identity;
         fill::<_, Flow, _>(&mut self.flows, flows, then);
         fill::<_, Transaction, _>(&mut self.transactions, transactions, then);
-        fill::<_, Call, _>(&mut self.calls, calls, then);
-        fill::<_, Registration, _>(&mut self.registrations, registrations, then);
+        fill::<_, Box<Call>, _>(&mut self.calls, calls, then);
+        fill::<_, Box<Registration>, _>(&mut self.registrations, registrations, then);
         self.settling = settling.into_iter().map(|(key, due)| (Instant::revive(due, then), key)).collect();
         self.bindings.import_pools(pools, then, &self.policy.ports);
         let owned = Owned::count(&self.calls);

@@ -186,6 +186,7 @@ impl Engine {
         self.expire(now);
         match input {
             Input::Packet(packet) => self.handle_packet(now, &packet),
+            Input::Translated { packet, tuples } => self.learning.tell(now, packet, tuples),
             Input::CommandDone { id, outcome } => self.handle_done(now, id, outcome),
             Input::FlowDestroyed(tuples) => {
                 if tuples.transport == Transport::Tcp {
@@ -196,7 +197,7 @@ impl Engine {
             Input::Mtu { interface, mtu } => self.note_mtu(interface, mtu),
             Input::AddressGone(address) => self.leave_address(now, address),
             Input::RulesetReloaded => self.sustain_all(now),
-            Input::Timeout => {}
+            Input::Timeout => self.renew(now),
         }
     }
 

@@ -46,7 +46,7 @@ impl Engine {
         self.shares.give(key.inside.0.ip(), Table::Flows);
         for registration in flow.registrations {
             if let Some(gone) = self.registrations.remove(&registration) {
-                self.unregistered(registration, gone, "flow lost");
+                self.unregistered(registration, *gone, "flow lost");
             }
         }
     }
@@ -87,7 +87,7 @@ impl Engine {
         if self.calls.is_full() {
             self.evict_call(now, key);
         }
-        if self.calls.insert(key, call, deadline).is_err() {
+        if self.calls.insert(key, Box::new(call), deadline).is_err() {
             self.shares.give(host, Table::Calls);
             return Err(Reason::TableFull);
         }
@@ -95,7 +95,7 @@ impl Engine {
         // Those that were answered, or are over, stay in the list until somebody looks.
         if self.half_open.len() > 2 * self.calls.len() + 64 {
             let calls = &self.calls;
-            self.half_open.retain(|key| calls.get(key).is_some_and(is_half_open));
+            self.half_open.retain(|key| calls.get(key).is_some_and(|call| is_half_open(call)));
         }
         Ok(())
     }
@@ -139,7 +139,7 @@ impl Engine {
     fn evict_call(&mut self, now: Instant, own: Key) -> bool {
         for _ in 0..self.half_open.len() {
             let Some(key) = self.half_open.pop_front() else { break };
-            if !self.calls.get(&key).is_some_and(is_half_open) {
+            if !self.calls.get(&key).is_some_and(|call| is_half_open(call)) {
                 continue;
             }
             if key == own {

@@ -21,6 +21,8 @@ use super::commands::Inflight;
 const LONGEST_HOLD: Duration = Duration::from_secs(12 * 3600);
 /// conntrack reports the end of an entry up to a minute late; only then is silence silence.
 const LATE: Duration = Duration::from_secs(75);
+/// So many bindings are renewed at a time.
+const RENEWALS: usize = 256;
 /// So many flows of one leg are asked for.
 const QUESTIONS: usize = 16;
 
@@ -58,7 +60,7 @@ impl Engine {
             }
         }
         while let Some((key, gone)) = self.registrations.pop_expired(now) {
-            self.unregistered(key, gone, "expired");
+            self.unregistered(key, *gone, "expired");
         }
         while let Some(&(due, key)) = self.settling.front()
             && due <= now
@@ -70,7 +72,6 @@ impl Engine {
         }
         self.expire_connections(now);
         self.expire_calls(now);
-        self.renew(now);
         if self.bindings.poll_timeout().is_some_and(|due| due <= now) {
             self.bindings.tidy(now);
         }
@@ -174,10 +175,12 @@ impl Engine {
         }
     }
 
-    /// Renews what is still owned; the kernel's own lifetimes end the rest.
-    fn renew(&mut self, now: Instant) {
+    /// Renews what is still owned; the kernel's own lifetimes end the rest. After a rush thousands are due at one moment:
+    /// packets come in between.
+    pub(super) fn renew(&mut self, now: Instant) {
         let lifetime = self.policy.pinhole_lifetime;
-        while let Some(key) = self.bindings.pop_renewal(now, now + lifetime / 2) {
+        for _ in 0..RENEWALS {
+            let Some(key) = self.bindings.pop_renewal(now, now + lifetime / 2) else { return };
             self.renew_one(&key);
         }
     }

@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::super::binding::BindingKey;
 use super::super::call::{Call, Leg, Target};
 use super::super::command::PinnedFlow;
+use super::super::registration::GRACE;
 use super::super::views::{BindingView, CallView, LegView, RegistrationView, StreamView};
 use super::Engine;
 
@@ -22,12 +23,12 @@ impl Engine {
 
     /// All registrations, in no order that means anything.
     pub fn registrations(&self, now: Instant) -> impl Iterator<Item = RegistrationView> + '_ {
-        self.registrations.iter().map(move |(_, it)| RegistrationView {
+        self.registrations.with_deadlines().map(move |(_, it, due)| RegistrationView {
             who: it.who.to_string(),
             inside: it.flow.inside,
             registrar: it.flow.far,
             public: it.public,
-            left: it.until.saturating_duration_since(now),
+            left: due.saturating_duration_since(now + GRACE),
         })
     }
 
