@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::netns::eventually;
 use super::peers::Cut;
 use super::world::World;
 
@@ -11,7 +12,8 @@ fn talk(world: &World, count: usize, longest: usize, cut: Cut) {
     talk.exchange(count, longest, cut);
     world.assert_nothing_invalid();
     if world.mode == super::world::Mode::Sipalg {
-        assert!(world.patience() > 430_000, "conntrack keeps it for less than five days");
+        // Once the last bytes are acknowledged.
+        eventually("conntrack to keep it for five days", || world.patience() > 430_000);
     }
     talk.close();
     world.assert_nothing_invalid();
