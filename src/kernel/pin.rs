@@ -29,7 +29,7 @@ pub(super) fn pin(
     signalling: &FlowKey,
     timeout: u32,
 ) -> io::Result<()> {
-    let model = conntrack.find(signalling.inside.0, signalling.far)?;
+    let model = conntrack.find(Tuple::new(signalling.transport, signalling.inside.0, signalling.far))?;
     let (mark, zone) = model.map_or((0, 0), |entry| (entry.mark, entry.zone));
     let there = directions(flow);
     let entry = NewEntry {
@@ -94,5 +94,5 @@ fn is_right(entry: &Entry, out: Tuple, back: Tuple) -> bool {
 pub(super) fn directions(flow: &PinnedFlow) -> (Tuple, Tuple) {
     let (Inside(inside), Outside(public)) = (flow.inside, flow.public);
     let far_sends_from = flow.hairpin.map_or(flow.far, |Inside(far)| far);
-    (Tuple::new(inside, flow.far), Tuple::new(far_sends_from, public))
+    (Tuple::udp(inside, flow.far), Tuple::udp(far_sends_from, public))
 }
