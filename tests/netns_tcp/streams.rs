@@ -111,7 +111,9 @@ fn a_connection_that_begins_outside_by_a_port_forward() {
 #[test]
 fn dbg_big() {
     let world = World::new();
-    let dump = |i: &str| world.router.spawn("tcpdump", &["-ni", i, "-tt", "-s", "100", "-w", &format!("/tmp/tcpway-{i}.pcap")]);
+    let dump = |i: &str| {
+        world.router.spawn("tcpdump", &["-ni", i, "-tt", "-s", "100", "-w", &format!("/tmp/tcpway-{i}.pcap")])
+    };
     let _a = dump("lan");
     let _b = dump("wan");
     std::thread::sleep(Duration::from_secs(1));
