@@ -28,8 +28,8 @@ use crate::alg::io::PacketId;
 const COMPARED: usize = LONGEST;
 /// Most segments that are held.
 const MOST_HELD: usize = 160;
-/// Of so many segments of one message one is acknowledged ahead of time.
-const LONG: usize = 8;
+/// Segments that a sender sends before anything is acknowledged (RFC 6928).
+const WINDOW: usize = 10;
 /// By so much a timestamp may lie behind another: for a minute, if its clock ticks in microseconds. What seems to lie
 /// further behind is further ahead.
 const CLOCK: u32 = 1 << 26;
@@ -319,10 +319,12 @@ impl Half {
     }
 
     /// Whether a new segment of a message that is not complete should not be held, but owned and spent for a probe: so many
-    /// are held by now that the sender's window may be full (RFC 6928: ten segments), and only an acknowledgment, or a
-    /// timeout, makes it go on. The bytes of what is spent go along with others, which have room to grow.
+    /// are held by now that the sender's window may be full, and only an acknowledgment, or a timeout, makes it go on. The
+    /// bytes of what is spent go along with others, which have room to grow; so it is done as rarely as possible.
     pub fn spends(&mut self) -> bool {
-        let is_time = !self.waits && self.held.len() >= LONG * (self.spent + 1);
+        // Each acknowledgment of a full window doubles it.
+        let windows = (1usize << (self.spent + 1).min(16)) - 1;
+        let is_time = !self.waits && self.held.len() + 1 >= WINDOW * windows;
         self.spent += usize::from(is_time);
         is_time
     }
