@@ -368,7 +368,7 @@ mod tests {
     fn with_options(options: &[u8], flags: u8, payload: &[u8]) -> Vec<u8> {
         let mut bytes = [&V4[..40], options, payload].concat();
         bytes[3] = bytes.len() as u8;
-        bytes[32] = ((20 + options.len()) / 4 << 4) as u8;
+        bytes[32] = (((20 + options.len()) / 4) << 4) as u8;
         bytes[33] = flags;
         summed(&bytes)
     }
