@@ -661,6 +661,35 @@ fn a_cut_tail_that_is_owned_still_arrives() {
 }
 
 #[test]
+fn what_was_held_is_not_too_old_for_its_receiver() {
+    let mut hand = Hand::new();
+    let (whole, wire) = (text_of(&Message::Text(1, 40)), wire_of(&Message::Text(1, 40)));
+    let mut stamped = |at: usize, end: usize, stamp: u32| {
+        let plain = Hand::bytes(&Made { outbound: true, at: at as i64, ..Made::default() });
+        let option = [&[1, 1, 8, 10][..], &stamp.to_be_bytes(), &[0; 4]].concat();
+        let mut bytes = [&plain[..40], &option, &whole.as_bytes()[at..end]].concat();
+        let length = (bytes.len() as u16).to_be_bytes();
+        bytes[2..4].copy_from_slice(&length);
+        bytes[32] = 8 << 4;
+        hand.world.route(crate::world::readdressed(&bytes, None, None));
+        hand.world.wait(Duration::from_millis(50));
+        hand.world.tape.drain(..).map(|(_, bytes)| bytes).collect::<Vec<_>>()
+    };
+    assert_eq!(stamped(0, 100, 7).len(), 0);
+    // It comes again, later: a probe goes out with the later timestamp.
+    assert_eq!(stamped(0, 100, 9).len(), 1);
+    let seen = stamped(100, whole.len(), 8);
+    let stamps: Vec<_> =
+        seen.iter().map(|bytes| sipalg::packet::Segment::parse(bytes).unwrap().stamp()).collect();
+    assert_eq!(stamps, [Some(9), Some(9)]);
+    let joined: Vec<u8> = seen
+        .iter()
+        .flat_map(|bytes| sipalg::packet::Segment::parse(bytes).unwrap().payload().to_vec())
+        .collect();
+    assert_eq!(String::from_utf8(joined).unwrap(), wire);
+}
+
+#[test]
 fn a_segment_that_never_arrives_is_not_made_longer_any_more() {
     let (written, wire) = growing();
     let mut hand = Hand::new();

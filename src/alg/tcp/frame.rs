@@ -4,7 +4,6 @@
 //! way back in (S1). A message may only begin with a SIP start line; CRs and LFs before it are keep-alives and pass at
 //! once. It ends where Content-Length says (S2).
 
-use crate::search;
 use crate::sip::{Malformed, Message, body};
 
 /// Longest message that is waited for, in bytes.
@@ -51,7 +50,7 @@ pub fn next(bytes: &[u8], message: &mut Message) -> Frame {
         return Frame::KeepAlive(blank);
     }
     let line = bytes.get(..bytes.len().min(LONGEST_LINE)).unwrap_or_default();
-    if search::find(line, [b'\n']).is_none() {
+    if !line.contains(&b'\n') {
         return if bytes.len() < LONGEST_LINE && may_begin(bytes) {
             Frame::Incomplete(bytes.len() + 1)
         } else {
