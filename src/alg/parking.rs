@@ -60,7 +60,7 @@ impl<W: Copy + Eq + Hash> Parking<W> {
     }
 
     /// Whether `packet` waits.
-    pub fn waits(&self, packet: PacketId) -> bool {
+    pub fn waits(&self, packet: W) -> bool {
         self.packets.contains_key(&packet)
     }
 
