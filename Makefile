@@ -2,6 +2,7 @@
 #
 #   make demo    ten phones behind one NAT, calls in all directions, a table of what came of them
 #   make test    everything that must hold: format, lints, documentation, all tests (needs root for namespaces)
+#   make test-vm the same network tests on the kernels that routers have: Debian's 6.1 and 6.12
 #   make fuzz    every fuzz target for FUZZ_SECONDS, with the stable compiler
 #   make bench   how fast it is, beside plain forwarding and beside others
 
@@ -11,7 +12,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 PREFIX ?= /usr
 DESTDIR ?=
 
-.PHONY: demo test fuzz bench build install deps deps-test lint doc
+.PHONY: demo test test-vm fuzz bench build install deps deps-test lint doc
 
 demo: deps build
 	$(SUDO) target/release/sipalg lab
@@ -19,6 +20,11 @@ demo: deps build
 # The parts that look at the kernel build their own network namespaces, so they need root; none of them skips itself.
 test: deps-test lint doc
 	$(CARGO) test --locked
+	tests/vm/run.sh
+
+# A part of `make test`: the lab and those tests on Debian's 6.1 and 6.12, in virtual machines. Needs no root.
+test-vm: deps-test
+	tests/vm/run.sh
 
 # Bounded; the committed corpora are also replayed by `make test`.
 FUZZ_SECONDS ?= 25

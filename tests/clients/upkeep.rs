@@ -2,6 +2,7 @@
 //!
 //! In the networks without sipalg only the calls are made.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -299,6 +300,35 @@ fn a_flush_of_the_whole_ruleset_is_mended_in_mid_call() {
         wait::until("sipalg's ruleset to be mended", || {
             (kernel::queue_rules(&line.world.router) == queues).then_some(())
         });
+    }
+    line.assert_heard(&call);
+    call.hang_up();
+    line.talk("after").hang_up();
+    line.server.succeeds();
+}
+
+#[test]
+fn the_ruleset_as_shipped_is_included_and_may_be_loaded_over_itself_in_mid_call() {
+    const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/nft-rules/sipalg.nft");
+    let nat = Nat::Masquerade;
+    let mut line = Line::new(World::without_gateway(nat, 1), 2);
+    if line.is_guarded() {
+        let own = line.world.router.files().join("nftables.conf");
+        fs::write(&own, format!("{}include \"{SHIPPED}\"\n", nat.ruleset())).expect("a test's own directory");
+        line.world.router.run("nft", [OsStr::new("-f"), own.as_os_str()]);
+        line.start();
+    }
+    let call = line.talk("before");
+    if line.is_guarded() {
+        let router = &line.world.router;
+        let (queues, elements) = (kernel::queue_rules(router), kernel::elements(router));
+        assert!(elements.iter().all(|&(_, count)| count > 0), "{elements:?}");
+        router.run("nft", ["-f", SHIPPED]);
+        // The file leaves the queue points empty.
+        wait::until("the queue rules to be put in again", || {
+            (kernel::queue_rules(router) == queues).then_some(())
+        });
+        assert_eq!(kernel::elements(router), elements, "elements outlive it");
     }
     line.assert_heard(&call);
     call.hang_up();
