@@ -22,9 +22,11 @@ test: deps-test lint doc
 	$(CARGO) test --locked
 	tests/vm/run.sh
 
-# A part of `make test`: the lab and those tests on Debian's 6.1 and 6.12, in virtual machines. Needs no root.
+# A part of `make test`: the lab and those tests on Debian's 6.1 and 6.12, in virtual machines. Needs no root. Others, or
+# on one kernel only: make test-vm KERNELS=6.12 SUITES="shipped netns_clients:upkeep::". tests/vm/run.sh says more.
+KERNELS ?= 6.1 6.12
 test-vm: deps-test
-	tests/vm/run.sh
+	SUITES="$(SUITES)" tests/vm/run.sh $(KERNELS)
 
 # Bounded; the committed corpora are also replayed by `make test`.
 FUZZ_SECONDS ?= 25
@@ -48,7 +50,8 @@ build: deps
 install:
 	install -D -m 755 target/release/sipalg $(DESTDIR)$(PREFIX)/sbin/sipalg
 	install -D -m 644 nft-rules/sipalg.nft $(DESTDIR)$(PREFIX)/share/sipalg/sipalg.nft
-	install -D -m 644 src/daemon/sipalg.service $(DESTDIR)/lib/systemd/system/sipalg.service
+	install -D -m 644 src/daemon/sipalg.service $(DESTDIR)/usr/lib/systemd/system/sipalg.service
+	install -D -m 644 src/daemon/sysusers.conf $(DESTDIR)/usr/lib/sysusers.d/sipalg.conf
 	[ -e $(DESTDIR)/etc/sipalg/sipalg.toml ] || \
 		install -D -m 644 src/config/sample.toml $(DESTDIR)/etc/sipalg/sipalg.toml
 

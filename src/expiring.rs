@@ -7,31 +7,57 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::hash::{BuildHasher, Hash};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
+
+/// Smaller tables keep their memory when they are empty.
+const LARGE: usize = 256;
 
 /// A bounded map with a deadline for each entry.
 #[derive(Debug)]
 pub struct ExpiringMap<K, V, S> {
     entries: HashMap<K, Entry<V>, S>,
     /// At least one item for each entry, due no later than the entry itself; items whose `armed` differs are stale.
-    due: BinaryHeap<Reverse<(Instant, K)>>,
+    due: BinaryHeap<Reverse<(Moment, K)>>,
     limit: usize,
+    /// The first deadline that was ever set. Moments are counted from here.
+    origin: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Entry<V> {
     value: V,
-    deadline: Instant,
+    deadline: Moment,
     /// The time under which this entry stands in `due`.
-    armed: Instant,
+    armed: Moment,
+}
+
+/// Nanoseconds after a map's origin; negative: before. Half as large as an [`Instant`], of which each entry would have three.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Moment(i64);
+
+impl Moment {
+    fn new(origin: Instant, at: Instant) -> Self {
+        let nanos = |long: Duration| i64::try_from(long.as_nanos()).unwrap_or(i64::MAX);
+        Self(match at.checked_duration_since(origin) {
+            Some(after) => nanos(after),
+            None => -nanos(origin.saturating_duration_since(at)),
+        })
+    }
+
+    fn instant(self, origin: Instant) -> Instant {
+        let long = Duration::from_nanos(self.0.unsigned_abs());
+        let moved = if self.0 < 0 { origin.checked_sub(long) } else { origin.checked_add(long) };
+        // Such a moment was made from an instant, so this never happens.
+        moved.unwrap_or(origin)
+    }
 }
 
 impl<K: Copy + Ord + Hash, V, S: BuildHasher> ExpiringMap<K, V, S> {
     /// An empty map that never holds more than `limit` entries.
     pub fn new(limit: usize, hasher: S) -> Self {
-        Self { entries: HashMap::with_hasher(hasher), due: BinaryHeap::new(), limit }
+        Self { entries: HashMap::with_hasher(hasher), due: BinaryHeap::new(), limit, origin: None }
     }
 
     /// Puts `value` under `key` until `deadline`; the old value of the key comes back.
@@ -42,6 +68,7 @@ impl<K: Copy + Ord + Hash, V, S: BuildHasher> ExpiringMap<K, V, S> {
         if self.is_full() && !self.entries.contains_key(&key) {
             return Err(value);
         }
+        let deadline = Moment::new(*self.origin.get_or_insert(deadline), deadline);
         self.due.push(Reverse((deadline, key)));
         let entry = Entry { value, deadline, armed: deadline };
         let old = self.entries.insert(key, entry).map(|old| old.value);
@@ -61,12 +88,14 @@ impl<K: Copy + Ord + Hash, V, S: BuildHasher> ExpiringMap<K, V, S> {
 
     /// When `key` expires.
     pub fn deadline(&self, key: &K) -> Option<Instant> {
-        self.entries.get(key).map(|entry| entry.deadline)
+        let origin = self.origin?;
+        self.entries.get(key).map(|entry| entry.deadline.instant(origin))
     }
 
     /// Moves the deadline of `key`, forth or back. Later is free; earlier costs a heap item.
     pub fn set_deadline(&mut self, key: &K, deadline: Instant) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
+        let (Some(entry), Some(origin)) = (self.entries.get_mut(key), self.origin) else { return };
+        let deadline = Moment::new(origin, deadline);
         entry.deadline = deadline;
         if deadline < entry.armed {
             entry.armed = deadline;
@@ -79,11 +108,13 @@ impl<K: Copy + Ord + Hash, V, S: BuildHasher> ExpiringMap<K, V, S> {
     pub fn remove(&mut self, key: &K) -> Option<V> {
         let removed = self.entries.remove(key).map(|entry| entry.value);
         self.sweep_stale();
+        self.give_back();
         removed
     }
 
     /// Takes out one entry whose deadline is not after `now`; the earliest first.
     pub fn pop_expired(&mut self, now: Instant) -> Option<(K, V)> {
+        let now = Moment::new(self.origin?, now);
         while let Some(&Reverse((due, key))) = self.due.peek() {
             if due > now {
                 return None;
@@ -98,14 +129,28 @@ impl<K: Copy + Ord + Hash, V, S: BuildHasher> ExpiringMap<K, V, S> {
                 self.due.push(Reverse((entry.deadline, key)));
                 continue;
             }
-            return self.entries.remove(&key).map(|entry| (key, entry.value));
+            let removed = self.entries.remove(&key).map(|entry| (key, entry.value));
+            self.give_back();
+            return removed;
+        }
+        None
+    }
+
+    /// Takes out the entry with the earliest deadline.
+    pub fn pop_earliest(&mut self) -> Option<(K, V)> {
+        // Each turn that takes nothing puts an entry where its deadline is.
+        while let Some(due) = self.poll_timeout() {
+            if let Some(entry) = self.pop_expired(due) {
+                return Some(entry);
+            }
         }
         None
     }
 
     /// A time at which [`ExpiringMap::pop_expired`] is worth a call; never after the earliest deadline.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.due.peek().map(|Reverse((due, _))| *due)
+        let origin = self.origin?;
+        self.due.peek().map(|Reverse((due, _))| due.instant(origin))
     }
 
     /// Number of entries.
@@ -133,9 +178,20 @@ impl<K: Copy + Ord + Hash, V, S: BuildHasher> ExpiringMap<K, V, S> {
         self.entries.iter().map(|(key, entry)| (key, &entry.value))
     }
 
+    /// A rush is over: the memory that it took is given back.
+    fn give_back(&mut self) {
+        if self.entries.is_empty() && self.entries.capacity() > LARGE {
+            self.entries.shrink_to(0);
+            self.due = BinaryHeap::new();
+        }
+    }
+
     /// All entries with their deadlines, in no order that means anything.
     pub fn with_deadlines(&self) -> impl Iterator<Item = (&K, &V, Instant)> {
-        self.entries.iter().map(|(key, entry)| (key, &entry.value, entry.deadline))
+        // Without an origin there is no entry.
+        self.origin.into_iter().flat_map(|origin| {
+            self.entries.iter().map(move |(key, entry)| (key, &entry.value, entry.deadline.instant(origin)))
+        })
     }
 
     /// Removed and re-armed entries leave stale heap items; they may not outnumber the entries by much.
@@ -176,6 +232,20 @@ mod tests {
     }
 
     #[test]
+    fn the_earliest_deadline_goes_first_wherever_it_was_moved_from() {
+        let (mut map, t) = map(9);
+        let s = |n| t + Duration::from_secs(n);
+        for (key, name, at) in [(1, "a", 5), (2, "b", 1), (3, "c", 3)] {
+            map.insert(key, name, s(at)).unwrap();
+        }
+        map.set_deadline(&2, s(9));
+        map.remove(&3);
+        assert_eq!(map.pop_earliest(), Some((1, "a")));
+        assert_eq!(map.pop_earliest(), Some((2, "b")));
+        assert_eq!(map.pop_earliest(), None);
+    }
+
+    #[test]
     fn a_full_map_refuses_new_keys_and_takes_old_ones() {
         let (mut map, t) = map(1);
         assert_eq!(map.insert(1, "a", t), Ok(None));
@@ -191,6 +261,21 @@ mod tests {
         map.insert(1, "new", t + Duration::from_secs(5)).unwrap();
         assert_eq!(map.pop_expired(t + Duration::from_secs(1)), None);
         assert_eq!(map.get(&1), Some(&"new"));
+    }
+
+    #[test]
+    fn a_moment_is_an_instant_to_the_nanosecond_before_and_after_the_origin() {
+        let (origin, long) = (Instant::now() + Duration::from_secs(60), Duration::from_nanos(7_000_000_001));
+        for at in [origin, origin + long, origin - long] {
+            assert_eq!(Moment::new(origin, at).instant(origin), at);
+        }
+        let (mut map, t) = map(9);
+        map.insert(1, "first", t + long).unwrap();
+        map.insert(2, "before the first", t - long).unwrap();
+        assert_eq!(map.deadline(&2), Some(t - long));
+        assert_eq!(map.pop_expired(t), Some((2, "before the first")));
+        assert_eq!(map.pop_expired(t), None);
+        assert_eq!(map.poll_timeout(), Some(t + long));
     }
 
     #[test]

@@ -35,7 +35,7 @@
 //! - `sip` and `sdp` know no IP packets, `packet` knows no SIP; only `alg` knows both.
 //! - `queue` and `kernel` take plain types of `alg` ([`alg::Command`], [`alg::Verdict`]); they never import each other.
 //! - `config` builds [`alg::Policy`]; `alg` knows no TOML and no JSON.
-//! - `unsafe` is denied in the whole crate; the socket files of `queue` and `kernel` allow it, and the lab's one file
+//! - `unsafe` is denied in the whole crate; files of `queue` and `kernel` that call the system allow it, and the lab's one file
 //!   that enters namespaces, each with a reason.
 //!
 //! # The contract of a run

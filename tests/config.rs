@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use sipalg::alg::{MediaLocal, MediaSource, OnFailure, Policy, Prefix};
-use sipalg::config::{Backend, Config, LogTarget, Overload, Place, SAMPLE, keys};
+use sipalg::config::{Backend, Config, LogTarget, Overload, Place, SAMPLE, User, keys};
 
 fn refusal(text: &str) -> String {
     Config::parse(text).expect_err(text).to_string()
@@ -69,9 +69,14 @@ fn every_key_reaches_the_settings() {
         r#"
             on-failure = "drop"
             state-file = "/run/sipalg.state"
+            user = "telephony"
             [sip]
             ports = [5060, "5070-5079"]
             servers = ["203.0.113.0/24"]
+            registrars = ["203.0.113.7"]
+            hands-off = ["2001:db8::/32"]
+            [nat]
+            advertise = ["198.51.100.1", "2001:db8::1"]
             [media]
             ports = "20000-20999"
             quarantine = "2m"
@@ -97,6 +102,7 @@ fn every_key_reaches_the_settings() {
             bindings = 5
             bindings-per-host = 6
             openings-per-minute = 7
+            per-host = 9
             parked = 8
             [control]
             socket = "none"
@@ -109,6 +115,10 @@ fn every_key_reaches_the_settings() {
     assert_eq!(config.sip_ports, [5060..=5060, 5070..=5079]);
     let policy = &config.policy;
     assert_eq!(policy.servers, [Prefix { address: Ipv4Addr::new(203, 0, 113, 0).into(), bits: 24 }]);
+    assert_eq!(policy.registrars, [Prefix { address: Ipv4Addr::new(203, 0, 113, 7).into(), bits: 32 }]);
+    assert_eq!(policy.hands_off, [Prefix { address: "2001:db8::".parse().unwrap(), bits: 32 }]);
+    let advertise: [std::net::IpAddr; 2] = ["198.51.100.1", "2001:db8::1"].map(|it| it.parse().unwrap());
+    assert_eq!(policy.advertise, advertise);
     assert_eq!(policy.ports, 20000..=20999);
     assert_eq!(policy.quarantine, Duration::from_secs(120));
     assert_eq!(policy.media_source, MediaSource::Any);
@@ -131,8 +141,9 @@ fn every_key_reaches_the_settings() {
         ],
         [1, 2, 3, 4, 5, 6]
     );
-    assert_eq!((limits.openings_per_minute, limits.parked), (7, 8));
+    assert_eq!((limits.openings_per_minute, limits.parked, limits.per_host), (7, 8, 9));
     assert_eq!(config.state_file, Place::At("/run/sipalg.state".into()));
+    assert_eq!(config.user, User::Named("telephony".to_owned()));
     assert_eq!((config.control_socket, config.accounting), (Place::None, false));
     let queue = &config.queue;
     assert_eq!((queue.backend, queue.base, queue.max_length), (Backend::Nfq, 100, 500));
@@ -293,5 +304,13 @@ fn a_place_is_a_word_or_an_absolute_path() {
     for wrong in ["state", "", "/var/lib/", "~/state"] {
         let said = refusal(&format!("state-file = \"{wrong}\""));
         assert!(said.contains("must be \"auto\", \"none\" or the absolute path of a file"), "{said}");
+    }
+}
+
+#[test]
+fn a_user_is_a_word_or_a_name() {
+    for wrong in ["", "0", "a b", "../x", "-x"] {
+        let said = refusal(&format!("user = \"{wrong}\""));
+        assert!(said.contains("must be \"auto\", \"none\" or the name of a user"), "{said}");
     }
 }

@@ -3,10 +3,11 @@
 //!
 //! Needs root, `nft`, `unshare` and `nsenter`, and fails without them. A namespace lives as long as the process that
 //! holds it, and that one is killed when a test ends, however it ends.
+#![allow(unsafe_code)] // ptrace has no safe form in the standard library
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -90,12 +91,22 @@ struct Gateway {
 impl Gateway {
     /// Starts it and waits until it is ready.
     fn start(namespace: &Namespace, args: &[&str]) -> Self {
+        let mut command = namespace.command(SIPALG);
+        command.arg("run").args(args);
+        Self::launch(command)
+    }
+
+    /// The same for a command that ends in `sipalg run`.
+    fn launch(mut command: Command) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let socket = dir.path().join("notify");
         let notices = UnixDatagram::bind(&socket).expect("a socket");
         notices.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
-        let mut command = namespace.command(SIPALG);
-        command.arg("run").args(args).env("NOTIFY_SOCKET", &socket).stderr(Stdio::piped());
+        // The gateway may have become another user by then.
+        for path in [dir.path(), &socket] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("permissions");
+        }
+        command.env("NOTIFY_SOCKET", &socket).stderr(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
         let stderr = child.stderr.take().expect("a pipe");
         let (to, log) = channel();
@@ -141,6 +152,19 @@ impl Gateway {
         panic!("no line with {part:?} in {seen:#?}");
     }
 
+    /// Whether there was such a notice in the time that `patience` takes.
+    fn says_within(&self, notice: &str, patience: Duration) -> bool {
+        let (deadline, mut buffer) = (Instant::now() + patience, [0; 4096]);
+        while Instant::now() < deadline {
+            if let Ok(length) = self.notices.recv(&mut buffer)
+                && text(&buffer[..length]).lines().any(|line| line.starts_with(notice))
+            {
+                return true;
+            }
+        }
+        false
+    }
+
     fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         let done = Command::new("kill").args([&format!("-{name}"), &id]).status().expect("kill");
@@ -167,6 +191,41 @@ impl Drop for Gateway {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A thread of another process that stands still until this is dropped, or until the test ends.
+struct Stopped(libc::pid_t);
+
+impl Stopped {
+    /// The thread called `name` of process `id`.
+    fn thread(id: u32, name: &str) -> Self {
+        let tasks = fs::read_dir(format!("/proc/{id}/task")).expect("it runs");
+        let task = tasks
+            .flatten()
+            .find(|task| fs::read_to_string(task.path().join("comm")).is_ok_and(|it| it.trim() == name));
+        let task = task.unwrap_or_else(|| panic!("it has no thread {name:?}")).file_name();
+        let task = task.to_string_lossy().parse().expect("a number");
+        trace(libc::PTRACE_SEIZE, task);
+        trace(libc::PTRACE_INTERRUPT, task);
+        let mut status = 0;
+        // SAFETY: writes one integer, which lives.
+        let waited = unsafe { libc::waitpid(task, &raw mut status, libc::__WALL) };
+        assert_eq!((waited, libc::WIFSTOPPED(status)), (task, true), "{status:#x}");
+        Self(task)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        trace(libc::PTRACE_DETACH, self.0);
+    }
+}
+
+fn trace(request: libc::c_uint, task: libc::pid_t) {
+    let nothing = std::ptr::null_mut::<libc::c_void>();
+    // SAFETY: these requests take no memory of ours.
+    let outcome = unsafe { libc::ptrace(request, task, nothing, nothing) };
+    assert_eq!(outcome, 0, "ptrace {request:#x}: {}", std::io::Error::last_os_error());
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -229,6 +288,24 @@ fn it_starts_counts_reads_its_level_again_and_stops_leaving_the_ruleset() {
 }
 
 #[test]
+fn f40_the_watchdog_hears_from_the_packet_thread_and_from_nobody_else() {
+    let namespace = Namespace::new();
+    let mut command = namespace.command(SIPALG);
+    command.arg("run").env("WATCHDOG_USEC", "400000");
+    let mut gateway = Gateway::launch(command);
+    gateway.await_notice("WATCHDOG=1");
+    let stopped = Stopped::thread(gateway.child.id(), "packets");
+    // What was under way has arrived by then; the other threads are as well as ever.
+    thread::sleep(Duration::from_millis(500));
+    while gateway.says_within("", Duration::from_millis(1)) {}
+    gateway.await_notice("STATUS=");
+    assert!(!gateway.says_within("WATCHDOG=1", Duration::from_secs(2)), "somebody else speaks for it");
+    drop(stopped);
+    gateway.await_notice("WATCHDOG=1");
+    gateway.stop("TERM");
+}
+
+#[test]
 fn a_flush_of_the_ruleset_is_mended_once() {
     let namespace = Namespace::new();
     let gateway = Gateway::start(&namespace, &[]);
@@ -241,6 +318,88 @@ fn a_flush_of_the_ruleset_is_mended_once() {
     let more: Vec<_> = gateway.log.try_iter().filter(|line| line.contains("mended")).collect();
     assert_eq!(more, [""; 0]);
     gateway.stop("TERM");
+}
+
+/// The words of a process's state, as the kernel says them.
+fn state_of(pid: u32, name: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.expect(name).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn confined_and_as_another_user_it_does_all_of_its_work() {
+    let namespace = Namespace::new();
+    let directory = namespace.1.path();
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).expect("permissions");
+    let settings = tempfile::tempdir().expect("a directory");
+    fs::set_permissions(settings.path(), fs::Permissions::from_mode(0o755)).expect("permissions");
+    let file = settings.path().join("sipalg.toml");
+    let args = ["--config", &file.display().to_string()];
+    // Root, as it was before: with a state that belongs to root.
+    fs::write(&file, "user = \"none\"\n").expect("written");
+    let gateway = Gateway::start(&namespace, &args);
+    assert_eq!(state_of(gateway.child.id(), "Uid"), "0 0 0 0");
+    assert_eq!(state_of(gateway.child.id(), "CapEff"), "0000000000001000");
+    gateway.stop("TERM");
+    assert_eq!(fs::metadata(directory.join("state")).expect("written").uid(), 0);
+
+    fs::write(&file, "user = \"nobody\"\n").expect("written");
+    let gateway = Gateway::start(&namespace, &args);
+    gateway.await_line("confined user=\"nobody\" capabilities=\"CAP_NET_ADMIN\" files=");
+    let pid = gateway.child.id();
+    for (name, value) in [
+        ("Uid", "65534 65534 65534 65534"),
+        ("CapEff", "0000000000001000"),
+        ("CapPrm", "0000000000001000"),
+        ("CapBnd", "0000000000001000"),
+        ("CapInh", "0000000000000000"),
+        ("CapAmb", "0000000000000000"),
+        ("NoNewPrivs", "1"),
+        ("Seccomp", "2"),
+    ] {
+        assert_eq!(state_of(pid, name), value, "{name}");
+    }
+    // Every thread.
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).expect("threads") {
+        let thread = thread.expect("a thread").file_name().into_string().expect("a number").parse();
+        assert_eq!(state_of(thread.expect("a number"), "Seccomp"), "2");
+    }
+
+    // The ruleset is loaded again; its ports change; the counters are switched on; the control socket and its user.
+    let loaded = namespace.ruleset();
+    namespace.load("flush ruleset\n");
+    gateway.await_line("the ruleset was changed by somebody, and is mended");
+    assert_eq!(namespace.ruleset(), loaded);
+    const SWITCH: &str = "/proc/sys/net/netfilter/nf_conntrack_acct";
+    namespace.run("sh", &["-c", &format!("echo 0 >{SWITCH}")]);
+    let fresh = settings.path().join("fresh");
+    fs::write(&fresh, "user = \"nobody\"\n[sip]\nports = [5060, 5080]\n").expect("written");
+    fs::rename(&fresh, &file).expect("as editors do");
+    gateway.signal("HUP");
+    gateway.await_line("the configuration was read again changed=\"sip.ports\"");
+    assert!(namespace.ruleset().contains("5080"), "{}", namespace.ruleset());
+    assert_eq!(text(&namespace.run("cat", &[SWITCH]).stdout), "1\n");
+    let status = namespace.run(SIPALG, &["status"]);
+    assert_eq!(status.status.code(), Some(0), "{}", text(&status.stderr));
+    assert_eq!(fs::metadata(directory.join("control.sock")).expect("it is there").uid(), NOBODY);
+    gateway.stop("TERM");
+    let state = fs::metadata(directory.join("state")).expect("written");
+    assert_eq!((state.uid(), state.mode() & 0o777), (NOBODY, 0o600));
+    assert!(!directory.join("control.sock").exists());
+}
+
+#[test]
+fn a_user_that_is_not_there_is_refused() {
+    let namespace = Namespace::new();
+    let file = namespace.1.path().join("sipalg.toml");
+    fs::write(&file, "user = \"no-such-user\"\n").expect("written");
+    let args = ["run", "--config", &file.display().to_string()];
+    assert_refused(
+        &namespace.run(SIPALG, &args),
+        2,
+        &["there is no user \"no-such-user\"", "the key is \"user\""],
+    );
 }
 
 #[test]
@@ -261,13 +420,14 @@ fn without_rights_every_command_says_so_once() {
 }
 
 #[test]
-fn without_nft_it_names_the_package() {
+fn it_needs_no_other_program() {
     let namespace = Namespace::new();
-    // The program is looked for in more places than PATH, so it is hidden in a mount namespace that ends with the command.
-    let hide = r#"mount --bind /dev/null "$(readlink -f "$(command -v nft)")" && exec "$0" run"#;
-    let output = namespace.run("unshare", &["--mount", "sh", "-c", hide, SIPALG]);
-    assert_refused(&output, 4, &["nft", "apt install nftables"]);
-    assert_eq!(namespace.ruleset(), "");
+    // Empty directories instead of the programs, in a mount namespace that ends with the command.
+    let hide = r#"mount -t tmpfs none "$(dirname "$(readlink -f "$(command -v nft)")")" && exec "$0" run"#;
+    let mut command = namespace.command("unshare");
+    command.args(["--mount", "sh", "-c", hide, SIPALG]);
+    Gateway::launch(command).stop("TERM");
+    assert!(namespace.ruleset().contains("queue"), "{}", namespace.ruleset());
 }
 
 #[test]
@@ -296,7 +456,9 @@ fn check_has_a_line_for_each_finding_and_changes_nothing() {
     let check = namespace.run(SIPALG, &["check"]);
     let findings = text(&check.stdout);
     assert_eq!(check.status.code(), Some(0), "{findings}");
-    for name in ["config", "rights", "nft", "ruleset", "queue", "conntrack", "sip-helper"] {
+    for name in
+        ["config", "rights", "ruleset", "queue", "conntrack", "sip-helper", "user", "landlock", "seccomp"]
+    {
         assert!(
             findings.lines().any(|line| line.split_whitespace().nth(1) == Some(name)),
             "no {name} in\n{findings}"

@@ -250,6 +250,7 @@ fn answer(op: &Op) -> Reply {
         | Op::Dismiss { .. }
         | Op::Pin { .. }
         | Op::Unpin { .. }
+        | Op::Purge { .. }
         | Op::Sustain { .. } => Reply::Done,
     }
 }

@@ -71,6 +71,12 @@ pub struct Binding {
     pub state: State,
     /// Who may send to it.
     pub peers: Vec<Admitted>,
+    /// The far ends to which it is pinned, each with the number of legs of calls that want it.
+    pub pins: Vec<(SocketAddr, u16)>,
+    /// When a flow of it last died in conntrack: it had media until shortly before.
+    pub died: Option<Instant>,
+    /// A flow of it died, so that it has to be pinned anew before media can come in again.
+    pub lapsed: bool,
     /// Flows that were pinned because media came from another port than announced.
     pub latched: Vec<(PinnedFlow, Latch)>,
 }
@@ -114,10 +120,13 @@ struct Host {
 /// All bindings. The deadline of an entry is when it has to be renewed in the kernel.
 #[derive(Debug)]
 pub struct Bindings {
-    table: ExpiringMap<BindingKey, Binding, FixedState>,
+    /// In boxes: a table is half empty most of the time.
+    table: ExpiringMap<BindingKey, Box<Binding>, FixedState>,
     by_public: HashMap<Outside, BindingKey, FixedState>,
     pools: HashMap<IpAddr, PortPool, FixedState>,
     hosts: ExpiringMap<IpAddr, Host, FixedState>,
+    /// Flows that are pinned without a binding, for there is no NAT; with the number of legs that want each.
+    routed: HashMap<(Inside, SocketAddr), u16, FixedState>,
 }
 
 impl Bindings {
@@ -127,6 +136,7 @@ impl Bindings {
         Self {
             table: ExpiringMap::new(limit, hasher.clone()),
             by_public: HashMap::with_hasher(hasher.clone()),
+            routed: HashMap::with_hasher(hasher.clone()),
             pools: HashMap::with_hasher(hasher.clone()),
             hosts: ExpiringMap::new(limit.max(1024), hasher),
         }
@@ -134,18 +144,67 @@ impl Bindings {
 
     /// The binding of this name.
     pub fn get(&self, key: &BindingKey) -> Option<&Binding> {
-        self.table.get(key)
+        self.table.get(key).map(AsRef::as_ref)
     }
 
     /// The binding of this name, to be changed.
     pub fn get_mut(&mut self, key: &BindingKey) -> Option<&mut Binding> {
-        self.table.get_mut(key)
+        self.table.get_mut(key).map(AsMut::as_mut)
     }
 
     /// The binding that has this public endpoint.
     pub fn by_public(&self, public: Outside) -> Option<(&BindingKey, &Binding)> {
         let key = self.by_public.get(&public)?;
-        Some((key, self.table.get(key)?))
+        Some((key, self.get(key)?))
+    }
+
+    /// One leg more wants this flow pinned.
+    pub fn count_pin(&mut self, flow: &PinnedFlow) {
+        match self.pins_of(flow) {
+            Some(pins) => match pins.iter_mut().find(|(far, _)| *far == flow.far) {
+                Some((_, count)) => *count = count.saturating_add(1),
+                None => {
+                    pins.reserve_exact(1);
+                    pins.push((flow.far, 1));
+                }
+            },
+            None => *self.routed.entry((flow.inside, flow.far)).or_default() += 1,
+        }
+    }
+
+    /// One leg less wants it; whether another one still does.
+    pub fn uncount_pin(&mut self, flow: &PinnedFlow) -> bool {
+        if let Some(pins) = self.pins_of(flow) {
+            let Some(at) = pins.iter().position(|(far, _)| *far == flow.far) else { return false };
+            let Some((_, count)) = pins.get_mut(at) else { return false };
+            *count = count.saturating_sub(1);
+            let over = *count == 0;
+            if over {
+                pins.swap_remove(at);
+            }
+            return !over;
+        }
+        let key = (flow.inside, flow.far);
+        let Some(count) = self.routed.get_mut(&key) else { return false };
+        *count = count.saturating_sub(1);
+        let over = *count == 0;
+        if over {
+            self.routed.remove(&key);
+        }
+        !over
+    }
+
+    /// Whether any leg wants this flow pinned.
+    pub fn is_pin_wanted(&self, flow: &PinnedFlow) -> bool {
+        self.routed.contains_key(&(flow.inside, flow.far))
+            || self
+                .by_public(flow.public)
+                .is_some_and(|(_, binding)| binding.pins.iter().any(|(far, _)| *far == flow.far))
+    }
+
+    fn pins_of(&mut self, flow: &PinnedFlow) -> Option<&mut Vec<(SocketAddr, u16)>> {
+        let key = self.by_public.get(&flow.public)?;
+        self.table.get_mut(key).map(|binding| &mut binding.pins)
     }
 
     /// Takes a run of public ports for inside endpoints that follow each other, the first of the parity of the first
@@ -164,6 +223,11 @@ impl Bindings {
         let pool = self.pools.entry(public).or_insert_with(|| PortPool::new(&policy.ports));
         pool.wake(now);
         pool.take(like, count).ok_or(NoBinding::PoolEmpty)
+    }
+
+    /// Whether the table can hold `count` more.
+    pub fn has_room(&self, count: usize, policy: &Policy) -> bool {
+        self.table.len() + count <= policy.limits.bindings
     }
 
     /// Whether `host` may have `count` more bindings now; if so they count as opened.
@@ -228,7 +292,7 @@ impl Bindings {
     /// Puts a new binding in; its ports and its host's quota have been taken.
     pub fn insert(&mut self, key: BindingKey, binding: Binding, renewal: Instant) {
         self.by_public.insert(binding.pinhole.public, key);
-        if self.table.insert(key, binding, renewal).is_err() {
+        if self.table.insert(key, Box::new(binding), renewal).is_err() {
             debug_assert!(false, "admit_host keeps the table within its limit");
         }
     }
@@ -257,17 +321,25 @@ impl Bindings {
         if let Some(record) = self.hosts.get_mut(&host) {
             record.bindings = record.bindings.saturating_sub(1);
         }
-        Some(binding)
+        Some(*binding)
+    }
+
+    /// The names of all bindings on a public address, in order.
+    pub fn at_address(&self, public: IpAddr) -> Vec<BindingKey> {
+        let here = self.by_public.iter().filter(|(endpoint, _)| endpoint.0.ip() == public);
+        let mut keys: Vec<_> = here.map(|(_, key)| *key).collect();
+        keys.sort_unstable();
+        keys
     }
 
     /// All bindings, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = (&BindingKey, &Binding)> {
-        self.table.iter()
+        self.table.iter().map(|(key, binding)| (key, &**binding))
     }
 
     /// All bindings with the dates of their renewal, in no order that means anything.
     pub fn with_renewals(&self) -> impl Iterator<Item = (&BindingKey, &Binding, Instant)> {
-        self.table.with_deadlines()
+        self.table.with_deadlines().map(|(key, binding, due)| (key, &**binding, due))
     }
 
     /// The ports of all public addresses as the next engine has to know them.
@@ -289,7 +361,7 @@ impl Bindings {
         let host = binding.signalling.inside.0.ip();
         if self.by_public.contains_key(&public)
             || self.table.get(&key).is_some()
-            || self.table.insert(key, binding, renewal).is_err()
+            || self.table.insert(key, Box::new(binding), renewal).is_err()
         {
             return;
         }

@@ -58,6 +58,10 @@ pub enum Phase {
     Ringing,
     /// A 2xx to the INVITE came. Entered from the other two.
     Confirmed,
+    /// The phone hung up, and the far end refused that, or asked for credentials: for the phone it is over (RFC 3261
+    /// section 15.1.1), unless it says otherwise. Entered from `Confirmed`, and left to there by the phone's next
+    /// request.
+    Leaving,
 }
 
 /// One dialog, or the beginning of one (a tag of 0 is not known yet).
@@ -69,24 +73,75 @@ pub struct Leg {
     pub phase: Phase,
     /// The INVITE (or other request) that made it; only its failure ends an early leg.
     pub made_by: Key,
+    /// The latest request of it that may carry a description; what belongs to an earlier one is a repetition.
+    pub latest: Key,
     /// When it is over if nothing happens.
     pub deadline: Instant,
-    /// The last description put all streams on hold.
-    pub held: bool,
-    /// Its time was over once already, and there was no media to ask for: it got the longest time that anybody holds.
-    pub waited: bool,
+    /// Whether the phone, or the far end, said last that all its streams are on hold.
+    pub held: Held,
+    /// When a message of it, or its media, was last noticed.
+    pub heard: Instant,
+    /// Answers that are still to come to the question whether there is media.
+    pub asked: u8,
+    /// The last question was answered with no; asked once more, for conntrack tells late.
+    pub silent: bool,
+    /// The server to which the phone sends the requests of this dialog.
+    pub server: IpAddr,
     /// The phone's streams.
     pub local: Vec<Stream>,
     /// The phone's streams where there is no NAT, and so no binding.
     pub routed: Vec<LocalStream>,
-    /// Bindings of earlier streams, kept until the dialog ends: media under way may still use them.
+    /// Bindings of earlier streams: media under way may still use them, and what is off now may come back.
     pub retired: Vec<BindingKey>,
+    /// So many of `retired`, from the front, were so before the last exchange of descriptions; the next one closes them.
+    pub stale: usize,
     /// The far end's streams, by index of their `m=` line.
     pub remote: Vec<Remote>,
     /// Pinned flows.
     pub pins: Vec<Pin>,
     /// Who was admitted where.
     pub admitted: Vec<(BindingKey, Option<IpAddr>)>,
+    /// What was agreed upon before a description that nobody has accepted yet; at most one for each side.
+    pub pending: Vec<Pending>,
+}
+
+/// One side of a dialog as it was before a description that may still be refused (RFC 3261 section 14.1: a re-INVITE
+/// that fails changes nothing; RFC 3311 section 5.2 says the same of UPDATE).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Pending {
+    /// The transaction whose final answer decides.
+    pub by: Key,
+    /// The side.
+    pub before: Before,
+    /// Whether that side was on hold.
+    pub held: bool,
+}
+
+/// Who put a dialog on hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The phone.
+    pub local: bool,
+    /// The far end.
+    pub remote: bool,
+}
+
+/// One side of a dialog.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Before {
+    /// The phone's streams.
+    Local(Vec<Stream>),
+    /// The phone's, where there is no NAT.
+    Routed(Vec<LocalStream>),
+    /// The far end's.
+    Remote(Vec<Remote>),
+}
+
+impl Before {
+    /// Whether both are of the same side.
+    pub fn is_side_of(&self, other: &Self) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
 }
 
 /// One stream of the phone.
@@ -153,25 +208,49 @@ pub struct Pin {
     pub pinning: Option<CommandId>,
 }
 
-/// All calls; the deadline of an entry is the earliest of its legs'.
-pub type Calls = ExpiringMap<Key, Call, KeyHasher>;
+/// All calls; the deadline of an entry is the earliest of its legs'. In boxes: a table is half empty most of the time.
+pub type Calls = ExpiringMap<Key, Box<Call>, KeyHasher>;
 
 impl Leg {
     /// A leg of which nothing is known but who made it.
-    pub fn new(tags: Tags, made_by: Key, deadline: Instant) -> Self {
+    pub fn new(tags: Tags, made_by: Key, server: IpAddr, now: Instant, deadline: Instant) -> Self {
         Self {
             tags,
             phase: Phase::Offered,
             made_by,
+            latest: made_by,
             deadline,
-            held: false,
-            waited: false,
+            held: Held::default(),
+            heard: now,
+            asked: 0,
+            silent: false,
+            server,
             local: Vec::new(),
             routed: Vec::new(),
             retired: Vec::new(),
+            stale: 0,
             remote: Vec::new(),
             pins: Vec::new(),
             admitted: Vec::new(),
+            pending: Vec::new(),
+        }
+    }
+
+    /// Whether nobody has accepted the call yet.
+    pub fn is_early(&self) -> bool {
+        matches!(self.phase, Phase::Offered | Phase::Ringing)
+    }
+
+    /// Remembers one side as it was `before` what transaction `by` brings. Of several descriptions that nobody has
+    /// answered (a challenge came in between) the state before the first one counts.
+    pub fn remember(&mut self, by: Key, before: Before) {
+        let held = match before {
+            Before::Local(_) | Before::Routed(_) => self.held.local,
+            Before::Remote(_) => self.held.remote,
+        };
+        match self.pending.iter_mut().find(|it| it.before.is_side_of(&before)) {
+            Some(pending) => pending.by = by,
+            None => self.pending.push(Pending { by, before, held }),
         }
     }
 
@@ -191,11 +270,5 @@ impl Call {
     /// The earliest deadline of all legs.
     pub fn deadline(&self) -> Option<Instant> {
         self.legs.iter().map(|leg| leg.deadline).min()
-    }
-
-    /// Whether another leg than the one at `index` has pinned this flow.
-    pub fn pinned_elsewhere(&self, index: usize, flow: &PinnedFlow) -> bool {
-        let mut others = self.legs.iter().enumerate().filter(|(other, _)| *other != index);
-        others.any(|(_, leg)| leg.pins.iter().any(|pin| pin.flow == *flow))
     }
 }

@@ -134,6 +134,12 @@ pub enum Op {
         /// The packet's destination.
         destination: SocketAddr,
     },
+    /// Deletes every UDP entry of conntrack whose translation needs this address: the machine does not have it any
+    /// more, so nothing may be sent from it.
+    Purge {
+        /// The address.
+        address: IpAddr,
+    },
     /// Sets the remaining lifetime of a signalling flow's conntrack entry.
     Sustain {
         /// The flow.

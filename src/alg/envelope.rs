@@ -10,13 +10,17 @@ use serde::{Deserialize, Serialize};
 
 /// The methods that mean something here; all others are `Other`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[allow(missing_docs)] // RFC 3261, 3262, 3311
+#[allow(missing_docs)] // RFC 3261, 3262, 3903, 6665
 pub enum Method {
     Invite,
     Ack,
     Bye,
     Cancel,
     Register,
+    Prack,
+    Subscribe,
+    Publish,
+    Options,
     Other,
 }
 
@@ -29,6 +33,10 @@ impl Method {
             b"BYE" => Self::Bye,
             b"CANCEL" => Self::Cancel,
             b"REGISTER" => Self::Register,
+            b"PRACK" => Self::Prack,
+            b"SUBSCRIBE" => Self::Subscribe,
+            b"PUBLISH" => Self::Publish,
+            b"OPTIONS" => Self::Options,
             _ => Self::Other,
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Events say what the engine decided; they are made when state changes, never for each packet.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::command::{Failure, Pinhole};
@@ -69,6 +69,28 @@ pub enum Event {
         duration: Option<Duration>,
         /// `bye`, `refused`, `cancelled`, `no answer`, `inactive`, `lost`.
         why: &'static str,
+    },
+    /// A public address is gone, and everything that was reachable by it.
+    AddressGone {
+        /// The address.
+        address: IpAddr,
+        /// Signalling flows that it had.
+        flows: usize,
+        /// Calls that it ended.
+        calls: usize,
+    },
+    /// Somebody between here and the server changes addresses too. Told once for each flow.
+    Upstream {
+        /// The phone.
+        inside: Inside,
+        /// The server.
+        far: SocketAddr,
+        /// The endpoint that left here.
+        sent: SocketAddr,
+        /// What came back in its place.
+        seen: String,
+        /// `gateway`: the message itself was changed; `nat`: only the address that it came from.
+        what: &'static str,
     },
     /// A pinhole is open.
     Opened {

@@ -13,6 +13,7 @@ use std::fmt::Write as _;
 
 use super::command::{CommandId, FlowKey};
 use super::endpoint::{Inside, Outside};
+use super::key::Key;
 use super::names::Names;
 
 /// What is known of a flow's NAT mapping.
@@ -36,6 +37,8 @@ pub enum Mapping {
 pub struct PublicSide {
     /// The endpoint.
     pub endpoint: Outside,
+    /// The endpoint as messages have it: behind another NAT the administrator may know better.
+    pub shown: SocketAddr,
     /// The host as a URI has it: IPv6 in brackets.
     pub host: ArrayString<41>,
     /// `host:port`.
@@ -47,7 +50,13 @@ pub struct PublicSide {
 impl PublicSide {
     /// The texts of `endpoint`.
     pub fn new(endpoint: Outside) -> Self {
-        let (ip, port) = (endpoint.0.ip(), endpoint.0.port());
+        Self::advertised(endpoint, &[])
+    }
+
+    /// The texts of `endpoint` with the address of the same family in `advertise`, if there is one, in place of its own.
+    pub fn advertised(endpoint: Outside, advertise: &[IpAddr]) -> Self {
+        let (own, port) = (endpoint.0.ip(), endpoint.0.port());
+        let ip = advertise.iter().copied().find(|ip| ip.is_ipv4() == own.is_ipv4()).unwrap_or(own);
         let (mut host, mut host_port, mut address) =
             (ArrayString::new(), ArrayString::new(), ArrayString::new());
         // No text of an address is longer than these: 39 digits and colons of IPv6, brackets, a colon and five digits.
@@ -58,7 +67,16 @@ impl PublicSide {
         debug_assert!(written.is_ok(), "an address is at most 41 bytes");
         let _ = write!(host_port, "{host}:{port}");
         let _ = write!(address, "{ip}");
-        Self { endpoint, host, host_port, address }
+        Self { endpoint, shown: SocketAddr::new(ip, port), host, host_port, address }
+    }
+
+    /// What an endpoint in a message is here: on the address that messages have it stands on ours.
+    pub fn actual(&self, written: SocketAddr) -> SocketAddr {
+        if written.ip() == self.shown.ip() {
+            SocketAddr::new(self.endpoint.0.ip(), written.port())
+        } else {
+            written
+        }
     }
 }
 
@@ -77,10 +95,16 @@ pub struct Flow {
     pub names: Names,
     /// Whether its conntrack entry has the ruleset's lifetime rule. Only flows that began under the ruleset have it.
     pub governed: bool,
+    /// Whether it was told that somebody else changes addresses on the way.
+    pub upstream_told: bool,
     /// Whether the far end ever answered.
     pub answered: bool,
-    /// Until when the phone must be reachable: the longest registration on this flow.
-    pub lease: Option<Instant>,
+    /// Until when the longest registration on this flow lives.
+    pub registered: Option<Instant>,
+    /// Until when the longest subscription on this flow lives.
+    pub subscribed: Option<Instant>,
+    /// The registrations on this flow.
+    pub registrations: Vec<Key>,
     /// When the conntrack entry's lifetime was last set by us.
     pub sustained: Instant,
 }
@@ -96,16 +120,24 @@ impl Flow {
             uplink,
             names,
             governed: false,
+            upstream_told: false,
             answered: false,
-            lease: None,
+            registered: None,
+            subscribed: None,
+            registrations: Vec::new(),
             sustained: now,
         }
+    }
+
+    /// Until when the phone must be reachable by this flow.
+    pub fn lease(&self) -> Option<Instant> {
+        self.registered.max(self.subscribed)
     }
 
     /// How the far end sees `inside`: by its public endpoint, or as it is where there is no NAT. `None`: not known.
     pub fn seen_as(&self, inside: Inside) -> Option<Outside> {
         match &self.mapping {
-            Mapping::Public(side) => Some(side.endpoint),
+            Mapping::Public(side) => Some(Outside(side.shown)),
             Mapping::NotNated => Some(Outside(inside.0)),
             Mapping::Unknown | Mapping::Asked(_) | Mapping::Missing => None,
         }

@@ -57,6 +57,16 @@ pub fn is_allowed_server(policy: &Policy, far: IpAddr) -> bool {
     policy.servers.is_empty() || policy.servers.iter().any(|block| block.contains(far))
 }
 
+/// S6: whether what this server says of registrations is believed.
+pub fn is_registrar(policy: &Policy, far: IpAddr) -> bool {
+    policy.registrars.is_empty() || policy.registrars.iter().any(|block| block.contains(far))
+}
+
+/// Whether this server does the NAT for its phones itself, so that its messages are left alone.
+pub fn is_hands_off(policy: &Policy, far: IpAddr) -> bool {
+    policy.hands_off.iter().any(|block| block.contains(far))
+}
+
 /// S8: whether a message from `sender` may speak for `ip`: its own address, or one that the administrator listed.
 pub fn may_speak_for(policy: &Policy, sender: IpAddr, ip: IpAddr) -> bool {
     ip == sender || policy.inside_hosts.iter().any(|block| block.contains(ip))

@@ -3,7 +3,7 @@
 //! These types, with [`Command`], [`Verdict`] and [`Event`], are the whole language between the pure core and the
 //! shells around it. None of them does anything.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::command::{Command, CommandId, Outcome};
 use super::event::Event;
@@ -73,6 +73,8 @@ pub enum Input<'a> {
     },
     /// A UDP conntrack entry is gone.
     FlowDestroyed(Tuples),
+    /// This machine does not have this address any more.
+    AddressGone(IpAddr),
     /// The ruleset was gone (an administrator flushed it) and is in place again, with its elements. What comes with a
     /// ruleset and not with its elements is lost: the lifetime rule that new flows got.
     RulesetReloaded,

@@ -12,7 +12,7 @@ use siphasher::sip128::{Hash128, Hasher128, SipHasher13};
 
 /// A hashed key.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Key(u128);
+pub struct Key([u64; 2]);
 
 /// Makes keys.
 #[derive(Clone, Copy, Debug)]
@@ -34,12 +34,13 @@ impl Keyer {
             Some(text) => hasher.hash(&text),
             None => stream(hasher, domain, parts),
         };
-        Key(hash.as_u128())
+        Key([hash.h1, hash.h2])
     }
 
     /// A 64-bit digest of one text; never 0, so that 0 can stand for "none".
     pub fn digest(self, domain: u8, text: &[u8]) -> u64 {
-        (self.key(domain, &[text]).0 as u64).max(1)
+        let Key([low, _]) = self.key(domain, &[text]);
+        low.max(1)
     }
 }
 
@@ -70,14 +71,16 @@ fn stream(mut hasher: SipHasher13, domain: u8, parts: &[&[u8]]) -> Hash128 {
 
 impl Key {
     /// Its bytes, to be a part of another key.
-    pub const fn bytes(self) -> [u8; 16] {
-        self.0.to_ne_bytes()
+    pub fn bytes(self) -> [u8; 16] {
+        let Self([low, high]) = self;
+        (u128::from(high) << 64 | u128::from(low)).to_ne_bytes()
     }
 }
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.0 as u64);
+        let Self([low, _]) = self;
+        state.write_u64(*low);
     }
 }
 
@@ -123,7 +126,7 @@ mod tests {
         for length in [0, 1, 7, 8, 229, 230, 231, 232, 233, 1000] {
             let parts: [&[u8]; 2] = [b"ab", &vec![b'x'; length]];
             let streamed = stream(SipHasher13::new_with_keys(1, 2), 7, &parts);
-            assert_eq!(keyer.key(7, &parts), Key(streamed.as_u128()), "{length}");
+            assert_eq!(keyer.key(7, &parts), Key([streamed.h1, streamed.h2]), "{length}");
         }
     }
 }

@@ -11,7 +11,8 @@
 //! 4. Every packet gets exactly one [`Verdict`]. If it has to wait for commands it gets none at first; when they are
 //!    done, [`Output::Again`] asks for the same packet once more. So **handling is idempotent**: a packet that is
 //!    handled twice, like a retransmission, changes nothing and is rewritten to the same bytes.
-//! 5. [`Engine::poll_timeout`] tells when to call with [`Input::Timeout`] if nothing else happens.
+//! 5. [`Engine::poll_timeout`] tells when to call with [`Input::Timeout`], whatever else happens: other inputs bring the
+//!    tables up to their time, but what has to be renewed in the kernel waits for this one.
 //!
 //! Everything that the peer may rely on is in the kernel before the message that announces it is released.
 //!
@@ -39,6 +40,7 @@ pub mod policy;
 pub mod ports;
 pub mod registration;
 pub mod rewrite;
+pub mod shares;
 pub mod state;
 pub mod stats;
 pub mod transaction;

@@ -33,6 +33,13 @@ pub struct Policy {
     pub inside_hosts: Vec<Prefix>,
     /// If not empty: only messages to and from these servers are touched (S6).
     pub servers: Vec<Prefix>,
+    /// If not empty: only what these servers say of registrations is believed (S6).
+    pub registrars: Vec<Prefix>,
+    /// Servers that do the NAT for their phones themselves: their messages pass untouched.
+    pub hands_off: Vec<Prefix>,
+    /// Addresses to write into messages instead of those that the NAT here gives, at most one of each family: behind
+    /// another NAT the outermost address. Ports stay.
+    pub advertise: Vec<IpAddr>,
     /// What happens to a message when a kernel command fails.
     pub on_failure: OnFailure,
     /// How large each table may become.
@@ -94,6 +101,8 @@ pub struct Limits {
     pub bindings: usize,
     /// Media bindings of one inside host.
     pub bindings_per_host: usize,
+    /// Flows, calls, transactions and registrations of one inside host, each.
+    pub per_host: usize,
     /// Pinholes that one inside host may open in a minute.
     pub openings_per_minute: u32,
     /// Packets that wait for the kernel at one time.
@@ -140,6 +149,9 @@ impl Default for Policy {
             denied_ports: DENIED_PORTS.to_vec(),
             inside_hosts: Vec::new(),
             servers: Vec::new(),
+            registrars: Vec::new(),
+            hands_off: Vec::new(),
+            advertise: Vec::new(),
             on_failure: OnFailure::Pass,
             limits: Limits::default(),
             seed: [0x5349_5020_414c_4720, 0x646f_206e_6f20_6861],
@@ -156,6 +168,7 @@ impl Default for Limits {
             registrations: 131_072,
             bindings: 65_536,
             bindings_per_host: 4096,
+            per_host: 32_768,
             openings_per_minute: 12_000,
             parked: 1024,
         }

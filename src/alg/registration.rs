@@ -5,7 +5,7 @@
 //! 2xx: of our own Contacts the longest `expires`, else the Expires header (RFC 3261 section 10.3).
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::expiring::ExpiringMap;
 use crate::sip::name_addr::{self, NameAddr};
@@ -33,12 +33,10 @@ pub struct Registration {
     pub flow: FlowKey,
     /// The public endpoint that the registrar knows.
     pub public: Outside,
-    /// Until when it was granted.
-    pub until: Instant,
 }
 
-/// All registrations.
-pub type Registrations = ExpiringMap<Key, Registration, KeyHasher>;
+/// All registrations, each until it was granted, and [`GRACE`] longer. In boxes: a table is half empty most of the time.
+pub type Registrations = ExpiringMap<Key, Box<Registration>, KeyHasher>;
 
 /// What a message says of the lifetime of the Contacts at `endpoint`: zero when they are removed, or not there at all.
 /// `requested` is what the REGISTER asked for, for answers that do not repeat it.
@@ -50,28 +48,47 @@ pub fn granted(
 ) -> Duration {
     let header = expires_header(bytes, message);
     let values = message.all(HeaderName::Contact).flat_map(|contact| list::values(bytes, contact.value));
-    values
-        .filter_map(|value| match name_addr::parse(bytes, value)? {
-            NameAddr::Address { uri, params } if is_at(bytes, uri, endpoint) => {
-                let own =
-                    params::find(bytes, params, "expires").and_then(|param| seconds(bytes, param.value?));
-                Some(own.or(header).or(requested).unwrap_or(UNNAMED))
+    let mut any = false;
+    let listed = values
+        .filter_map(|value| {
+            any = true;
+            match name_addr::parse(bytes, value)? {
+                NameAddr::Address { uri, params } if is_at(bytes, uri, endpoint) => {
+                    let own =
+                        params::find(bytes, params, "expires").and_then(|param| seconds(bytes, param.value?));
+                    Some(own.or(header).or(requested).unwrap_or(UNNAMED))
+                }
+                NameAddr::Address { .. } | NameAddr::Star => None,
             }
-            NameAddr::Address { .. } | NameAddr::Star => None,
         })
-        .max()
-        .unwrap_or_default()
-        .min(LONGEST)
+        .max();
+    // A registrar must list the Contacts that it knows (RFC 3261 section 10.3 step 8). Some do not at all.
+    let unlisted = requested.filter(|_| !any).map(|requested| header.unwrap_or(requested));
+    listed.or(unlisted).unwrap_or_default().min(LONGEST)
 }
 
-/// What a REGISTER asks for as a whole: the longest of its Contacts, or its Expires header. `None`: it does not say.
+/// How long the subscription or publication of a 2xx lives; `None`: it does not say, or has ended.
+pub fn subscribed(bytes: &[u8], message: &Message, requested: Option<Duration>) -> Option<Duration> {
+    let granted = expires_header(bytes, message).or(requested)?;
+    (!granted.is_zero()).then_some(granted.min(LONGEST))
+}
+
+/// What a REGISTER asks for as a whole: the longest of its Contacts, or its Expires header, or what is usual. `None`: it
+/// only asks what is there.
 pub fn requested(bytes: &[u8], message: &Message) -> Option<Duration> {
     let values = message.all(HeaderName::Contact).flat_map(|contact| list::values(bytes, contact.value));
-    let own = values.filter_map(|value| match name_addr::parse(bytes, value)? {
-        NameAddr::Address { params, .. } => seconds(bytes, params::find(bytes, params, "expires")?.value?),
-        NameAddr::Star => Some(Duration::ZERO),
+    let mut any = false;
+    let own = values.filter_map(|value| {
+        any = true;
+        match name_addr::parse(bytes, value)? {
+            NameAddr::Address { params, .. } => {
+                seconds(bytes, params::find(bytes, params, "expires")?.value?)
+            }
+            NameAddr::Star => Some(Duration::ZERO),
+        }
     });
-    own.max().or_else(|| expires_header(bytes, message))
+    let own = own.max();
+    own.or_else(|| expires_header(bytes, message)).or(any.then_some(UNNAMED))
 }
 
 fn expires_header(bytes: &[u8], message: &Message) -> Option<Duration> {

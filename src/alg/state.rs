@@ -8,14 +8,14 @@
 //! Who adds a field to one of the tables has to name it here too: the compiler insists.
 
 use std::fmt::Debug;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::binding::{self, Admitted, Binding, BindingKey, Latch};
-use super::call::{Call, CallNames, Leg, Phase, Pin, Remote, Stream};
+use super::call::{self, Call, CallNames, Leg, Pending, Phase, Pin, Remote, Stream};
 use super::command::{FlowKey, Peer, Pinhole, PinnedFlow};
 use super::endpoint::Outside;
 use super::envelope::Method;
@@ -133,6 +133,18 @@ impl<T: Kept> Kept for Option<T> {
     }
 }
 
+impl<T: Kept> Kept for Box<T> {
+    type Form = T::Form;
+
+    fn keep(&self, now: Instant) -> Self::Form {
+        self.as_ref().keep(now)
+    }
+
+    fn revive(form: Self::Form, then: Instant) -> Self {
+        Self::new(T::revive(form, then))
+    }
+}
+
 impl<T: Kept> Kept for Vec<T> {
     type Form = Vec<T::Form>;
 
@@ -164,6 +176,7 @@ macro_rules! timeless {
 
 timeless!(bool, u16, u32, u64, usize, u8, Box<str>, Box<CallNames>, Duration, IpAddr);
 timeless!(Key, Tags, Method, Direction, FormId, Names, Phase, Stream, Remote, LocalStream);
+timeless!(call::Held, Pending, (SocketAddr, u16));
 timeless!(FlowKey, Pinhole, PinnedFlow, BindingKey, Outside, (BindingKey, Option<IpAddr>));
 
 /// The form of a struct is a struct of the forms of its fields.
@@ -199,7 +212,10 @@ kept! {
         uplink: u32,
         names: Names,
         answered: bool,
-        lease: Option<Instant>,
+        registered: Option<Instant>,
+        subscribed: Option<Instant>,
+        registrations: Vec<Key>,
+        upstream_told: bool,
         sustained: Instant,
         governed: bool,
     }
@@ -209,12 +225,14 @@ kept! {
     /// A [`Transaction`].
     TransactionState of Transaction {
         direction: Direction,
+        host: IpAddr,
         method: Method,
         call: Key,
         tags: Tags,
         via_form: Option<FormId>,
         answered: bool,
         finished: bool,
+        ended: Option<Tags>,
         lifetime: Option<Duration>,
     }
 }
@@ -237,15 +255,21 @@ kept! {
         tags: Tags,
         phase: Phase,
         made_by: Key,
+        latest: Key,
         deadline: Instant,
-        held: bool,
-        waited: bool,
+        held: call::Held,
+        heard: Instant,
+        asked: u8,
+        silent: bool,
+        server: IpAddr,
         local: Vec<Stream>,
         routed: Vec<LocalStream>,
         retired: Vec<BindingKey>,
+        stale: usize,
         remote: Vec<Remote>,
         pins: Vec<Pin>,
         admitted: Vec<(BindingKey, Option<IpAddr>)>,
+        pending: Vec<Pending>,
     }
 }
 
@@ -255,12 +279,11 @@ kept! {
         who: Box<str>,
         flow: FlowKey,
         public: Outside,
-        until: Instant,
     }
 }
 
 kept! {
-    /// A [`Binding`]. How many own it, and want its peers, is counted anew.
+    /// A [`Binding`]. How many own it, and want its peers and pins, is counted anew.
     BindingState of Binding {
         pinhole: Pinhole,
         lan: u32,
@@ -268,6 +291,9 @@ kept! {
         owners: u16,
         state: binding::State,
         peers: Vec<Admitted>,
+        pins: Vec<(SocketAddr, u16)>,
+        died: Option<Instant>,
+        lapsed: bool,
         latched: Vec<(PinnedFlow, Latch)>,
     }
 }

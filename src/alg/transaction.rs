@@ -28,6 +28,8 @@ const DOMAIN: u8 = b't';
 pub struct Transaction {
     /// Which way the request went.
     pub direction: Direction,
+    /// The inside host.
+    pub host: IpAddr,
     /// Its method.
     pub method: Method,
     /// The call it belongs to, if its method can belong to one.
@@ -40,6 +42,8 @@ pub struct Transaction {
     pub answered: bool,
     /// A final response was seen.
     pub finished: bool,
+    /// An INVITE's dialog that came and ended while its answers may still be repeated.
+    pub ended: Option<Tags>,
     /// REGISTER only: what was asked for.
     pub lifetime: Option<Duration>,
 }
@@ -62,7 +66,30 @@ pub fn key(
     keyer: Keyer,
     bytes: &[u8],
     envelope: &Envelope,
-    (call, sender): (Key, u64),
+    names: (Key, u64),
+    flow: &FlowKey,
+    direction: Direction,
+) -> Key {
+    key_of_method(keyer, bytes, envelope, (envelope.method_span.of(bytes), names), flow, direction)
+}
+
+/// The key of the INVITE that a CANCEL is for: they differ in the method only (RFC 3261 section 9.1).
+pub fn cancelled(
+    keyer: Keyer,
+    bytes: &[u8],
+    envelope: &Envelope,
+    names: (Key, u64),
+    flow: &FlowKey,
+    direction: Direction,
+) -> Key {
+    key_of_method(keyer, bytes, envelope, (b"INVITE", names), flow, direction)
+}
+
+fn key_of_method(
+    keyer: Keyer,
+    bytes: &[u8],
+    envelope: &Envelope,
+    (method, (call, sender)): (&[u8], (Key, u64)),
     flow: &FlowKey,
     direction: Direction,
 ) -> Key {
@@ -72,7 +99,7 @@ pub fn key(
         &[
             &[direction as u8],
             envelope.branch.of(bytes),
-            envelope.method_span.of(bytes),
+            method,
             &call.bytes(),
             &sender.to_ne_bytes(),
             // The other end of the flow, the phone's address, is in the key of the call.

@@ -90,6 +90,8 @@ reasons! {
     Refused = "refused",
     /// The far end is not on the list of registrars (S6).
     PeerNotAllowed = "peer_not_allowed",
+    /// The far end does the NAT for its phones itself (`sip.hands-off`).
+    HandsOff = "hands_off",
     /// The message asks for more than the quotas of its inside host allow (S11).
     Quota = "quota",
     /// A table of ours is full.

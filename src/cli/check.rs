@@ -49,7 +49,8 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Problem> {
         remedy: String::new(),
     }));
 
-    let findings = probe::run(&daemon::ruleset_settings(&config));
+    let mut findings = probe::run(&daemon::ruleset_settings(&config));
+    findings.extend(daemon::privileges::findings(&config));
     let exit =
         findings.iter().find(|finding| finding.level == Level::Problem).map_or(Exit::Good, Exit::of_finding);
     lines.extend(findings.into_iter().map(|finding| Line {

@@ -58,6 +58,7 @@ impl Exit {
             "rights" => Self::Rights,
             "sip-helper" => Self::OtherAlg,
             "ruleset" => Self::Ruleset,
+            "user" => Self::Usage,
             _ => Self::Kernel,
         }
     }
@@ -118,7 +119,7 @@ impl From<KernelError> for Problem {
     fn from(error: KernelError) -> Self {
         let exit = match &error {
             KernelError::NotPermitted(_) => Exit::Rights,
-            KernelError::NftMissing(_) | KernelError::Unsupported(_) => Exit::Kernel,
+            KernelError::Unsupported(_) => Exit::Kernel,
             KernelError::Refused(_) => Exit::Ruleset,
             KernelError::System { .. } => Exit::Failed,
         };
@@ -164,6 +165,7 @@ impl From<daemon::Error> for Problem {
             daemon::Error::Queue(error) => error.into(),
             error @ daemon::Error::Journald(_) => Self::new(Exit::Usage, error)
                 .remedy("Without journald, log.target must be \"stderr\" or \"auto\"."),
+            error @ daemon::Error::User(_) => Self::new(Exit::Usage, error),
             error @ (daemon::Error::System { .. } | daemon::Error::Died) => Self::new(Exit::Failed, error),
         }
     }

@@ -22,7 +22,7 @@ use toml::de::DeTable;
 use crate::alg;
 use raw::Raw;
 pub use raw::{Backend, LogTarget, Overload};
-pub use value::Place;
+pub use value::{Place, User};
 
 /// Where the settings are, unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/sipalg/sipalg.toml";
@@ -45,6 +45,8 @@ pub struct Config {
     pub accounting: bool,
     /// Where to keep what a restart must know.
     pub state_file: Place,
+    /// Whom to run as.
+    pub user: User,
     /// The control socket.
     pub control_socket: Place,
     /// The file as it was written, to tell later which keys have changed.
@@ -137,7 +139,7 @@ impl Config {
     /// [`Unfit`] names the key and what it must be.
     pub fn new(raw: Raw) -> Result<Self, Unfit> {
         let written = raw.clone();
-        let Raw { on_failure, state_file, sip, media, queue, limits, control, log } = raw;
+        let Raw { on_failure, state_file, user, sip, nat, media, queue, limits, control, log } = raw;
         let unfit = |key, what: String| Err(Unfit { key, what });
 
         if sip.ports.is_empty() {
@@ -163,6 +165,15 @@ impl Config {
             sip.ports.iter().find(|sip| sip.0.start() <= ports.end() && ports.start() <= sip.0.end())
         {
             return unfit("media.ports", format!("must not contain the signalling port {sip} of sip.ports"));
+        }
+        let advertise: Vec<alg::Prefix> = nat.advertise.into_iter().map(|block| block.0).collect();
+        for (at, block) in advertise.iter().enumerate() {
+            let whole = if block.address.is_ipv4() { 32 } else { 128 };
+            let twice = advertise.iter().take(at).any(|it| it.address.is_ipv4() == block.address.is_ipv4());
+            if block.bits != whole || twice || !alg::guard::is_unicast(block.address) {
+                let what = "must be single addresses, at most one of IPv4 and one of IPv6";
+                return unfit("nat.advertise", what.to_owned());
+            }
         }
         for (key, span, least) in [
             ("media.quarantine", media.quarantine, 1),
@@ -193,6 +204,7 @@ impl Config {
             ("limits.registrations", limits.registrations),
             ("limits.bindings", limits.bindings),
             ("limits.bindings-per-host", limits.bindings_per_host),
+            ("limits.per-host", limits.per_host),
             ("limits.openings-per-minute", limits.openings_per_minute),
             ("limits.parked", limits.parked),
         ] {
@@ -223,6 +235,9 @@ impl Config {
                 denied_ports: media.denied_ports.into_iter().map(|ports| ports.0).collect(),
                 inside_hosts: media.inside_hosts.into_iter().map(|block| block.0).collect(),
                 servers: sip.servers.into_iter().map(|block| block.0).collect(),
+                registrars: sip.registrars.into_iter().map(|block| block.0).collect(),
+                hands_off: sip.hands_off.into_iter().map(|block| block.0).collect(),
+                advertise: advertise.into_iter().map(|block| block.address).collect(),
                 on_failure: match on_failure {
                     raw::OnFailure::Pass => alg::OnFailure::Pass,
                     raw::OnFailure::Drop => alg::OnFailure::Drop,
@@ -234,6 +249,7 @@ impl Config {
                     registrations: limits.registrations as usize,
                     bindings: limits.bindings as usize,
                     bindings_per_host: limits.bindings_per_host as usize,
+                    per_host: limits.per_host as usize,
                     openings_per_minute: limits.openings_per_minute,
                     parked: limits.parked as usize,
                 },
@@ -250,6 +266,7 @@ impl Config {
             log: Log { target: log.target, level: log.level.0 },
             accounting: media.accounting,
             state_file,
+            user,
             control_socket: control.socket,
             raw: written,
         })

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::value::{Block, Level, Place, Ports, Seconds, Size};
+use super::value::{Block, Level, Place, Ports, Seconds, Size, User};
 use crate::alg;
 
 /// The whole file.
@@ -17,8 +17,12 @@ pub struct Raw {
     pub on_failure: OnFailure,
     /// Where to keep what a restart must know.
     pub state_file: Place,
+    /// Whom to run as.
+    pub user: User,
     /// `[sip]`
     pub sip: Sip,
+    /// `[nat]`
+    pub nat: Nat,
     /// `[media]`
     pub media: Media,
     /// `[queue]`
@@ -39,6 +43,18 @@ pub struct Sip {
     pub ports: Vec<Ports>,
     /// If not empty: the only servers whose messages are touched.
     pub servers: Vec<Block>,
+    /// If not empty: the only servers that are believed about registrations.
+    pub registrars: Vec<Block>,
+    /// Servers whose messages pass untouched.
+    pub hands_off: Vec<Block>,
+}
+
+/// `[nat]`: what is known of the NAT beside what it does here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Nat {
+    /// Addresses to write into messages instead of those that are learned.
+    pub advertise: Vec<Block>,
 }
 
 /// `[media]`: pinholes.
@@ -101,6 +117,8 @@ pub struct Limits {
     pub bindings: u32,
     /// Pinholes of one inside host.
     pub bindings_per_host: u32,
+    /// Entries of one inside host in each table.
+    pub per_host: u32,
     /// Pinholes that one inside host may open in a minute.
     pub openings_per_minute: u32,
     /// Packets that wait for the kernel.
@@ -205,7 +223,9 @@ impl Default for Raw {
                 alg::OnFailure::Drop => OnFailure::Drop,
             },
             state_file: Place::Auto,
+            user: User::Auto,
             sip: Sip::default(),
+            nat: Nat::default(),
             media: Media::default(),
             queue: Queue::default(),
             limits: Limits::default(),
@@ -220,7 +240,18 @@ impl Default for Sip {
         Self {
             ports: vec![Ports(5060..=5060)],
             servers: alg::Policy::default().servers.into_iter().map(Block).collect(),
+            registrars: alg::Policy::default().registrars.into_iter().map(Block).collect(),
+            hands_off: alg::Policy::default().hands_off.into_iter().map(Block).collect(),
         }
+    }
+}
+
+impl Default for Nat {
+    fn default() -> Self {
+        let single = |address: std::net::IpAddr| {
+            Block(alg::Prefix { address, bits: if address.is_ipv4() { 32 } else { 128 } })
+        };
+        Self { advertise: alg::Policy::default().advertise.into_iter().map(single).collect() }
     }
 }
 
@@ -277,6 +308,7 @@ impl Default for Limits {
             registrations: entries(limits.registrations),
             bindings: entries(limits.bindings),
             bindings_per_host: entries(limits.bindings_per_host),
+            per_host: entries(limits.per_host),
             openings_per_minute: limits.openings_per_minute,
             parked: entries(limits.parked),
         }

@@ -48,6 +48,17 @@ pub enum Place {
     At(PathBuf),
 }
 
+/// Whom the gateway runs as: `"auto"`, `"none"`, or the name of a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum User {
+    /// `sipalg`, if there is such a user and we are root.
+    Auto,
+    /// Who started it.
+    None,
+    /// This one.
+    Named(String),
+}
+
 const UNITS: [(&str, u64); 4] = [("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)];
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
@@ -210,6 +221,34 @@ impl fmt::Display for Place {
     }
 }
 
+impl FromStr for User {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // useradd(8), and what systemd takes: no word that a shell or a file of accounts could misread.
+        let is_name = |name: &str| {
+            let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+            name.chars().all(fits) && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        };
+        match text {
+            "auto" => Ok(Self::Auto),
+            "none" => Ok(Self::None),
+            name if is_name(name) => Ok(Self::Named(name.to_owned())),
+            other => Err(format!("\"{other}\" must be \"auto\", \"none\" or the name of a user")),
+        }
+    }
+}
+
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::None => f.write_str("none"),
+            Self::Named(name) => f.write_str(name),
+        }
+    }
+}
+
 impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -248,7 +287,8 @@ as_string!(
     Size: "a size in quotes, as \"8MiB\"",
     Block: "an address or a block in quotes, as \"192.168.0.0/16\"",
     Level: "a log level in quotes, as \"info\"",
-    Place: "\"auto\", \"none\" or an absolute path, in quotes"
+    Place: "\"auto\", \"none\" or an absolute path, in quotes",
+    User: "\"auto\", \"none\" or the name of a user, in quotes"
 );
 
 impl Serialize for Ports {

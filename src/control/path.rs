@@ -3,6 +3,8 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
+use crate::config::Place;
+
 /// Where systemd makes a directory for us, and where we make one without it.
 const DIRECTORY: &str = "/run/sipalg";
 /// The socket's name in it.
@@ -12,6 +14,15 @@ const NAME: &str = "control.sock";
 /// otherwise in /run/sipalg.
 pub fn default() -> PathBuf {
     in_directory(env::var("RUNTIME_DIRECTORY").ok().as_deref())
+}
+
+/// Where the gateway's own is by its configuration; `None`: there shall be none.
+pub fn of(place: &Place) -> Option<PathBuf> {
+    match place {
+        Place::None => None,
+        Place::Auto => Some(default()),
+        Place::At(path) => Some(path.clone()),
+    }
 }
 
 /// systemd separates several directories by colons; ours is the first.

@@ -120,6 +120,7 @@ fn dialog(leg: LegView, answered: Option<Duration>, meter: &mut Option<Meter>) -
         Phase::Offered => "offered",
         Phase::Ringing => "ringing",
         Phase::Confirmed => "up",
+        Phase::Leaving => "leaving",
     };
     let streams = leg
         .streams

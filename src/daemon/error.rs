@@ -27,6 +27,9 @@ pub enum Error {
     /// journald was asked for and is not there.
     #[error("journald can't be reached: {0}")]
     Journald(#[source] io::Error),
+    /// The user that it shall run as can't be had.
+    #[error("{0}")]
+    User(String),
     /// The system refused something else.
     #[error("can't {doing}: {source}")]
     System {

@@ -49,6 +49,19 @@ impl EventLog {
             Event::Registered { who, inside, registrar, public, lifetime } => {
                 info!(who, %inside, %registrar, %public, seconds = lifetime.as_secs(), "registered");
             }
+            Event::Upstream { inside, far, sent, seen, what: "nat" } => warn!(
+                %inside, server = %far, %sent, seen,
+                remedy = "if calls have no sound, set nat.advertise to the outermost address",
+                "there is another NAT between here and the server"
+            ),
+            Event::Upstream { inside, far, sent, seen, .. } => warn!(
+                %inside, server = %far, %sent, seen,
+                remedy = "switch the SIP ALG of the other router off",
+                "another gateway changes SIP messages between here and the server"
+            ),
+            Event::AddressGone { address, flows, calls } => {
+                warn!(%address, flows, calls, "a public address is gone");
+            }
             Event::Unregistered { who, inside, why } => info!(who, %inside, why, "no longer registered"),
             Event::CallAnswered { from, to, call_id, inside, media: Some(media) } => {
                 info!(from, to, call_id, %inside, %media, "call answered");

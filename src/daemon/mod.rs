@@ -4,9 +4,10 @@
 //! 2. The probe: what this kernel lacks is said now, in one sentence, and not with the first call.
 //! 3. The kernel's sockets, then the packet queues, then the ruleset: a queue must be there before the rule that fills
 //!    it, and a second sipalg finds the queue taken before it has touched anything.
-//! 4. The engine, with what an earlier run knew (the state file) compared with what the kernel has; and the thread that
+//! 4. Everything that is not needed from here on is given up ([`privileges`]).
+//! 5. The engine, with what an earlier run knew (the state file) compared with what the kernel has; and the thread that
 //!    owns all of these ([`worker`]).
-//! 5. `READY=1` to systemd. From then on this thread waits: for signals, for questions at the control socket, and for the
+//! 6. `READY=1` to systemd. From then on this thread waits: for signals, for questions at the control socket, and for the
 //!    packet thread's end.
 //!
 //! SIGTERM and SIGINT stop it: packets that wait get their verdicts, the state is written down, and the ruleset stays, so
@@ -20,13 +21,14 @@ mod keeper;
 pub mod log;
 pub mod logging;
 pub mod orders;
+pub mod privileges;
 mod reload;
 mod router;
 mod state_file;
 mod supervise;
 pub mod worker;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -46,6 +48,7 @@ use crate::kernel::{Kernel, KernelError, KernelSettings, traffic};
 use crate::queue;
 use crate::queue::mtu::Mtus;
 use keeper::Keeper;
+use privileges::Needs;
 use router::Router;
 use supervise::Supervisor;
 use worker::{Parts, Worker};
@@ -63,11 +66,12 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), Error> {
 
     if config.accounting {
         // If it does not work yet, because conntrack is not loaded, it is tried again below.
-        let _ = traffic::count_from_now_on();
+        let _ = traffic::Switch::open().count_from_now_on();
     }
     let ruleset = ruleset_settings(&config);
     let (problems, notes): (Vec<Finding>, Vec<Finding>) = probe::run(&ruleset)
         .into_iter()
+        .chain(privileges::findings(&config))
         .filter(|finding| finding.level != Level::Ok)
         .partition(|finding| finding.level == Level::Problem);
     for Finding { name, text, remedy, .. } in &notes {
@@ -84,13 +88,14 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), Error> {
         other => Error::Kernel(other),
     })?;
     reload::warn_of_other_ports(&installed, &ruleset);
+    let switch = traffic::Switch::open();
     if config.accounting {
-        count_traffic();
+        count_traffic(&switch);
     }
-    count_packets();
     let events = router::Events(Events::open(&kernel)?);
     let mtus = Mtus::open().map_err(Error::doing("open a socket"))?;
     let policy = Policy { seed: seed().map_err(Error::doing("read /dev/urandom"))?, ..config.policy.clone() };
+    privileges::shed(&Needs::of(&config, file.as_deref()))?.log();
 
     let mut core = Engine::new(policy);
     let keeper = state_file::path(&config.state_file).map(Keeper::new);
@@ -122,7 +127,7 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), Error> {
         form = ?installed.queue,
         "ready"
     );
-    let supervisor = Rc::new(Supervisor::new(config, file, levels, snapshot, desk, keeper));
+    let supervisor = Rc::new(Supervisor::new(config, file, levels, snapshot, desk, keeper, switch));
     let outcome = Rc::clone(&supervisor).run(end);
     // Closing our end of the pipe is the order to stop.
     drop(stop);
@@ -145,22 +150,9 @@ fn reconcile(engine: &mut Engine, kernel: &mut Kernel) {
 }
 
 /// Without it `sipalg calls` knows less; that is no reason not to start.
-fn count_traffic() {
-    if let Err(error) = traffic::count_from_now_on() {
+fn count_traffic(switch: &traffic::Switch) {
+    if let Err(error) = switch.count_from_now_on() {
         warn!(%error, "conntrack's packet counters can't be switched on (media.accounting)");
-    }
-}
-
-/// Lets conntrack count the packets of this namespace's flows: which way media goes is the first question when somebody
-/// hears nothing. Without it everything works, so a refusal is only told.
-fn count_packets() {
-    const SWITCH: &str = "/proc/sys/net/netfilter/nf_conntrack_acct";
-    if fs::read_to_string(SWITCH).is_ok_and(|value| value.trim() == "1") {
-        return;
-    }
-    match fs::write(SWITCH, "1") {
-        Ok(()) => info!("conntrack counts packets from now on (nf_conntrack_acct)"),
-        Err(error) => info!(%error, "conntrack does not count packets"),
     }
 }
 

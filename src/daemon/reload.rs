@@ -13,7 +13,7 @@ use crate::kernel::KernelError;
 use crate::kernel::ruleset::{self, Installed, Origin, RulesetSettings};
 
 /// Keys, and sections with a point behind them, whose values are in use from the start to the end.
-const FIXED: [&str; 4] = ["queue.", "log.target", "state-file", "control.socket"];
+const FIXED: [&str; 5] = ["queue.", "log.target", "state-file", "user", "control.socket"];
 
 /// The keys that differ, if all of them can be changed now.
 ///

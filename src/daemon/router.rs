@@ -86,12 +86,17 @@ impl EventSource for Events {
         self.0.as_fd()
     }
 
+    fn second_descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.0.addresses())
+    }
+
     fn drain(&mut self, sink: &mut dyn FnMut(KernelEvent)) {
         let drained = self.0.drain(&mut |event| {
             sink(match event {
                 kernel::events::KernelEvent::Destroyed(tuples) => KernelEvent::Destroyed(tuples),
                 kernel::events::KernelEvent::RulesetChanged => KernelEvent::RulesetChanged,
                 kernel::events::KernelEvent::Overrun => KernelEvent::Overrun,
+                kernel::events::KernelEvent::AddressGone(address) => KernelEvent::AddressGone(address),
             });
         });
         if drained.is_err() {

@@ -25,11 +25,12 @@ use super::router::Router;
 use super::worker::Snapshot;
 use super::{Error, answers, count_traffic, reload, ruleset_settings, state_file};
 use crate::alg::{Engine, State};
-use crate::config::{Config, Place};
+use crate::config::Config;
 use crate::control::path;
 use crate::control::protocol::{self, Ask, Refusal, Reloaded, Request, Status};
 use crate::control::server::Server;
 use crate::kernel::Kernel;
+use crate::kernel::traffic::Switch;
 
 /// How often systemd's status line is brought up to date.
 const STATUS: Duration = Duration::from_secs(5);
@@ -49,6 +50,7 @@ pub(super) struct Supervisor {
     snapshot: Arc<Mutex<Snapshot>>,
     desk: PacketDesk,
     keeper: Option<Keeper>,
+    switch: Switch,
     started: Instant,
 }
 
@@ -60,8 +62,10 @@ impl Supervisor {
         snapshot: Arc<Mutex<Snapshot>>,
         desk: PacketDesk,
         keeper: Option<Keeper>,
+        switch: Switch,
     ) -> Self {
-        Self { config: RefCell::new(config), file, levels, snapshot, desk, keeper, started: Instant::now() }
+        let (config, started) = (RefCell::new(config), Instant::now());
+        Self { config, file, levels, snapshot, desk, keeper, switch, started }
     }
 
     /// Returns when the gateway is to stop. `end` comes when the packet thread ends by itself.
@@ -111,13 +115,23 @@ impl Supervisor {
                 _ = look.tick(), if self.keeper.is_some() => {
                     tokio::task::spawn_local(Rc::clone(&self).keep());
                 }
-                () = watchdog.due() => tell(&[NotifyState::Watchdog]),
+                () = watchdog.due() => {
+                    tokio::task::spawn_local(Rc::clone(&self).beat());
+                }
                 () = &mut serving => {}
             }
         }
         tell(&[NotifyState::Stopping]);
         info!("stopping; the ruleset stays, and calls go on (`sipalg unload` takes it away)");
         Ok(())
+    }
+
+    /// A sign of life for systemd's watchdog, which is the packet thread's: it has come to the end of a batch and carried
+    /// out an order, and its queue works. From a thread that hangs nothing comes, and systemd starts us anew.
+    async fn beat(self: Rc<Self>) {
+        if self.ask(|_, _, _| ()).await.is_ok() && self.snapshot().trouble.is_none() {
+            tell(&[NotifyState::Watchdog]);
+        }
     }
 
     /// When everything has ended: what the engine knew is written down, and what was counted.
@@ -154,11 +168,7 @@ impl Supervisor {
 
     /// The control socket. Calls go on without it, so that it can't be had is no reason to end.
     fn listen(&self) -> Option<Server> {
-        let path = match &self.config.borrow().control_socket {
-            Place::None => return None,
-            Place::Auto => path::default(),
-            Place::At(path) => path.clone(),
-        };
+        let path = path::of(&self.config.borrow().control_socket)?;
         Server::bind(&path)
             .map_err(|error| warn!(path = %path.display(), %error, "there is no control socket"))
             .ok()
@@ -244,7 +254,7 @@ impl Supervisor {
         taken_over.map_err(|error| Refusal { remedy: error.remedy().to_owned(), ..refusal(&error) })?;
         self.levels.set(&new.log.level);
         if new.accounting {
-            count_traffic();
+            count_traffic(&self.switch);
         }
         let warnings = new.check(self.file.as_deref());
         *self.config.borrow_mut() = new;
@@ -308,12 +318,12 @@ fn line<T: Serialize>(outcome: &Result<T, Refusal>) -> Vec<u8> {
     protocol::answer(outcome).expect("answers have string keys only, and then JSON can't fail")
 }
 
-/// systemd's watchdog, if it asked for one: half of its patience between two signs of life.
+/// systemd's watchdog, if it asked for one. Four signs of life in its patience: one or two may fail.
 struct Watchdog(Option<tokio::time::Interval>);
 
 impl Watchdog {
     fn new() -> Self {
-        Self(sd_notify::watchdog_enabled().map(|patience| interval(patience / 2)))
+        Self(sd_notify::watchdog_enabled().map(|patience| interval(patience / 4)))
     }
 
     async fn due(&mut self) {

@@ -13,6 +13,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::mem;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -84,12 +85,18 @@ pub enum KernelEvent {
     RulesetChanged,
     /// Events were lost because nobody read them fast enough.
     Overrun,
+    /// This machine does not have this address any more.
+    AddressGone(IpAddr),
 }
 
 /// Where kernel events come from.
 pub trait EventSource {
     /// What becomes readable when there is one.
     fn descriptor(&self) -> BorrowedFd<'_>;
+    /// A second one, if the events come from two places.
+    fn second_descriptor(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
     /// Hands over all that are there, without waiting.
     fn drain(&mut self, sink: &mut dyn FnMut(KernelEvent));
 }
@@ -122,6 +129,8 @@ pub struct Snapshot {
     pub held: usize,
     /// What should not have happened.
     pub mishaps: Mishaps,
+    /// Since when packets can't be read, or verdicts can't be sent; `None`: they can.
+    pub trouble: Option<Instant>,
 }
 
 /// The parts of a worker.
@@ -161,6 +170,8 @@ pub struct Worker<C, Q, X, E, S> {
     stale: bool,
     /// Not before this time the queue is asked again.
     retry: Option<Instant>,
+    /// Since when the queue fails.
+    trouble: Option<Instant>,
     orders: Option<Inbox<Order<C, X, S>>>,
     /// The last time that the queue was asked it had packets, so it may have more.
     flowing: bool,
@@ -192,6 +203,7 @@ where
             published: now,
             stale: true,
             retry: None,
+            trouble: None,
             orders: None,
             flowing: false,
         }
@@ -226,14 +238,14 @@ where
             let timeout = self.poll_timeout().map(|due| due.saturating_duration_since(Instant::now()));
             // A queue in trouble would wake us at once, again and again.
             let packets = self.gate.queue().descriptor().filter(|_| self.retry.is_none());
+            let (events, more) = (Some(self.events.descriptor()), self.events.second_descriptor());
             let orders = self.orders.as_ref().map(Inbox::descriptor);
-            let sources = [Some(stop.as_fd()), Some(self.events.descriptor()), packets, orders];
-            let ready = queue::wait(sources, timeout);
+            let ready = queue::wait([Some(stop.as_fd()), events, more, packets, orders], timeout);
             let now = Instant::now();
             match ready {
                 Ok([true, ..]) => break,
-                Ok([_, events, _, orders]) => {
-                    if events {
+                Ok([_, events, more, _, orders]) => {
+                    if events || more {
                         self.handle_kernel_events(now);
                     }
                     if orders {
@@ -268,6 +280,7 @@ where
         self.gate.put_aside(now);
         let forgotten = self.gate.release_forgotten(now);
         self.flush(now);
+        self.note_trouble(now);
         self.stale |= count > 0;
         if self.stale && now.saturating_duration_since(self.published) >= PUBLISH {
             self.publish(now);
@@ -292,6 +305,12 @@ where
         }
     }
 
+    fn note_trouble(&mut self, now: Instant) {
+        let trouble = self.retry.and(self.trouble.or(Some(now)));
+        self.stale |= trouble != self.trouble;
+        self.trouble = trouble;
+    }
+
     fn handle_kernel_events(&mut self, now: Instant) {
         let mut events = mem::take(&mut self.kernel_events);
         self.events.drain(&mut |event| events.push(event));
@@ -300,6 +319,10 @@ where
             match event {
                 KernelEvent::Destroyed(tuples) => {
                     self.core.handle(now, Input::FlowDestroyed(tuples));
+                    self.drain(now);
+                }
+                KernelEvent::AddressGone(address) => {
+                    self.core.handle(now, Input::AddressGone(address));
                     self.drain(now);
                 }
                 KernelEvent::RulesetChanged => changed = true,
@@ -386,6 +409,7 @@ where
             queue: self.gate.counters(),
             held: self.gate.held(),
             mishaps: self.gate.mishaps(),
+            trouble: self.trouble,
         };
         *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = snapshot;
         self.published = now;

@@ -379,7 +379,7 @@ impl World {
                 }
                 kernel.peers.extend(peers.iter().map(|peer| (*peer, now + *lifetime)));
             }
-            Op::Sustain { .. } => {}
+            Op::Sustain { .. } | Op::Purge { .. } => {}
             Op::Lookup { source, destination } => {
                 return Ok(Reply::Found(self.lookup(*source, *destination)));
             }

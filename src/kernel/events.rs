@@ -10,8 +10,10 @@
 //! `net.netfilter.nf_conntrack_events` was 1; and it tells late, up to a minute after an entry's timeout.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
+use super::addresses::Addresses;
 use super::ctmessage;
 use super::rules;
 use super::ruleset;
@@ -36,6 +38,8 @@ pub enum KernelEvent {
     RulesetChanged,
     /// The socket overran: some events are lost.
     Overrun,
+    /// This machine does not have this address any more.
+    AddressGone(IpAddr),
 }
 
 /// The event socket.
@@ -43,6 +47,7 @@ pub enum KernelEvent {
 pub struct Events {
     heard: NetlinkSocket,
     asking: NetlinkSocket,
+    addresses: Addresses,
 }
 
 impl Events {
@@ -56,7 +61,7 @@ impl Events {
             heard.attach_filter(&mut all_but(kernel.port()))?;
             heard.join(NFNLGRP_CONNTRACK_DESTROY)?;
             heard.join(NFNLGRP_NFTABLES)?;
-            Ok(Self { heard, asking: NetlinkSocket::netfilter()? })
+            Ok(Self { heard, asking: NetlinkSocket::netfilter()?, addresses: Addresses::open()? })
         };
         open().map_err(KernelError::system("subscribing to netfilter's events"))
     }
@@ -96,7 +101,18 @@ impl Events {
         if lost {
             sink(KernelEvent::RulesetChanged);
         }
-        Ok(())
+        match self.addresses.drain(&mut |gone| sink(KernelEvent::AddressGone(gone))) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                sink(KernelEvent::Overrun);
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    /// What becomes readable when an address goes or comes; the events themselves are those of [`Events::drain`].
+    pub fn addresses(&self) -> BorrowedFd<'_> {
+        self.addresses.as_fd()
     }
 
     fn is_intact(&mut self) -> bool {

@@ -40,7 +40,8 @@ impl Ledger {
                 }
             }
             Op::Dismiss { peers } => self.dismiss(peers),
-            Op::Pin { .. } | Op::Unpin { .. } | Op::Lookup { .. } | Op::Sustain { .. } => (),
+            Op::Pin { .. } | Op::Unpin { .. } | Op::Lookup { .. } | Op::Sustain { .. } | Op::Purge { .. } => {
+            }
         }
         if self.len() > 2 * self.after_sweep + SLACK {
             self.sweep(now);

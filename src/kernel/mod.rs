@@ -8,12 +8,14 @@
 //! Nothing here decides anything about calls, reads packets or knows SIP. All netlink sockets belong to the network
 //! namespace of the thread that opened them.
 
+mod addresses;
 mod conntrack;
 mod ctmessage;
 mod element;
 pub mod events;
 pub mod fake;
 mod ledger;
+mod libnftables;
 pub mod links;
 pub mod maps;
 mod nft;
@@ -21,11 +23,12 @@ mod pin;
 pub mod probe;
 mod rules;
 pub mod ruleset;
+pub mod seccomp;
 mod socket;
 pub mod traffic;
 
 use std::io;
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use conntrack::Conntrack;
@@ -52,9 +55,6 @@ impl Default for KernelSettings {
 /// What went wrong, for a person who can do something about it.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
-    /// The `nft` program could not be started.
-    #[error("the program `nft` could not be started: {0}")]
-    NftMissing(io::Error),
     /// The kernel refuses: no CAP_NET_ADMIN in this network namespace.
     #[error("{0}: the kernel does not permit it")]
     NotPermitted(&'static str),
@@ -78,7 +78,6 @@ impl KernelError {
     /// What to do about it.
     pub fn remedy(&self) -> &'static str {
         match self {
-            Self::NftMissing(_) => "install nftables (Debian: apt install nftables)",
             Self::NotPermitted(_) => "run as root, or with CAP_NET_ADMIN in the router's network namespace",
             Self::Unsupported(_) => {
                 "use a kernel with this option, or load its module; `sipalg check` lists all that is needed"
@@ -164,6 +163,7 @@ impl Kernel {
                 let tuple = Tuple::new(flow.inside.0, flow.far);
                 conntrack.set_timeout(tuple, seconds(*lifetime)).map(|()| None)
             }
+            Op::Purge { address } => purge(conntrack, *address).map(|()| None),
             Op::Open { .. } | Op::Renew { .. } | Op::Close { .. } | Op::Admit { .. } | Op::Dismiss { .. } => {
                 Ok(None)
             }
@@ -199,6 +199,21 @@ impl Executor for Kernel {
             }
         }));
     }
+}
+
+/// Deletes the entries whose translation needs an address that this machine does not have any more: masquerade's go by
+/// themselves, those that stem from a pin or from a map do not.
+fn purge(conntrack: &mut Conntrack, address: IpAddr) -> io::Result<()> {
+    let mut stale = Vec::new();
+    conntrack.dump(|entry| {
+        let (original, reply) = (entry.original, entry.reply);
+        let source = reply.destination != original.source && reply.destination.ip() == address;
+        let destination = original.destination != reply.source && original.destination.ip() == address;
+        if source || destination {
+            stale.push(entry);
+        }
+    })?;
+    stale.iter().try_for_each(|entry| conntrack.delete(entry))
 }
 
 /// Whether a socket of this machine has one of the public endpoints that the command would take from it. An address that is

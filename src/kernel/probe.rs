@@ -14,7 +14,7 @@ use std::path::Path;
 use super::conntrack::Conntrack;
 use super::ruleset::{self, QueueForm, RulesetSettings};
 use super::socket::NetlinkSocket;
-use super::{KernelError, nft, rules};
+use super::{nft, rules};
 use crate::netlink::{MessageType, NLM_F_ACK, NLM_F_DUMP, Writer};
 
 const CAP_NET_ADMIN: u32 = 12;
@@ -72,7 +72,7 @@ pub fn run(settings: &RulesetSettings) -> Vec<Finding> {
     let mut findings = vec![rights];
     match NetlinkSocket::netfilter() {
         Ok(mut socket) => {
-            findings.extend(nft_program_and_ruleset(settings));
+            findings.extend(takes_ruleset(settings));
             findings.push(queue(&mut socket));
             findings.push(conntrack());
             findings.extend(helper::find(&mut socket, &settings.ports));
@@ -105,28 +105,18 @@ fn rights() -> Finding {
     }
 }
 
-fn nft_program_and_ruleset(settings: &RulesetSettings) -> Vec<Finding> {
-    let version = match ruleset::run_nft(&["--version"], "") {
-        Ok(output) => String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-        Err(error) => {
-            let error = KernelError::NftMissing(error);
-            return vec![Finding::problem("nft", error.to_string(), error.remedy())];
-        }
+fn takes_ruleset(settings: &RulesetSettings) -> Vec<Finding> {
+    let error = match ruleset::dry_run(&ruleset::for_daemon(&settings.ports)) {
+        Ok(()) => return vec![Finding::ok("ruleset", "the kernel takes the ruleset")],
+        Err(error) => error,
     };
-    let mut findings = vec![Finding::ok("nft", version)];
-    match ruleset::dry_run(&ruleset::for_daemon(&settings.ports)) {
-        Ok(()) => findings.push(Finding::ok("ruleset", "the kernel takes the ruleset")),
-        Err(error) => {
-            let lacking = PARTS.iter().filter(|part| ruleset::dry_run(part.rules).is_err());
-            let lacking: Vec<_> =
-                lacking.map(|part| Finding::problem(part.name, part.lacking, part.remedy)).collect();
-            if lacking.is_empty() {
-                findings.push(Finding::problem("ruleset", error.to_string(), error.remedy()));
-            }
-            findings.extend(lacking);
-        }
+    let lacking = PARTS.iter().filter(|part| ruleset::dry_run(part.rules).is_err());
+    let lacking: Vec<_> =
+        lacking.map(|part| Finding::problem(part.name, part.lacking, part.remedy)).collect();
+    if lacking.is_empty() {
+        return vec![Finding::problem("ruleset", error.to_string(), error.remedy())];
     }
-    findings
+    lacking
 }
 
 /// A part of the ruleset that a kernel may lack.

@@ -5,17 +5,17 @@
 //! kernel has (nft's `queue`, or xtables' `NFQUEUE`). The table stays when the daemon goes: without a reader the queue
 //! rules let everything pass, and every element has a timeout.
 //!
-//! Loading is `nft -f -` and happens at start and after a flush; everything else is a netlink request. What is in the maps
-//! is not looked at here: [`super::maps`].
+//! Loading is libnftables' part, at start and after a flush; everything else is a netlink request. What is in the maps is
+//! not looked at here: [`super::maps`].
 
 use std::collections::HashSet;
 use std::ffi::CStr;
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
-use std::process::{Command, Output, Stdio};
 
 use super::conntrack::Conntrack;
 use super::element::Reader;
+use super::libnftables::{self, Mode};
 use super::rules::{self, Rule};
 use super::socket::NetlinkSocket;
 use super::{KernelError, maps, nft};
@@ -158,42 +158,8 @@ pub(super) fn for_daemon(ports: &[u16]) -> String {
     SHIPPED.replace(PORTS_LINE, &ports_line).replace(MARK, &format!("{MARK}{BY_DAEMON}"))
 }
 
-/// The program `nft`, to be started with these arguments and fed with `input`. Its directory need not be in `PATH`.
-///
-/// # Errors
-/// It could not be started.
-pub(super) fn run_nft(arguments: &[&str], input: &str) -> io::Result<Output> {
-    let start = |program| {
-        let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.env("LC_ALL", "C").spawn()
-    };
-    let mut child = match start("nft") {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => start("/usr/sbin/nft")?,
-        result => result?,
-    };
-    // The ruleset is smaller than a pipe's buffer (64 KiB), and nft reads all of it before it writes: no deadlock. An
-    // nft that went away without reading says why by its exit code.
-    if let Some(mut stdin) = child.stdin.take() {
-        let _ = stdin.write_all(input.as_bytes());
-    }
-    child.wait_with_output()
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    Commit,
-    Check,
-}
-
 fn load(text: &str, mode: Mode) -> Result<(), KernelError> {
-    let arguments: &[&str] = if mode == Mode::Check { &["-c", "-f", "-"] } else { &["-f", "-"] };
-    let output = run_nft(arguments, text).map_err(KernelError::NftMissing)?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(match &said {
+    libnftables::run(text, mode).map_err(|said| match &said {
         said if said.contains("Operation not permitted") => KernelError::NotPermitted("loading the ruleset"),
         said if LACKS.iter().any(|phrase| said.contains(phrase)) => {
             KernelError::Unsupported(format!("something that the ruleset needs:\n{said}"))

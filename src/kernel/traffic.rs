@@ -1,10 +1,11 @@
 //! How much media has passed, by conntrack's own counters.
 //!
-//! conntrack counts packets only where it is told to, and only for entries that were made since: [`count_from_now_on`].
+//! conntrack counts packets only where it is told to, and only for entries that were made since: [`Switch`].
 //! Counters are asked for flow by flow (CT_GET), by a socket of its own, never by the packet thread's.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::FileExt;
 
 use super::KernelError;
 use super::conntrack::Conntrack;
@@ -62,14 +63,25 @@ impl Meter {
     }
 }
 
-/// Lets conntrack count, for all entries of this namespace that are made from now on. It is never switched off again:
-/// somebody else may rely on it by then.
-///
-/// # Errors
-/// The kernel does not permit it, or has no such switch.
-pub fn count_from_now_on() -> io::Result<()> {
-    if fs::read_to_string(SWITCH)?.trim() == "1" {
-        return Ok(());
+/// What lets conntrack count. It is opened before the gateway confines itself, and can be used after that.
+#[derive(Debug)]
+pub struct Switch(Option<File>);
+
+impl Switch {
+    /// Opens it for the network namespace of this thread. It is there when conntrack is.
+    pub fn open() -> Self {
+        Self(OpenOptions::new().write(true).open(SWITCH).ok())
     }
-    fs::write(SWITCH, "1")
+
+    /// Lets conntrack count, for all entries of this namespace that are made from now on. It is never switched off again:
+    /// somebody else may rely on it by then.
+    ///
+    /// # Errors
+    /// The kernel does not permit it, or has no such switch.
+    pub fn count_from_now_on(&self) -> io::Result<()> {
+        if fs::read_to_string(SWITCH)?.trim() == "1" {
+            return Ok(());
+        }
+        self.0.as_ref().ok_or(io::ErrorKind::PermissionDenied)?.write_all_at(b"1", 0)
+    }
 }

@@ -70,6 +70,24 @@ impl Baresip {
         assert_eq!(tone::windows_of(other, &heard), 0, "{} heard {other} Hz too", self.user);
     }
 
+    /// Puts the call on hold, or takes it back.
+    pub(crate) fn hold(&mut self, on: bool) {
+        self.control(if on { "hold" } else { "resume" }, "");
+    }
+
+    /// Waits until its own count says that sound comes in and goes out. (After a hold it records no more.)
+    pub(crate) fn has_sound(&self, yes: bool) {
+        wait::until(&format!("sound at {} to be {yes}", self.user), || {
+            // The last of "audio=64000/63978 (bit/s)": out and in.
+            let said = self.proc.output();
+            let (_, rates) = said.rsplit_once("audio=")?;
+            let (out, rest) = rates.split_once('/')?;
+            let (into, _) = rest.split_once(' ')?;
+            let rates: [u32; 2] = [out.parse().ok()?, into.parse().ok()?];
+            rates.iter().all(|&rate| if yes { rate > 50_000 } else { rate < 1000 }).then_some(())
+        });
+    }
+
     /// Ends the call.
     pub(crate) fn hang_up(&mut self) {
         self.control("hangup", "");

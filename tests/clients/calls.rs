@@ -76,13 +76,13 @@ pub(crate) fn many_calls_of_one_phone(world: &World, calls: u16) {
 }
 
 #[test]
-fn f04_f05_a_hundred_calls_of_one_phone_are_up_at_once_and_none_ends_another() {
+fn f04_f05_two_hundred_calls_of_one_phone_are_up_at_once_and_none_ends_another() {
     let world = World::new(Nat::Masquerade, 1);
     let capture = Capture::start(&world.router, "wan");
-    many_calls_of_one_phone(&world, 100);
+    many_calls_of_one_phone(&world, 200);
     let recording = capture.stop();
     recording.assert_sound();
-    assert!(recording.select("sip.Method == \"INVITE\"").len() >= 100, "the recording is not complete");
+    assert!(recording.select("sip.Method == \"INVITE\"").len() >= 200, "the recording is not complete");
     if world.mode != Mode::Routed {
         recording.assert_no_private_address();
     }

@@ -58,6 +58,11 @@ impl Gateway {
         (status, proc.output())
     }
 
+    /// What it has said so far: its log.
+    pub(crate) fn output(&self) -> String {
+        self.proc.output()
+    }
+
     /// Ends it with a signal: its status.
     pub(crate) fn end(&mut self, signal: &str) -> ExitStatus {
         self.proc.end(signal)

@@ -7,6 +7,7 @@ pub(crate) mod gateway;
 pub(crate) mod kamailio;
 pub(crate) mod kernel;
 pub(crate) mod net;
+pub(crate) mod party;
 pub(crate) mod proc;
 pub(crate) mod rtp;
 pub(crate) mod sipp;
@@ -15,5 +16,8 @@ pub(crate) mod wait;
 pub(crate) mod world;
 
 mod calls;
+mod life;
+mod media;
 mod upkeep;
 mod voices;
+mod ways;

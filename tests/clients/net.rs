@@ -89,6 +89,33 @@ impl Net {
     }
 }
 
+/// A namespace with bridges in it, each a network that hosts are plugged into.
+pub(crate) struct Switch {
+    namespace: Namespace,
+    ports: u32,
+}
+
+impl Switch {
+    /// A switch with these bridges.
+    pub(crate) fn new(net: &mut Net, bridges: &[&str]) -> Self {
+        let namespace = net.namespace("switch");
+        for bridge in bridges {
+            namespace.ip(&format!("link add {bridge} type bridge"));
+            namespace.ip(&format!("link set {bridge} up"));
+        }
+        Self { namespace, ports: 0 }
+    }
+
+    /// Connects a new interface of `host` to a bridge, and gives it an address with its prefix length.
+    pub(crate) fn plug(&mut self, net: &Net, host: &Namespace, interface: &str, bridge: &str, address: &str) {
+        self.ports += 1;
+        let port = format!("port{}", self.ports);
+        net.cable((host, interface), (&self.namespace, &port));
+        self.namespace.ip(&format!("link set {port} master {bridge}"));
+        host.ip(&format!("address add {address} dev {interface}"));
+    }
+}
+
 impl Drop for Net {
     fn drop(&mut self) {
         drop(self.reaper.stdin.take());

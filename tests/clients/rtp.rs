@@ -158,7 +158,12 @@ impl Speaker {
         (question, self.sequence)
     }
 
-    fn until_answered(&mut self, endpoint: SocketAddr, expected: impl Fn(&str, SocketAddr) -> String) {
+    /// Speaks to `endpoint` until `expected` of what was said, and of who said it, comes back from there.
+    pub(crate) fn until_answered(
+        &mut self,
+        endpoint: SocketAddr,
+        expected: impl Fn(&str, SocketAddr) -> String,
+    ) {
         let mut questions = HashMap::new();
         let deadline = Instant::now() + wait::LONG;
         while Instant::now() < deadline {

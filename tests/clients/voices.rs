@@ -2,7 +2,10 @@
 
 use super::baresip::Baresip;
 use super::capture::{Capture, Recording};
+use super::gateway::Gateway;
 use super::kamailio;
+use super::kernel;
+use super::wait;
 use super::world::{FRIEND, Mode, Nat, World, inside};
 
 const LOW: f64 = 440.0;
@@ -59,4 +62,51 @@ fn f34_two_phones_behind_the_same_nat_hear_each_other_and_their_media_stays_in_t
     converse(&mut alice, &mut carol, "carol");
     let recording = assert_clean(&world, capture);
     assert_eq!(recording.select("udp && !(udp.port == 5060)"), Vec::<String>::new());
+}
+
+/// A call is put on hold, all its media entries die of silence, sipalg comes back, and the call is taken up again.
+fn resumes_after(signal: &str) {
+    let mut world = World::new(Nat::MasqueradeRandom, 1);
+    let capture = Capture::start(&world.router, "wan");
+    let kamailio = kamailio::start(&world);
+    let mut alice = Baresip::start(&world.phones[0], "alice", inside(0), LOW);
+    let mut bob = Baresip::start(&world.friend, "bob", FRIEND, HIGH);
+    if world.mode != Mode::Routed {
+        for knob in ["nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"] {
+            world.router.sysctl(&format!("net/netfilter/{knob}"), "2");
+        }
+    }
+    alice.dial("bob");
+    bob.hears(LOW, HIGH);
+    alice.hears(HIGH, LOW);
+    alice.hold(true);
+    bob.has_sound(false);
+    alice.has_sound(false);
+    if world.mode == Mode::Sipalg {
+        wait::until("the media's entries to die", || {
+            let rtp = |line: &String| line.contains(" sport=40000 ");
+            (!kernel::media_entries(&world.router).iter().any(rtp)).then_some(())
+        });
+        Gateway::await_state(&world.router, &["\"held\":{\"local\":true"]);
+        world.gateway().end(signal);
+        world.gateway = Some(Gateway::start(&world.router, ""));
+        assert_eq!(Gateway::ask(&world.router, "calls")["total"], 1);
+    }
+    alice.hold(false);
+    bob.has_sound(true);
+    alice.has_sound(true);
+    alice.hang_up();
+    bob.sees_the_end();
+    assert_clean(&world, capture);
+    drop(kamailio);
+}
+
+#[test]
+fn f17_f40_a_call_on_hold_is_taken_up_again_after_a_restart() {
+    resumes_after("TERM");
+}
+
+#[test]
+fn f17_f40_a_call_on_hold_is_taken_up_again_after_kill_9() {
+    resumes_after("KILL");
 }

@@ -11,7 +11,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::gateway::Gateway;
-use super::net::{Namespace, Net};
+use super::net::{Namespace, Net, Switch};
 
 /// The router's public address.
 pub(crate) const PUBLIC: Ipv4Addr = Ipv4Addr::new(22, 33, 44, 55);
@@ -128,37 +128,22 @@ impl World {
     pub(crate) fn without_gateway(nat: Nat, phones: u8) -> Self {
         let mode = Mode::chosen();
         let mut net = Net::new();
-        let switch = net.namespace("switch");
-        for bridge in ["inside", "outside"] {
-            switch.ip(&format!("link add {bridge} type bridge"));
-            switch.ip(&format!("link set {bridge} up"));
-        }
-        let mut ports = 0;
-        let mut plug = |net: &Net, host: &Namespace, interface: &str, bridge: &str| {
-            ports += 1;
-            let port = format!("port{ports}");
-            net.cable((host, interface), (&switch, &port));
-            switch.ip(&format!("link set {port} master {bridge}"));
-        };
+        let mut switch = Switch::new(&mut net, &["inside", "outside"]);
         let router = net.namespace("router");
-        plug(&net, &router, "lan", "inside");
-        plug(&net, &router, "wan", "outside");
-        router.ip("address add 192.168.1.1/24 dev lan");
-        router.ip(&format!("address add {PUBLIC}/24 dev wan"));
+        switch.plug(&net, &router, "lan", "inside", "192.168.1.1/24");
+        switch.plug(&net, &router, "wan", "outside", &format!("{PUBLIC}/24"));
         router.sysctl("net/ipv4/ip_forward", "1");
         let outside = net.namespace("outside");
-        plug(&net, &outside, "wan", "outside");
-        for address in [PROXY, OTHER, MEDIA] {
+        switch.plug(&net, &outside, "wan", "outside", &format!("{PROXY}/24"));
+        for address in [OTHER, MEDIA] {
             outside.ip(&format!("address add {address}/24 dev wan"));
         }
         let friend = net.namespace("friend");
-        plug(&net, &friend, "wan", "outside");
-        friend.ip(&format!("address add {FRIEND}/24 dev wan"));
+        switch.plug(&net, &friend, "wan", "outside", &format!("{FRIEND}/24"));
         let phones: Vec<_> = (0..phones)
             .map(|index| {
                 let phone = net.namespace(&format!("phone{index}"));
-                plug(&net, &phone, "lan", "inside");
-                phone.ip(&format!("address add {}/24 dev lan", inside(index)));
+                switch.plug(&net, &phone, "lan", "inside", &format!("{}/24", inside(index)));
                 phone.ip("route add default via 192.168.1.1");
                 phone
             })

@@ -270,7 +270,7 @@ fn media_is_counted_each_way_once_it_is_wanted() {
     network.done(&mut kernel, unpin(pinhole, "203.0.113.9:30000"));
     assert_eq!(meter.read(&flow).unwrap(), None, "no such entry");
 
-    network.router.enter(|| traffic::count_from_now_on().unwrap());
+    network.router.enter(|| traffic::Switch::open().count_from_now_on().unwrap());
     network.done(&mut kernel, pin(pinhole, "203.0.113.9:30000"));
     assert_eq!(meter.read(&flow).unwrap(), Some(Traffic::default()));
     for _ in 0..3 {

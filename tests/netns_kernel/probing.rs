@@ -10,7 +10,7 @@ fn a_router_without_another_alg_has_no_problem() {
     assert_eq!(problems, [&findings[0]; 0]);
     let level =
         |name: &str| findings.iter().find(|finding| finding.name == name).map(|finding| finding.level);
-    for name in ["rights", "nft", "ruleset", "queue", "conntrack", "forwarding"] {
+    for name in ["rights", "ruleset", "queue", "conntrack", "forwarding"] {
         assert_eq!(level(name), Some(Level::Ok), "{name}");
     }
     network.router.run("sysctl -qw net.ipv4.ip_forward=0 net.netfilter.nf_conntrack_acct=1");

@@ -33,12 +33,13 @@ try() {
 LIMIT=600
 
 echo "vm: kernel $(uname -r), ready after $(sed 's/ .*//' /proc/uptime) s"
-try shipped /tests/shipped
-try lab sipalg lab
-for test in /tests/netns_*; do
-    # Names of tests that are left out here, with the reason, in run.sh.
-    # shellcheck disable=SC2086 # a list of options
-    try "${test#/tests/}" "$test" $(cat "$test.options" 2>/dev/null)
+for suite in $(cat /tests/suites); do
+    case $suite in
+    lab) try lab sipalg lab ;;
+    # Behind the colon: the tests to run.
+    *:*) try "$suite" "/tests/${suite%%:*}" "${suite#*:}" ;;
+    *) try "$suite" "/tests/$suite" ;;
+    esac
 done
 if dmesg | grep -E 'BUG:|Oops|WARNING:|general protection|soft lockup|rcu: INFO' >/tmp/said; then
     failed=$((failed + 1))

@@ -1,11 +1,12 @@
 #!/bin/sh
 # Makes the guest's file system: an initramfs (cpio) of this machine's own programs and one kernel's modules.
 #
-#   tests/vm/mkinitramfs.sh programs FILE [NAME=EXECUTABLE...]     the same for all kernels
-#   tests/vm/mkinitramfs.sh modules FILE KERNEL-DIRECTORY          what one kernel adds; the kernel takes one behind the other
+#   tests/vm/mkinitramfs.sh programs FILE SUITES [NAME=EXECUTABLE...]     the same for all kernels
+#   tests/vm/mkinitramfs.sh modules FILE KERNEL-DIRECTORY                 what one kernel adds; it takes one behind the other
 #
 # Programs come with the libraries that ldd names and keep their paths, so that what a test was compiled with (the path
-# of sipalg, of its own scenarios) is true in the guest too. Each EXECUTABLE becomes /tests/NAME there.
+# of sipalg, of its own scenarios) is true in the guest too. Each EXECUTABLE becomes /tests/NAME there; SUITES says which
+# of them to run, in which order.
 set -eu
 here=$(realpath "$(dirname "$0")")
 project=$(realpath "$here/../..")
@@ -20,7 +21,7 @@ trap 'exit 1' HUP INT TERM
 
 # What the tests and the guest itself start.
 PROGRAMS="sh bash cat cp date dmesg env grep head id kill ls mkdir mount rm sed sleep tail timeout true uname
-    nft ip sysctl conntrack tcpdump ethtool modprobe unshare nsenter mktemp seq sync readlink
+    nft ip sysctl conntrack tcpdump ethtool modprobe unshare nsenter mktemp seq sync readlink xargs sort cut tr wc dirname basename
     iptables iptables-nft ip6tables-nft iptables-legacy iptables-legacy-save ip6tables-legacy ip6tables-legacy-save
     iptables-save sipp baresip kamailio tshark"
 # What programs load by themselves.
@@ -47,6 +48,8 @@ cpio_of_root() {
 }
 
 programs() {
+    suites=$1
+    shift
     # As on the machine: /bin is a link to /usr/bin. Paths through it would otherwise make a directory of it.
     for link in bin sbin lib lib64; do
         [ ! -L "/$link" ] || { mkdir -p "$root/usr/$link" && ln -s "usr/$link" "$root/$link"; }
@@ -66,7 +69,7 @@ programs() {
     for data in $DATA; do
         [ ! -e "$data" ] || { mkdir -p "$root$(dirname "$data")" && cp -rL "$data" "$root$(dirname "$data")/"; }
     done
-    # The project's own: sipalg where the tests expect it, what they read, the tests.
+    # The project's own: sipalg, where the tests look for theirs; what they read; the tests.
     mkdir -p "$root$project/target/debug" "$root$project/tests"
     strip -o "$root$project/target/debug/sipalg" "$project/target/debug/sipalg"
     cp -r "$project/nft-rules" "$root$project/"
@@ -74,6 +77,7 @@ programs() {
     mkdir -p "$root$project/src/daemon" && cp "$project/src/daemon/sipalg.service" "$root$project/src/daemon/"
     ln -s "$project/target/debug/sipalg" "$root/usr/sbin/sipalg"
     mkdir -p "$root/usr/share/sipalg" && cp "$project/nft-rules/sipalg.nft" "$root/usr/share/sipalg/"
+    echo "$suites" >"$root/tests/suites"
     for test in "$@"; do
         strip -o "$root/tests/${test%%=*}" "${test#*=}"
     done

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use super::super::binding::{Admitted, BindingKey, BindingKeys, Latch, State};
-use super::super::call::{Leg, Phase, Stream};
+use super::super::call::{Before, Leg, Stream};
 use super::super::command::{Command, CommandId, Failure, FlowKey, Op, Outcome, Pinholes, PinnedFlow, Reply};
 use super::super::event::Event;
 use super::super::key::Key;
@@ -179,8 +179,12 @@ impl Engine {
             let (kept, broken): (Vec<_>, Vec<_>) = leg.local.iter().copied().partition(whole);
             leg.local = kept;
             leg.retired.extend(broken.iter().flat_map(Stream::keys).filter(|key| !keys.contains(key)));
-            if leg.phase != Phase::Confirmed {
+            let local = leg.pending.iter().find(|it| matches!(it.before, Before::Local(_))).map(|it| it.by);
+            if leg.is_early() {
                 self.release_local(now, call, index);
+            } else if let Some(by) = local {
+                // The offer goes on untranslated; nobody will tell what becomes of it.
+                self.take_back_offer(now, call, by);
             }
         }
     }
@@ -192,14 +196,22 @@ impl Engine {
             call.legs.get_mut(index)
         });
         match leg {
-            Some(leg) if failure.is_some() => leg.pins.retain(|pin| pin.flow != flow),
+            Some(leg) if failure.is_some() => {
+                let before = leg.pins.len();
+                leg.pins.retain(|pin| pin.flow != flow);
+                if leg.pins.len() < before {
+                    self.bindings.uncount_pin(&flow);
+                }
+            }
             Some(leg) => {
                 for pin in leg.pins.iter_mut().filter(|pin| pin.flow == flow) {
                     pin.pinning = None;
                 }
             }
             // The call ended while the command was under way.
-            None if failure.is_none() => self.background(Op::Unpin { flow }, "unpin"),
+            None if failure.is_none() && !self.bindings.is_pin_wanted(&flow) => {
+                self.background(Op::Unpin { flow }, "unpin");
+            }
             None => {}
         }
     }

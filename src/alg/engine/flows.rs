@@ -4,6 +4,7 @@
 //! [`Engine::learn`]), or conntrack is asked when a packet of an older flow passes ([`Engine::signalling`]).
 //! The mapping dies with its conntrack entry.
 
+use std::mem;
 use std::time::{Duration, Instant};
 
 use super::super::binding::{BindingKey, Latch};
@@ -22,7 +23,10 @@ use crate::packet::{Datagram, Refusal};
 use crate::sip::Malformed;
 
 /// A flow is forgotten after this long without a packet; conntrack will have said so before.
-const IDLE: Duration = Duration::from_secs(2 * 3600);
+pub(super) const IDLE: Duration = Duration::from_secs(2 * 3600);
+/// A flow on which no answer has come is forgotten as soon as the ruleset's timeout policy forgets it; if it is heard of
+/// again, conntrack is asked.
+pub(super) const UNANSWERED_FLOW: Duration = Duration::from_secs(180);
 /// How long "conntrack does not know it" is believed.
 const MISSING: Duration = Duration::from_secs(1);
 /// Within this time of learning, a second mapping of the same flow is a clash and not a new flow: the loser's
@@ -102,7 +106,7 @@ impl Engine {
             // will know when the answer passes; what the far end says until then is noted.
             let key = flow_key(learner.source, learner.destination, Direction::Inbound);
             let flow = Flow::new(Mapping::Unknown, learner.outdev, learner.indev, now);
-            if self.flows.get(&key).is_none() && self.flows.insert(key, flow, now + IDLE).is_err() {
+            if self.flows.get(&key).is_none() && !self.add_flow(key, flow, now + UNANSWERED_FLOW) {
                 self.learning.arrived(token);
                 return self.accept(packet.id, identity, Reason::TableFull);
             }
@@ -131,6 +135,7 @@ impl Engine {
     /// A packet of a confirmed flow.
     fn signalling(&mut self, now: Instant, packet: &PacketIn<'_>, datagram: &Datagram<'_>) {
         let (source, destination) = (datagram.source(), datagram.destination());
+        let mut missing = false;
         for direction in [Direction::Outbound, Direction::Inbound] {
             let key = flow_key(source, destination, direction);
             let Some(flow) = self.flows.get_mut(&key) else { continue };
@@ -147,21 +152,22 @@ impl Engine {
                     let arrival = Arrival { packet: packet.id, identity: None, token: None, routed: true };
                     return self.process(now, arrival, datagram.payload(), key, direction);
                 }
-                Mapping::Asked(id) => return self.park(packet.id, None, &[id]),
+                // Which end is inside was not known when conntrack was asked: the other reading may be the true one.
                 Mapping::Missing => {
-                    if self.flows.deadline(&key).is_some_and(|until| now < until) {
-                        return self.accept(packet.id, None, Reason::UnknownFlow);
-                    }
-                    break;
+                    missing |= self.flows.deadline(&key).is_some_and(|until| now < until);
                 }
-                Mapping::Unknown => break,
+                Mapping::Asked(id) => return self.park(packet.id, None, &[id]),
+                Mapping::Unknown => {}
             }
+        }
+        if missing {
+            return self.accept(packet.id, None, Reason::UnknownFlow);
         }
         let key = flow_key(source, destination, Direction::Outbound);
         if self.flows.get(&key).is_none() {
             let flow = Flow::new(Mapping::Unknown, packet.indev, packet.outdev, now);
             // An answer that finds no room would be asked for again and again.
-            if self.flows.insert(key, flow, now + IDLE).is_err() {
+            if !self.add_flow(key, flow, now + UNANSWERED_FLOW) {
                 return self.accept(packet.id, None, Reason::TableFull);
             }
         }
@@ -184,8 +190,8 @@ impl Engine {
         let (key, public) = orient(&tuples);
         let turned = key != asked;
         let interfaces = self.flows.get(&asked).map(|flow| (flow.lan, flow.uplink));
-        if turned {
-            self.flows.remove(&asked);
+        if turned && let Some(flow) = self.flows.remove(&asked) {
+            self.forget_flow(asked, flow);
         }
         self.map_flow(now, key, public);
         if let Some((lan, uplink)) = interfaces {
@@ -198,11 +204,11 @@ impl Engine {
     fn map_flow(&mut self, now: Instant, key: FlowKey, public: Option<Outside>) -> bool {
         let known = self.flows.get(&key);
         if known.is_some_and(|flow| public.is_some() && flow.public().map(|side| side.endpoint) == public) {
-            self.flows.set_deadline(&key, now + IDLE);
+            self.outlast(key, now + UNANSWERED_FLOW);
             return true;
         }
         let mapping = match public {
-            Some(public) => Mapping::Public(Box::new(PublicSide::new(public))),
+            Some(public) => Mapping::Public(Box::new(PublicSide::advertised(public, &self.policy.advertise))),
             None => Mapping::NotNated,
         };
         match self.flows.get_mut(&key) {
@@ -211,12 +217,12 @@ impl Engine {
                 flow.since = now;
             }
             None => {
-                if self.flows.insert(key, Flow::new(mapping, 0, 0, now), now + IDLE).is_err() {
+                if !self.add_flow(key, Flow::new(mapping, 0, 0, now), now + UNANSWERED_FLOW) {
                     return false;
                 }
             }
         }
-        self.flows.set_deadline(&key, now + IDLE);
+        self.outlast(key, now + UNANSWERED_FLOW);
         if self.settling.len() < self.policy.limits.flows {
             self.settling.push_back((now + SETTLED, key));
         }
@@ -234,15 +240,41 @@ impl Engine {
     /// means nothing.
     pub(super) fn handle_destroyed(&mut self, now: Instant, tuples: &Tuples) {
         let (key, public) = orient(tuples);
+        for endpoint in [tuples.reply_destination, tuples.orig_destination] {
+            self.media_died(now, Outside(endpoint), tuples);
+        }
         let Some(flow) = self.flows.get_mut(&key) else { return };
         match &flow.mapping {
             Mapping::Public(side) if Some(side.endpoint) == public => {}
             Mapping::NotNated if public.is_none() => {}
             _ => return,
         }
+        self.lose_flow(now, &key);
+    }
+
+    /// A flow's mapping is not true any more: who registered by it has to do so again.
+    pub(super) fn lose_flow(&mut self, now: Instant, key: &FlowKey) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
         flow.mapping = Mapping::Unknown;
         flow.answered = false;
         flow.since = now;
+        flow.registered = None;
+        flow.subscribed = None;
+        for registration in mem::take(&mut flow.registrations) {
+            if let Some(gone) = self.registrations.remove(&registration) {
+                self.unregistered(registration, *gone, "flow lost");
+            }
+        }
+    }
+
+    /// A flow of one of our public endpoints died: of silence, most often.
+    fn media_died(&mut self, now: Instant, public: Outside, tuples: &Tuples) {
+        let Some(key) = self.bindings.by_public(public).map(|(key, _)| *key) else { return };
+        let Some(binding) = self.bindings.get_mut(&key) else { return };
+        binding.died = Some(now);
+        binding.lapsed = true;
+        let is_it = |flow: &PinnedFlow| flow.far == tuples.orig_destination || flow.far == tuples.orig_source;
+        binding.latched.retain(|(flow, latch)| matches!(latch, Latch::Pinning(_)) || !is_it(flow));
     }
 
     /// First media packet from a negotiated address: its actual source is pinned, the packet itself is dropped.

@@ -55,8 +55,8 @@ impl Engine {
         self.last_identity = last_identity;
         fill::<_, Flow, _>(&mut self.flows, flows, then);
         fill::<_, Transaction, _>(&mut self.transactions, transactions, then);
-        fill::<_, Call, _>(&mut self.calls, calls, then);
-        fill::<_, Registration, _>(&mut self.registrations, registrations, then);
+        fill::<_, Box<Call>, _>(&mut self.calls, calls, then);
+        fill::<_, Box<Registration>, _>(&mut self.registrations, registrations, then);
         self.settling = settling.into_iter().map(|(key, due)| (Instant::revive(due, then), key)).collect();
         self.bindings.import_pools(pools, then, &self.policy.ports);
         let owned = Owned::count(&self.calls);
@@ -70,9 +70,15 @@ impl Engine {
             });
             // What nobody owns is closed when the kernel's side is looked at.
             if binding.owners > 0 {
+                binding.pins.clear();
                 self.bindings.import(key, binding, Instant::revive(deadline, then));
             }
         }
+        for (_, _, flow) in self.all_pins() {
+            self.bindings.count_pin(&flow);
+        }
+        self.count_shares();
+        self.advertise();
     }
 
     /// Brings the kernel in line with the tables: to be called once, after [`Engine::import`] (or without it), with all
@@ -116,7 +122,7 @@ impl Engine {
             reply_destination: far,
         };
         if found.is_some_and(|tuples| tuples == known || tuples == begun_outside) {
-            if flow.lease.is_some_and(|lease| lease > now) {
+            if flow.lease().is_some_and(|lease| lease > now) {
                 self.sustain(now, key);
             }
         } else {

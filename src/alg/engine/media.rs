@@ -10,7 +10,7 @@ use std::time::Instant;
 use arrayvec::ArrayVec;
 
 use super::super::binding::{Admitted, Binding, BindingKey, BindingKeys, NoBinding, State};
-use super::super::call::{Call, CallNames, Leg, MAX_LEGS, Phase, Pin, Remote, Stream, Target};
+use super::super::call::{Before, Call, CallNames, Leg, MAX_LEGS, Phase, Pin, Remote, Stream, Target};
 use super::super::command::{CommandId, Op, Peer, Pinhole, Pinholes, PinnedFlow};
 use super::super::endpoint::{Inside, Outside};
 use super::super::envelope::Method;
@@ -47,6 +47,7 @@ impl Engine {
             }
         }
         let index = self.leg(context)?;
+        self.make_room(context, &scratch.local);
         scratch.streams.clear();
         for stream in &scratch.local {
             let (streams, needs) = (&mut scratch.streams, &mut scratch.needs);
@@ -56,50 +57,66 @@ impl Engine {
             }
         }
         if first {
-            self.set_local(context, index, &scratch.streams);
             let held = !scratch.description.media.is_empty() && scratch.streams.is_empty();
-            self.set_held(context.call, index, held || is_on_hold(&scratch.description));
+            let held = held || is_on_hold(&scratch.description);
+            self.set_local(context, index, &scratch.streams, held);
         } else {
             self.add_local(context, index, &scratch.streams);
         }
         if scratch.needs.is_empty() {
-            self.pin_leg(context, index, scratch);
+            self.pin_leg(context.now, context.call, index, answers(context), scratch);
         }
         Ok(())
     }
 
-    /// The far end's description: noted with the leg; in an answer to something that the phone asked (S5) it is acted
-    /// upon at once, otherwise when the phone answers.
+    /// The far end's description: noted with the leg; in an answer to something that the phone asked or offered (S5) it
+    /// is acted upon at once, otherwise when the phone answers.
     pub(super) fn note_remote(&mut self, context: &Context<'_>, scratch: &mut Scratch) {
         let is_response = context.envelope.status.is_some();
         if is_response && self.transactions.get(&context.transaction).is_none() {
             return;
         }
+        // The phone's offer was in its 2xx or its reliable 1xx (RFC 3264 section 4, RFC 3262 section 5). Both repeat
+        // the phone's tag, which only its peer knows.
+        let late_answer = matches!(context.envelope.method, Method::Ack | Method::Prack)
+            && !is_response
+            && context.tags.local != 0;
+        if late_answer && self.calls.get(&context.call).and_then(|call| call.position(context.tags)).is_none()
+        {
+            return;
+        }
         // Without room for the call its media stays closed, but what the phone must get back it gets.
         let Ok(index) = self.leg(context) else { return };
-        let (lan, public) = (context.lan, context.public);
+        let lan = context.lan;
+        let side = self.flows.get(&context.flow).and_then(|flow| flow.public());
         let held = scratch.remote.iter().all(|stream| stream.rtp.is_none());
         let held = held || is_on_hold(&scratch.description);
         let Some(leg) = self.calls.get_mut(&context.call).and_then(|call| call.legs.get_mut(index)) else {
             return;
         };
-        leg.held = held;
+        if may_fail(context) && !leg.remote.is_empty() {
+            leg.remember(context.transaction, Before::Remote(leg.remote.clone()));
+        }
+        leg.held.remote = held;
+        leg.remote.reserve_exact(scratch.remote.len().saturating_sub(leg.remote.len()));
         leg.remote.resize(scratch.remote.len(), Remote::default());
         for (remote, RemoteStream { rtp, rtcp, count }) in leg.remote.iter_mut().zip(&scratch.remote) {
-            let target =
-                |endpoint: SocketAddr| match self.bindings.target(Outside(endpoint), lan, &self.policy) {
+            let target = |written: SocketAddr| {
+                let endpoint = side.map_or(written, |side| side.actual(written));
+                match self.bindings.target(Outside(endpoint), lan, &self.policy) {
                     Some((target, _)) => Some(target),
                     // Never to the router itself (S8).
-                    None if Some(endpoint.ip()) == public => None,
+                    None if side.is_some_and(|side| side.endpoint.0.ip() == endpoint.ip()) => None,
                     None => Some(Target::Far(endpoint)),
-                };
+                }
+            };
             // A stream that is on hold keeps its last target: its media resumes without a new description.
             if let Some(rtp) = rtp {
                 *remote = Remote { rtp: target(*rtp), rtcp: rtcp.and_then(target), count: *count };
             }
         }
-        if is_response {
-            self.pin_leg(context, index, scratch);
+        if is_response || late_answer {
+            self.pin_leg(context.now, context.call, index, answers(context), scratch);
         }
     }
 
@@ -133,7 +150,7 @@ impl Engine {
                 answered: None,
                 media: None,
             };
-            self.calls.insert(context.call, call, deadline).map_err(|_| Reason::TableFull)?;
+            self.add_call(context.now, context.call, call, deadline)?;
         }
         let call = self.calls.get_mut(&context.call).ok_or(Reason::TableFull)?;
         call.invited |= context.envelope.method == Method::Invite;
@@ -149,11 +166,13 @@ impl Engine {
             Some(half) => Leg {
                 tags: context.tags,
                 retired: Vec::new(),
+                stale: 0,
+                pending: Vec::new(),
                 pins: Vec::new(),
                 admitted: Vec::new(),
                 ..half.clone()
             },
-            None => Leg::new(context.tags, context.transaction, deadline),
+            None => Leg::new(context.tags, context.transaction, context.flow.far.ip(), context.now, deadline),
         };
         for key in leg.bindings() {
             if let Some(binding) = self.bindings.get_mut(&key) {
@@ -172,13 +191,16 @@ impl Engine {
     /// first INVITE is still open the second is a branch of a fork that met again, and the leg stays the first one's.
     fn take_over(&mut self, context: &Context<'_>, index: usize) {
         let is_invite = context.envelope.method == Method::Invite && context.envelope.status.is_none();
-        let leg = self.calls.get_mut(&context.call).and_then(|call| call.legs.get_mut(index));
-        let Some(leg) = leg.filter(|leg| is_invite && leg.phase != Phase::Confirmed) else { return };
+        let Some(call) = self.calls.get_mut(&context.call).filter(|_| is_invite) else { return };
+        let Some(leg) = call.legs.get_mut(index).filter(|leg| leg.is_early()) else { return };
         let is_open = |key| self.transactions.get(&key).is_some_and(|it| !it.finished);
         if leg.made_by != context.transaction && !is_open(leg.made_by) {
             leg.made_by = context.transaction;
             leg.phase = Phase::Offered;
             leg.deadline = context.now + self.policy.half_open;
+            // Redirected (RFC 3261 section 8.1.3.4): the next server may be another.
+            leg.server = context.flow.far.ip();
+            call.flow = context.flow;
         }
     }
 
@@ -269,6 +291,9 @@ impl Engine {
                         owners: moved.iter().find(|(it, _)| *it == key).map_or(0, |(_, owners)| *owners),
                         state: State::Opening(id),
                         peers: Vec::new(),
+                        pins: Vec::new(),
+                        died: None,
+                        lapsed: false,
                         latched: Vec::new(),
                     };
                     self.bindings.insert(key, binding, context.now + self.policy.half_open);
@@ -283,11 +308,25 @@ impl Engine {
         Ok(())
     }
 
-    /// Notes the phone's streams. Those that are no longer named keep their bindings until the dialog ends.
-    fn set_local(&mut self, context: &Context<'_>, index: usize, streams: &[Stream]) {
+    /// Notes the phone's streams, and whether they are on hold.
+    fn set_local(&mut self, context: &Context<'_>, index: usize, streams: &[Stream], held: bool) {
         let Some(call) = self.calls.get_mut(&context.call) else { return };
         call.media = call.media.or(streams.first().map(|stream| stream.rtp));
         let Some(leg) = call.legs.get_mut(index) else { return };
+        let changes = leg.held.local != held || (leg.local != streams && !streams.is_empty());
+        // The same offer again, with credentials, changes nothing, but is what the first one depends on now.
+        let again = leg.pending.iter().any(|it| matches!(it.before, Before::Local(_)));
+        if may_fail(context) && (changes || again) && !leg.local.is_empty() {
+            leg.remember(context.transaction, Before::Local(leg.local.clone()));
+        }
+        leg.held.local = held;
+        self.replace_local(context.call, index, streams);
+    }
+
+    /// Puts other streams of the phone in the place of those that a leg has. The latter keep their bindings for now.
+    pub(super) fn replace_local(&mut self, call: Key, index: usize, streams: &[Stream]) {
+        let leg = self.calls.get_mut(&call).and_then(|call| call.legs.get_mut(index));
+        let Some(leg) = leg else { return };
         if leg.local == streams || streams.is_empty() {
             // Port 0 or hold: what was open stays, to be there when the call resumes.
             return;
@@ -329,18 +368,17 @@ impl Engine {
         }
     }
 
-    pub(super) fn set_held(&mut self, call: Key, index: usize, held: bool) {
-        if let Some(leg) = self.calls.get_mut(&call).and_then(|call| call.legs.get_mut(index)) {
-            leg.held = held;
-        }
-    }
-
     /// Brings pinned flows and admitted peers of a leg in line with its two sides. New ones go into `scratch.needs`.
     /// An offer may be refused, and media goes on as before until it is answered (RFC 3264 section 8.3.1): so it only
     /// adds, and what it replaces goes with its answer.
-    pub(super) fn pin_leg(&mut self, context: &Context<'_>, index: usize, scratch: &mut Scratch) {
-        let call_key = context.call;
-        let is_answer = context.envelope.status.is_some() || context.envelope.method == Method::Ack;
+    pub(super) fn pin_leg(
+        &mut self,
+        now: Instant,
+        call_key: Key,
+        index: usize,
+        is_answer: bool,
+        scratch: &mut Scratch,
+    ) {
         let Scratch { flows, peers, needs, .. } = scratch;
         flows.clear();
         peers.clear();
@@ -374,9 +412,13 @@ impl Engine {
         }
         // What is there is taken back only when the far end named something else, never because it fell silent. So is
         // nothing done when nothing has changed, but what is under way has to be waited for.
+        let lapsed = |flow: &PinnedFlow| {
+            self.bindings.by_public(flow.public).is_some_and(|(_, binding)| is_answer && binding.lapsed)
+        };
         let unchanged = flows.iter().eq(leg.pins.iter().map(|pin| &pin.flow))
             && *peers == leg.admitted
-            && peers.iter().all(|(key, far)| self.is_admitted(key, *far));
+            && peers.iter().all(|(key, far)| self.is_admitted(key, *far))
+            && !flows.iter().any(lapsed);
         if flows.is_empty() || unchanged {
             needs.extend(leg.pins.iter().filter_map(|pin| pin.pinning));
             let admitting = leg.admitted.iter().filter_map(|(key, far)| self.admitting(key, *far));
@@ -384,22 +426,37 @@ impl Engine {
             return;
         }
         let (signalling, tags) = (call.flow, leg.tags);
-        let (old_pins, old_peers) = (leg.pins.clone(), leg.admitted.clone());
+        let (old_peers, mut old_pins) = (leg.admitted.clone(), leg.pins.clone());
+        let counted: Vec<PinnedFlow> = old_pins.iter().map(|pin| pin.flow).collect();
+        // What conntrack has forgotten in a long silence is made again, before the far end's media finds it missing.
+        old_pins.retain(|pin| !flows.contains(&pin.flow) || !lapsed(&pin.flow));
+        if is_answer {
+            for stream in leg.local.clone() {
+                for key in stream.keys() {
+                    if let Some(binding) = self.bindings.get_mut(&key) {
+                        binding.lapsed = false;
+                    }
+                }
+            }
+        }
         for pin in old_pins.iter().filter(|pin| !flows.contains(&pin.flow)) {
-            self.unpin(call_key, index, &pin.flow);
+            self.unpin(&pin.flow);
         }
         for (key, far) in old_peers.iter().filter(|peer| !peers.contains(peer)) {
             self.dismiss(key, *far);
         }
         for (key, far) in peers.iter() {
             let known = old_peers.contains(&(*key, *far));
-            needs.extend(self.admit(context.now, key, *far, known));
+            needs.extend(self.admit(now, key, *far, known));
         }
         let mut pins = Vec::with_capacity(flows.len());
         for flow in flows.iter().copied() {
             let pinning = match old_pins.iter().find(|pin| pin.flow == flow) {
                 Some(pin) => pin.pinning,
                 None => {
+                    if !counted.contains(&flow) {
+                        self.bindings.count_pin(&flow);
+                    }
                     let purpose = Inflight::Pin { call: call_key, tags, flow };
                     Some(self.command(Op::Pin { flow, signalling }, purpose))
                 }
@@ -409,7 +466,7 @@ impl Engine {
         }
         if let Some(leg) = self.calls.get_mut(&call_key).and_then(|call| call.legs.get_mut(index)) {
             leg.pins = pins;
-            leg.admitted.clone_from(peers);
+            leg.admitted = peers.clone();
         }
     }
 
@@ -442,6 +499,7 @@ impl Engine {
         // The binding may not be due for renewal for a long time.
         self.bindings.renew_by(key, now + self.policy.half_open);
         let binding = self.bindings.get_mut(key)?;
+        binding.peers.reserve_exact(1);
         binding.peers.push(Admitted { far, wanted: 1, admitting: Some(id) });
         Some(id)
     }
@@ -460,9 +518,10 @@ impl Engine {
         self.background(Op::Dismiss { peers }, "dismiss");
     }
 
-    fn unpin(&mut self, call_key: Key, index: usize, flow: &PinnedFlow) {
-        let elsewhere = self.calls.get(&call_key).is_some_and(|call| call.pinned_elsewhere(index, flow));
-        if !elsewhere {
+    /// One leg less wants a flow pinned; when none of any call is left, its entry goes.
+    pub(super) fn unpin(&mut self, flow: &PinnedFlow) {
+        let wanted = self.bindings.uncount_pin(flow);
+        if !wanted {
             self.background(Op::Unpin { flow: *flow }, "unpin");
         }
     }
@@ -489,11 +548,16 @@ impl Engine {
             return;
         }
         let leg = call.legs.swap_remove(index);
+        call.legs.shrink_to_fit();
         let over = call.legs.is_empty();
+        let is_whole = leg.tags.local != 0 && leg.tags.remote != 0;
+        if let Some(transaction) = self.transactions.get_mut(&leg.made_by).filter(|_| is_whole) {
+            transaction.ended = Some(leg.tags);
+        }
         if let Some(deadline) = call.deadline() {
             self.calls.set_deadline(&call_key, deadline);
         }
-        self.release(now, call_key, &leg);
+        self.release(now, &leg);
         if over {
             self.end_call(now, call_key, why);
         }
@@ -506,19 +570,18 @@ impl Engine {
         if leg.remote.is_empty() {
             return self.end_leg(now, call_key, index, "refused");
         }
-        let mut given = Leg::new(leg.tags, leg.made_by, leg.deadline);
+        let mut given = Leg::new(leg.tags, leg.made_by, leg.server, now, leg.deadline);
         std::mem::swap(&mut given.local, &mut leg.local);
         std::mem::swap(&mut given.retired, &mut leg.retired);
+        leg.stale = 0;
+        leg.pending.clear();
         std::mem::swap(&mut given.pins, &mut leg.pins);
         std::mem::swap(&mut given.admitted, &mut leg.admitted);
-        self.release(now, call_key, &given);
+        self.release(now, &given);
     }
 
     /// Gives back what `leg`, which is no longer part of its call, owns.
-    fn release(&mut self, now: Instant, call_key: Key, leg: &Leg) {
-        let others = self.calls.get(&call_key).map_or(&[][..], |call| &call.legs);
-        let elsewhere = |pin: &&Pin| !others.iter().any(|leg| leg.pins.iter().any(|it| it.flow == pin.flow));
-        let pins: Vec<PinnedFlow> = leg.pins.iter().filter(elsewhere).map(|pin| pin.flow).collect();
+    fn release(&mut self, now: Instant, leg: &Leg) {
         for (key, far) in &leg.admitted {
             if self.bindings.get(key).is_some_and(|binding| binding.owners > leg.owns(key)) {
                 self.dismiss(key, *far);
@@ -537,8 +600,8 @@ impl Engine {
         for keys in closing.chunks(2) {
             self.close(now, keys);
         }
-        for flow in pins {
-            self.background(Op::Unpin { flow }, "unpin");
+        for pin in &leg.pins {
+            self.unpin(&pin.flow);
         }
     }
 
@@ -598,8 +661,22 @@ impl Leg {
     }
 }
 
+/// Whether what the message says about media is an answer, or as good as one.
+pub(super) fn answers(context: &Context<'_>) -> bool {
+    context.envelope.status.is_some() || context.envelope.method == Method::Ack
+}
+
+/// Whether what the message says about media may still be refused, or be taken back by the end of its transaction: in
+/// a request, and in a provisional answer. What an ACK says is final.
+pub(super) fn may_fail(context: &Context<'_>) -> bool {
+    match context.envelope.status {
+        None => context.envelope.method != Method::Ack,
+        Some(status) => status < 200,
+    }
+}
+
 /// The inside endpoints of a stream, RTP and RTCP in turn. `None`: the port numbers run out, or there are too many.
-fn endpoints(stream: &LocalStream) -> Option<impl Iterator<Item = Inside> + Clone> {
+pub(super) fn endpoints(stream: &LocalStream) -> Option<impl Iterator<Item = Inside> + Clone> {
     let LocalStream { ip, port, count, rtcp, .. } = *stream;
     let (own_rtcp, ports) = match (count, rtcp) {
         // With RTCP multiplexed, `a=rtcp` may name the RTP port (RFC 5761 section 5.1.3).

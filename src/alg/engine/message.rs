@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::super::call::Target;
 use super::super::command::FlowKey;
 use super::super::endpoint::Outside;
-use super::super::envelope::Envelope;
+use super::super::envelope::{Envelope, Method};
 use super::super::event::Event;
 use super::super::flow::{Direction, Flow, Mapping};
 use super::super::guard;
@@ -124,6 +124,9 @@ impl Engine {
         if !guard::is_allowed_server(&self.policy, flow.far.ip()) {
             return Outcome::Accept(Reason::PeerNotAllowed);
         }
+        if guard::is_hands_off(&self.policy, flow.far.ip()) {
+            return Outcome::Accept(Reason::HandsOff);
+        }
         let Ok(envelope) = Envelope::read(bytes, &scratch.message) else {
             if routed {
                 return Outcome::Accept(Reason::NotNated);
@@ -146,7 +149,11 @@ impl Engine {
             Body::Opaque if !scratch.message.body().is_empty() => fragments(bytes, scratch),
             Body::Protected | Body::Opaque => Carries::Nothing,
         };
-        if matches!(carries, Carries::Descriptions | Carries::Protected) {
+        let counts = self.counts(&context);
+        let is_read = matches!(carries, Carries::Descriptions | Carries::Protected)
+            && counts
+            && negotiates(&envelope, direction);
+        if is_read {
             if let Err(reason) = self.prepare_media(&context, scratch) {
                 return Outcome::Accept(reason);
             }
@@ -154,7 +161,7 @@ impl Engine {
                 return Outcome::Park;
             }
         }
-        let form = match self.edit(&context, scratch, carries) {
+        let form = match self.edit(&context, scratch, carries, is_read) {
             Ok(form) => form,
             Err(Conflict(_)) => {
                 scratch.edits.clear();
@@ -165,7 +172,9 @@ impl Engine {
             scratch.edits.clear();
             return Outcome::Accept(Reason::Unparsable);
         }
-        self.track(&context, scratch, form);
+        if counts {
+            self.track(&context, scratch, form);
+        }
         if routed {
             return Outcome::Accept(Reason::NotNated);
         }
@@ -234,7 +243,9 @@ impl Engine {
                 Direction::Outbound if context.public.is_some() => {
                     let (policy, sender) = (&self.policy, context.flow.inside.0.ip());
                     let may = |ip: IpAddr| guard::may_speak_for(policy, sender, ip);
-                    let own = |public| self.bindings.own_of(Outside(public), sender);
+                    let side = self.flows.get(&context.flow).and_then(|flow| flow.public());
+                    let actual = |written| side.map_or(written, |side| side.actual(written));
+                    let own = |written| self.bindings.own_of(Outside(actual(written)), sender);
                     scratch.local.clear();
                     scratch.local.extend(sdp::local_streams(bytes, &scratch.description, may, own));
                     self.offer_local(context, scratch, first)?;
@@ -255,6 +266,7 @@ impl Engine {
         context: &Context<'_>,
         scratch: &mut Scratch,
         carries: Carries,
+        prepared: bool,
     ) -> Result<Option<FormId>, Conflict> {
         let (bytes, message, via) = (context.bytes, &scratch.message, &context.envelope.via);
         let Some(Flow { mapping: Mapping::Public(public), names, .. }) = self.flows.get_mut(&context.flow)
@@ -279,7 +291,7 @@ impl Engine {
         for part in &scratch.parts {
             let read = match carries {
                 Carries::Fragments => scratch.description.parse_fragment(bytes, *part),
-                _ if scratch.parts.len() > 1 => scratch.description.parse(bytes, *part),
+                _ if scratch.parts.len() > 1 || !prepared => scratch.description.parse(bytes, *part),
                 _ => Ok(()), // it was read when the media was prepared
             };
             let description = &scratch.description;
@@ -293,12 +305,16 @@ impl Engine {
                     sdp::outbound(bytes, description, public, may, public_of, &mut scratch.edits)?;
                 }
                 Direction::Inbound => {
-                    let direct =
-                        |endpoint| match self.bindings.target(Outside(endpoint), context.lan, &self.policy) {
-                            Some((Target::Direct, inside)) => Some(inside.0),
-                            Some(_) | None => None,
-                        };
-                    let own = |public| self.bindings.own_of(Outside(public), context.flow.inside.0.ip());
+                    let direct = |written| match self.bindings.target(
+                        Outside(public.actual(written)),
+                        context.lan,
+                        &self.policy,
+                    ) {
+                        Some((Target::Direct, inside)) => Some(inside.0),
+                        Some(_) | None => None,
+                    };
+                    let host = context.flow.inside.0.ip();
+                    let own = |written| self.bindings.own_of(Outside(public.actual(written)), host);
                     sdp::inbound(bytes, description, direct, own, &mut scratch.edits)?;
                 }
             }
@@ -316,6 +332,14 @@ impl Engine {
     pub(super) fn refuse(&mut self, rule: &'static str, flow: FlowKey, why: &'static str) {
         self.event(Event::Refused { rule, inside: flow.inside.0, why });
     }
+}
+
+/// Whether what the message says about media is meant: a refusal, and a phone that is asked, only tell what is possible
+/// (RFC 3261 sections 11.2 and 21.4.26).
+fn negotiates(envelope: &Envelope, direction: Direction) -> bool {
+    let is_refusal = envelope.status.is_some_and(|status| status >= 300);
+    let answers_options = envelope.method == Method::Options && envelope.status.is_some();
+    !(is_refusal || answers_options && direction == Direction::Outbound)
 }
 
 /// Finds pieces of descriptions in a body that has no whole one.

@@ -7,19 +7,25 @@
 //! | [`flows`] | which flow a packet belongs to: learning, looking up, losing it |
 //! | [`message`] | one SIP message from parsing to its verdict |
 //! | [`media`] | bindings and pinned flows for what a description says |
+//! | [`departure`] | what a lost address takes with it |
+//! | [`offers`] | what an offer changed, kept or taken back by its answer |
 //! | [`routed`] | the same where there is no NAT |
 //! | [`dialog`] | transactions, calls and registrations: what begins and ends |
 //! | [`commands`] | issuing commands, and what follows from their outcome |
+//! | [`room`] | who goes first when a table is full |
 //! | [`timers`] | deadlines |
 //! | [`keeping`] | what the next engine has to know, and its comparison with the kernel |
 //! | [`views`] | copies of the tables, for who asks |
 
 mod commands;
+mod departure;
 mod dialog;
 mod flows;
 mod keeping;
 mod media;
 mod message;
+mod offers;
+mod room;
 mod routed;
 mod timers;
 mod views;
@@ -35,15 +41,16 @@ use super::binding::{BindingKey, Bindings};
 use super::call::{Calls, Stream};
 use super::command::{Command, CommandId, FlowKey, PinnedFlow};
 use super::event::Event;
-use super::flow::Flow;
+use super::flow::{Flow, Mapping, PublicSide};
 use super::io::{Input, Output, PacketId};
-use super::key::{KeyHasher, Keyer};
+use super::key::{Key, KeyHasher, Keyer};
 use super::learning::Learning;
 use super::parking::Parking;
 use super::policy::Policy;
 use super::registration::Registrations;
 use super::rewrite::Edits;
 use super::rewrite::sdp::{LocalStream, RemoteStream};
+use super::shares::Shares;
 use super::stats::{Sizes, Stats};
 use super::transaction::Transactions;
 use super::verdict::{Action, Reason, Verdict};
@@ -64,6 +71,10 @@ pub struct Engine {
     transactions: Transactions,
     calls: Calls,
     registrations: Registrations,
+    /// What each host has of the tables.
+    shares: Shares,
+    /// Calls in the order of their beginning; those that nobody has answered go first when there is no room.
+    half_open: VecDeque<Key>,
     bindings: Bindings,
     parking: Parking,
     inflight: HashMap<CommandId, Inflight, FixedState>,
@@ -72,6 +83,8 @@ pub struct Engine {
     outputs: VecDeque<Queued>,
     /// `None` only while a message is handled.
     scratch: Option<Box<Scratch>>,
+    /// Another one, for what is done while the first is in use.
+    spare: Option<Box<Scratch>>,
     last_command: u64,
     last_identity: u16,
     stats: Stats,
@@ -116,12 +129,15 @@ impl Engine {
             transactions: ExpiringMap::new(limits.transactions, KeyHasher::default()),
             calls: ExpiringMap::new(limits.calls, KeyHasher::default()),
             registrations: ExpiringMap::new(limits.registrations, KeyHasher::default()),
+            shares: Shares::new(limits.per_host, hasher.clone()),
+            half_open: VecDeque::new(),
             bindings: Bindings::new(&policy, hasher.clone()),
             parking: Parking::new(limits.parked, hasher.clone()),
             inflight: HashMap::with_hasher(hasher),
             settling: VecDeque::new(),
             outputs: VecDeque::new(),
             scratch: None,
+            spare: None,
             last_command: 0,
             last_identity: 0,
             stats: Stats::default(),
@@ -140,7 +156,19 @@ impl Engine {
         self.registrations.set_limit(limits.registrations);
         self.parking.set_limit(limits.parked);
         self.bindings.set_policy(&policy);
+        self.shares.set_limit(limits.per_host);
         self.policy = Policy { seed: self.policy.seed, ..policy };
+        self.advertise();
+    }
+
+    /// Gives all flows the texts that the settings ask for.
+    fn advertise(&mut self) {
+        let keys: Vec<FlowKey> = self.flows.iter().map(|(key, _)| *key).collect();
+        for key in keys {
+            if let Some(Flow { mapping: Mapping::Public(side), .. }) = self.flows.get_mut(&key) {
+                **side = PublicSide::advertised(side.endpoint, &self.policy.advertise);
+            }
+        }
     }
 
     /// Takes one input. Drain [`Engine::poll_output`] before the next one.
@@ -150,8 +178,9 @@ impl Engine {
             Input::Packet(packet) => self.handle_packet(now, &packet),
             Input::CommandDone { id, outcome } => self.handle_done(now, id, outcome),
             Input::FlowDestroyed(tuples) => self.handle_destroyed(now, &tuples),
+            Input::AddressGone(address) => self.leave_address(now, address),
             Input::RulesetReloaded => self.sustain_all(now),
-            Input::Timeout => {}
+            Input::Timeout => self.renew(now),
         }
     }
 

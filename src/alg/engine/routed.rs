@@ -7,7 +7,7 @@
 //! Which of the two ends is inside says conntrack: the one that began the flow. So the first message of a new flow opens
 //! nothing; that is a REGISTER nearly always, and a call without one opens its way with the phone's first packet.
 
-use super::super::call::{Leg, Target};
+use super::super::call::{Before, Leg, Target};
 use super::super::command::{FlowKey, PinnedFlow};
 use super::super::endpoint::{Inside, Outside};
 use super::super::guard;
@@ -44,17 +44,17 @@ impl Engine {
             // Only the rate counts: there is no binding.
             self.bindings.return_quota(sender, count);
         }
-        self.set_held(
-            context.call,
-            index,
-            scratch.local.is_empty() || super::media::is_on_hold(&scratch.description),
-        );
-        if is_news
-            && let Some(leg) = self.calls.get_mut(&context.call).and_then(|call| call.legs.get_mut(index))
-        {
-            leg.routed.clone_from(&scratch.local);
+        let held = scratch.local.is_empty() || super::media::is_on_hold(&scratch.description);
+        if let Some(leg) = self.calls.get_mut(&context.call).and_then(|call| call.legs.get_mut(index)) {
+            if is_news && super::media::may_fail(context) && !leg.routed.is_empty() {
+                leg.remember(context.transaction, Before::Routed(leg.routed.clone()));
+            }
+            leg.held.local = held;
+            if is_news {
+                leg.routed.clone_from(&scratch.local);
+            }
         }
-        self.pin_leg(context, index, scratch);
+        self.pin_leg(context.now, context.call, index, super::media::answers(context), scratch);
         Ok(())
     }
 }

@@ -5,10 +5,13 @@
 
 use std::time::{Duration, Instant};
 
+use arrayvec::ArrayVec;
+
 use super::super::binding::BindingKey;
 use super::super::call::Phase;
-use super::super::command::{Op, Pinholes};
+use super::super::command::{Op, Pinholes, PinnedFlow};
 use super::super::envelope::Method;
+use super::super::flow::Direction;
 use super::super::key::Key;
 use super::super::transaction::Tags;
 use super::Engine;
@@ -16,6 +19,12 @@ use super::commands::Inflight;
 
 /// A call on hold needs no media; but nobody holds for longer than this.
 const LONGEST_HOLD: Duration = Duration::from_secs(12 * 3600);
+/// conntrack reports the end of an entry up to a minute late; only then is silence silence.
+const LATE: Duration = Duration::from_secs(75);
+/// So many bindings are renewed at a time.
+const RENEWALS: usize = 256;
+/// So many flows of one leg are asked for.
+const QUESTIONS: usize = 16;
 
 impl Engine {
     /// When to call [`Engine::handle`] with [`Input::Timeout`](super::Input::Timeout) at the latest.
@@ -34,15 +43,23 @@ impl Engine {
     }
 
     pub(super) fn expire(&mut self, now: Instant) {
-        while self.flows.pop_expired(now).is_some() {}
-        while let Some((_, transaction)) = self.transactions.pop_expired(now) {
-            // Nobody answered the BYE: the other side is gone (RFC 3261 section 15.1.1).
-            if transaction.method == Method::Bye && !transaction.finished {
+        while let Some((key, flow)) = self.flows.pop_expired(now) {
+            self.forget_flow(key, flow);
+        }
+        while let Some((key, transaction)) = self.transactions.pop_expired(now) {
+            self.count_transaction_off(&transaction);
+            self.take_back_offer(now, transaction.call, key);
+            // Nobody answered the phone's BYE: the other side is gone (RFC 3261 section 15.1.1). A BYE that the phone
+            // does not answer may be a forged one.
+            if transaction.method == Method::Bye
+                && transaction.direction == Direction::Outbound
+                && !transaction.finished
+            {
                 self.end_dialog(now, transaction.call, transaction.tags, "lost");
             }
         }
-        while let Some((_, gone)) = self.registrations.pop_expired(now) {
-            self.unregistered(gone, "expired");
+        while let Some((key, gone)) = self.registrations.pop_expired(now) {
+            self.unregistered(key, *gone, "expired");
         }
         while let Some(&(due, key)) = self.settling.front()
             && due <= now
@@ -53,7 +70,6 @@ impl Engine {
             }
         }
         self.expire_calls(now);
-        self.renew(now);
         if self.bindings.poll_timeout().is_some_and(|due| due <= now) {
             self.bindings.tidy(now);
         }
@@ -81,31 +97,66 @@ impl Engine {
     fn leg_is_due(&mut self, now: Instant, key: Key, index: usize) {
         let idle = self.policy.media_inactivity;
         let Some(call) = self.calls.get_mut(&key) else { return };
-        let ringing = call.legs.len();
+        let (flow, ringing, answered) = (call.flow, call.legs.len(), call.answered.is_some());
         let Some(leg) = call.legs.get_mut(index) else { return };
-        if leg.phase != Phase::Confirmed {
-            let why = if call.answered.is_some() && ringing > 1 { "lost the fork" } else { "no answer" };
-            return self.end_leg(now, key, index, why);
+        match leg.phase {
+            Phase::Confirmed => {}
+            Phase::Leaving => return self.end_leg(now, key, index, "bye"),
+            Phase::Offered | Phase::Ringing => {
+                let why = if answered && ringing > 1 { "lost the fork" } else { "no answer" };
+                return self.end_leg(now, key, index, why);
+            }
         }
-        let asked = leg.pins.first().filter(|_| !leg.held).map(|pin| (pin.flow, leg.tags));
-        let Some((flow, tags)) = asked else {
+        // A flow that died shows that there was media until shortly before.
+        let died = leg.bindings().filter_map(|key| self.bindings.get(&key)?.died).max();
+        leg.heard = died.map_or(leg.heard, |died| died.max(leg.heard));
+        let quiet = now.saturating_duration_since(leg.heard);
+        if quiet < idle {
+            leg.deadline = leg.heard + idle;
+            return self.sustain_idle(now, flow);
+        }
+        let mut questions: ArrayVec<PinnedFlow, QUESTIONS> = ArrayVec::new();
+        if !leg.held.local && !leg.held.remote {
+            let latched = leg.bindings().filter_map(|key| self.bindings.get(&key)).flat_map(|it| &it.latched);
+            let flows = latched.map(|(flow, _)| *flow).chain(leg.pins.iter().map(|pin| pin.flow));
+            questions.extend(flows.take(QUESTIONS));
+        }
+        leg.deadline = now + idle;
+        if questions.is_empty() {
             // On hold, direct, or with a far end that is only a name: there is no media to ask for.
-            if leg.waited {
+            if quiet >= LONGEST_HOLD {
                 return self.end_leg(now, key, index, "inactive");
             }
-            leg.waited = true;
-            leg.deadline = now + LONGEST_HOLD;
-            return;
-        };
-        leg.deadline = now + idle;
-        let question = Op::Lookup { source: flow.inside.0, destination: flow.far };
-        self.command(question, Inflight::Liveness { call: key, tags });
+            return self.sustain_idle(now, flow);
+        }
+        let tags = leg.tags;
+        leg.asked = questions.len() as u8;
+        for PinnedFlow { inside, far, .. } in questions {
+            let question = Op::Lookup { source: inside.0, destination: far };
+            self.command(question, Inflight::Liveness { call: key, tags });
+        }
     }
 
-    /// Whether a silent leg still has media.
-    pub(super) fn heard(&mut self, now: Instant, call: Key, tags: Tags, alive: bool) {
-        if !alive {
-            self.end_dialog(now, call, tags, "inactive");
+    /// Whether a flow of a silent leg still has media.
+    pub(super) fn heard(&mut self, now: Instant, call_key: Key, tags: Tags, alive: bool) {
+        let Some(call) = self.calls.get_mut(&call_key) else { return };
+        let flow = call.flow;
+        let Some(index) = call.position(tags) else { return };
+        let Some(leg) = call.legs.get_mut(index) else { return };
+        leg.asked = leg.asked.saturating_sub(1);
+        if alive {
+            leg.heard = now;
+            leg.silent = false;
+            self.sustain_idle(now, flow);
+        } else if leg.asked == 0 && leg.heard < now {
+            if leg.silent {
+                return self.end_leg(now, call_key, index, "inactive");
+            }
+            leg.silent = true;
+            leg.deadline = now + LATE;
+            if let Some(deadline) = call.deadline() {
+                self.calls.set_deadline(&call_key, deadline);
+            }
         }
     }
 
@@ -122,10 +173,12 @@ impl Engine {
         }
     }
 
-    /// Renews what is still owned; the kernel's own lifetimes end the rest.
-    fn renew(&mut self, now: Instant) {
+    /// Renews what is still owned; the kernel's own lifetimes end the rest. After a rush thousands are due at one moment:
+    /// packets come in between.
+    pub(super) fn renew(&mut self, now: Instant) {
         let lifetime = self.policy.pinhole_lifetime;
-        while let Some(key) = self.bindings.pop_renewal(now, now + lifetime / 2) {
+        for _ in 0..RENEWALS {
+            let Some(key) = self.bindings.pop_renewal(now, now + lifetime / 2) else { return };
             self.renew_one(&key);
         }
     }

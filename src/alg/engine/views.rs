@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::super::binding::BindingKey;
 use super::super::call::{Call, Leg, Target};
 use super::super::command::PinnedFlow;
+use super::super::registration::GRACE;
 use super::super::views::{BindingView, CallView, LegView, RegistrationView, StreamView};
 use super::Engine;
 
@@ -22,12 +23,12 @@ impl Engine {
 
     /// All registrations, in no order that means anything.
     pub fn registrations(&self, now: Instant) -> impl Iterator<Item = RegistrationView> + '_ {
-        self.registrations.iter().map(move |(_, it)| RegistrationView {
+        self.registrations.with_deadlines().map(move |(_, it, due)| RegistrationView {
             who: it.who.to_string(),
             inside: it.flow.inside,
             registrar: it.flow.far,
             public: it.public,
-            left: it.until.saturating_duration_since(now),
+            left: due.saturating_duration_since(now + GRACE),
         })
     }
 
@@ -43,7 +44,10 @@ impl Engine {
         })
     }
 
+    /// A dialog that has only one tag yet is shown while there is no other: it waits for more branches of a fork.
     fn call_view(&self, now: Instant, call: &Call) -> CallView {
+        let is_whole = |leg: &Leg| leg.tags.local != 0 && leg.tags.remote != 0;
+        let forked = call.legs.iter().any(is_whole);
         CallView {
             call_id: call.names.call_id.to_string(),
             from: call.names.from.to_string(),
@@ -54,7 +58,12 @@ impl Engine {
             legs: call
                 .legs
                 .iter()
-                .map(|leg| LegView { phase: leg.phase, held: leg.held, streams: self.stream_views(leg) })
+                .filter(|leg| !forked || is_whole(leg))
+                .map(|leg| LegView {
+                    phase: leg.phase,
+                    held: leg.held.local || leg.held.remote,
+                    streams: self.stream_views(leg),
+                })
                 .collect(),
         }
     }

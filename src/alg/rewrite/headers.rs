@@ -153,7 +153,7 @@ fn restore_via(
     form: Option<FormId>,
     edits: &mut Edits,
 ) -> Result<(), Conflict> {
-    let public = sides.public.endpoint.0;
+    let public = sides.public.shown;
     let restored = sides.is_public(bytes, via.host, via.port, SIP_PORT)
         && sides.restore(bytes, via.host_port(), names, form, Rule::Via, edits)?;
     if !restored && host::address(via.host.of(bytes)) == Some(public.ip()) {
@@ -202,7 +202,7 @@ fn port_number(bytes: &[u8], port: Option<Span>, default: u16) -> Option<u16> {
 impl Sides<'_> {
     fn is_public(&self, bytes: &[u8], host: Span, port: Option<Span>, default: u16) -> bool {
         let ip: Option<IpAddr> = host::address(host.of(bytes));
-        ip.zip(port_number(bytes, port, default)).map(SocketAddr::from) == Some(self.public.endpoint.0)
+        ip.zip(port_number(bytes, port, default)).map(SocketAddr::from) == Some(self.public.shown)
     }
 
     /// A digest of the user part, apart for Contacts, route sets and transfers: a Contact is what requests come to, and
@@ -245,7 +245,7 @@ impl Sides<'_> {
     ) -> Result<(), Conflict> {
         if self.restore(bytes, uri.host_port(), names, form, rule, edits)? {
             let inside = PublicSide::new(Outside(self.inside.0));
-            self.swap_maddr(bytes, uri, self.public.endpoint.0.ip(), &inside, rule, edits)?;
+            self.swap_maddr(bytes, uri, self.public.shown.ip(), &inside, rule, edits)?;
         }
         Ok(())
     }

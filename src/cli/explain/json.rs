@@ -129,6 +129,7 @@ fn command((command, outcome): &(Command, Outcome)) -> Value {
         Op::Lookup { source, destination } => {
             json!({ "op": "lookup", "source": source.to_string(), "destination": destination.to_string() })
         }
+        Op::Purge { address } => json!({ "op": "purge", "address": address.to_string() }),
         Op::Sustain { flow, lifetime } => json!({
             "op": "sustain",
             "inside": flow.inside.to_string(),

@@ -21,6 +21,7 @@ pub(super) fn reason(reason: Reason) -> String {
         Reason::NotOurs => "it was not marked by sipalg before the NAT",
         Reason::NatClash => "the NAT gave a second packet of this new flow another port; SIP repeats it",
         Reason::PeerNotAllowed => "its server is not in sip.servers",
+        Reason::HandsOff => "its server is in sip.hands-off: it does the NAT itself",
         Reason::Quota => "its sender has as many pinholes as it may have",
         Reason::TableFull => "a table is full",
         Reason::PoolEmpty => "no port of media.ports is free",
@@ -60,6 +61,7 @@ pub(super) fn command(op: &Op) -> Option<Vec<(&'static str, String)>> {
         Op::Unpin { flow } => {
             vec![("unpins", format!("{} <-> {} as {}", flow.inside, flow.far, flow.public))]
         }
+        Op::Purge { address } => vec![("forgets", format!("everything that {address} stood for"))],
         Op::Sustain { flow, lifetime } => {
             vec![("sustains", format!("{} <-> {} for {}", flow.inside, flow.far, lasting(*lifetime)))]
         }
@@ -77,6 +79,8 @@ pub(super) fn event(event: &Event) -> Option<String> {
         Event::Registered { who, public, lifetime, .. } => {
             format!("{who} is registered as {public} for {}", lasting(*lifetime))
         }
+        Event::Upstream { sent, seen, .. } => format!("somebody on the way makes {seen} of {sent}"),
+        Event::AddressGone { address, .. } => format!("the address {address} is gone"),
         Event::Unregistered { who, why, .. } => format!("{who} is no longer registered: {why}"),
         Event::CallAnswered { from, to, .. } => format!("the call from {from} to {to} is answered"),
         Event::CallEnded { from, to, duration: Some(duration), why, .. } => {

@@ -259,8 +259,9 @@ fn an_error_of_the_queue_is_a_warning_and_the_next_turn_goes_on() {
     bench.arrive(&[1]);
     assert_eq!(bench.turn(), 0);
     assert_eq!(bench.worker.retry, Some(bench.now + RETRY));
+    assert_eq!(bench.worker.trouble, Some(bench.now));
     assert_eq!(bench.turn(), 1);
-    assert_eq!(bench.worker.retry, None);
+    assert_eq!((bench.worker.retry, bench.worker.trouble), (None, None));
     bench.worker.gate.queue_mut().deaf_for = 1;
     bench.turn();
     assert!(bench.worker.poll_timeout().is_some_and(|due| due <= bench.now + RETRY));
@@ -426,6 +427,7 @@ impl Core for FakeCore {
         self.journal.borrow_mut().push(match &input {
             Input::Packet(packet) => format!("packet {}", packet.id.0),
             Input::CommandDone { id, outcome } => format!("done {} {outcome:?}", id.0),
+            Input::AddressGone(address) => format!("gone {address}"),
             Input::FlowDestroyed(_) => "destroyed".into(),
             Input::RulesetReloaded => "reloaded".into(),
             Input::Timeout => "timeout".into(),

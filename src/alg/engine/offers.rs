@@ -1,0 +1,91 @@
+//! Offers that are accepted, and offers that are not (RFC 3264, RFC 3261 section 14, RFC 3311).
+//!
+//! A description in a running dialog changes the dialog's state when it is seen, because media may follow at once; what
+//! was agreed upon before is kept beside it until its transaction has a final answer. A 2xx forgets what was before;
+//! anything else brings it back and closes what the refused description had opened. Each side is kept for itself, so
+//! that offers that cross each other (491) are taken back without disturbing the other one.
+
+use std::time::Instant;
+
+use super::super::binding::BindingKey;
+use super::super::call::{Before, Leg};
+use super::super::command::Op;
+use super::super::key::Key;
+use super::super::transaction::Tags;
+use super::Engine;
+
+impl Engine {
+    /// Transaction `by` was accepted: what it said holds. Bindings of streams that were given up before the exchange
+    /// before this one are not used any more.
+    pub(super) fn accept_offer(&mut self, now: Instant, call_key: Key, tags: Tags, by: Key) {
+        let Some(call) = self.calls.get_mut(&call_key) else { return };
+        let Some(index) = call.position(tags) else { return };
+        let Some(leg) = call.legs.get_mut(index) else { return };
+        let before = leg.pending.len();
+        leg.pending.retain(|pending| pending.by != by);
+        if leg.pending.len() == before {
+            return;
+        }
+        let gone: Vec<_> = leg.retired.drain(..leg.stale.min(leg.retired.len())).collect();
+        leg.stale = leg.retired.len();
+        self.give_back(now, call_key, index, &gone);
+    }
+
+    /// Transaction `by` was refused, or died: everything is as it was before it.
+    pub(super) fn take_back_offer(&mut self, now: Instant, call_key: Key, by: Key) {
+        while let Some(call) = self.calls.get_mut(&call_key) {
+            let concerned = |leg: &Leg| leg.pending.iter().any(|it| it.by == by);
+            let Some(index) = call.legs.iter().position(concerned) else { return };
+            let Some(leg) = call.legs.get_mut(index) else { return };
+            let Some(at) = leg.pending.iter().position(|it| it.by == by) else { return };
+            let pending = leg.pending.swap_remove(at);
+            let kept = leg.retired.len();
+            match pending.before {
+                Before::Remote(remote) => {
+                    leg.held.remote = pending.held;
+                    leg.remote = remote;
+                }
+                Before::Routed(streams) => {
+                    leg.held.local = pending.held;
+                    leg.routed = streams;
+                }
+                Before::Local(streams) => {
+                    leg.held.local = pending.held;
+                    self.replace_local(call_key, index, &streams);
+                }
+            }
+            let mut scratch = self.spare.take().unwrap_or_default();
+            scratch.needs.clear();
+            self.pin_leg(now, call_key, index, true, &mut scratch);
+            self.spare = Some(scratch);
+            let leg = self.calls.get_mut(&call_key).and_then(|call| call.legs.get_mut(index));
+            let Some(leg) = leg else { return };
+            let refused = leg.retired.split_off(kept.min(leg.retired.len()));
+            leg.stale = leg.stale.min(leg.retired.len());
+            self.give_back(now, call_key, index, &refused);
+        }
+    }
+
+    /// Gives back bindings that a leg has just struck from its list; those that nobody else owns close.
+    fn give_back(&mut self, now: Instant, call_key: Key, index: usize, keys: &[BindingKey]) {
+        for key in keys {
+            let Some(binding) = self.bindings.get_mut(key) else { continue };
+            binding.owners = binding.owners.saturating_sub(1);
+            let (public, over) = (binding.pinhole.public, binding.owners == 0);
+            if !over {
+                continue;
+            }
+            let leg = self.calls.get_mut(&call_key).and_then(|call| call.legs.get_mut(index));
+            let pins: Vec<_> = leg.map_or_else(Vec::new, |leg| {
+                leg.admitted.retain(|(it, _)| it != key);
+                let (gone, kept) = leg.pins.iter().partition(|pin| pin.flow.public == public);
+                leg.pins = kept;
+                gone
+            });
+            self.close(now, &[*key]);
+            for pin in pins {
+                self.background(Op::Unpin { flow: pin.flow }, "unpin");
+            }
+        }
+    }
+}

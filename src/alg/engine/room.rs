@@ -1,0 +1,160 @@
+//! Room in full tables.
+//!
+//! No input makes memory grow without bound, and none may push out what lives. So what goes first is what nobody has
+//! answered, the oldest of it first: calls in which the far end has not said a word, flows on which no answer ever came,
+//! transactions that are nearest to their end. Each host has only a share of each table; it pushes out nobody with what
+//! it has beyond.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use super::super::binding::BindingKey;
+use super::super::call::{Call, Phase};
+use super::super::command::FlowKey;
+use super::super::endpoint::Inside;
+use super::super::flow::Flow;
+use super::super::key::Key;
+use super::super::rewrite::sdp::LocalStream;
+use super::super::shares::Table;
+use super::super::transaction::Transaction;
+use super::super::verdict::Reason;
+use super::Engine;
+use super::media::endpoints;
+use super::message::Context;
+
+impl Engine {
+    /// Puts a new flow in; `false`: there is no room.
+    pub(super) fn add_flow(&mut self, key: FlowKey, flow: Flow, deadline: Instant) -> bool {
+        let host = key.inside.0.ip();
+        if !self.shares.take(host, Table::Flows) {
+            return false;
+        }
+        if self.flows.is_full()
+            && let Some((key, flow)) = self.flows.pop_earliest()
+        {
+            self.forget_flow(key, flow);
+        }
+        let kept = self.flows.insert(key, flow, deadline).is_ok();
+        if !kept {
+            self.shares.give(host, Table::Flows);
+        }
+        kept
+    }
+
+    /// A flow has left its table.
+    pub(super) fn forget_flow(&mut self, key: FlowKey, flow: Flow) {
+        self.shares.give(key.inside.0.ip(), Table::Flows);
+        for registration in flow.registrations {
+            if let Some(gone) = self.registrations.remove(&registration) {
+                self.unregistered(registration, *gone, "flow lost");
+            }
+        }
+    }
+
+    /// Puts a new transaction in. Without room its answer passes without opening anything.
+    pub(super) fn add_transaction(&mut self, key: Key, transaction: Transaction, deadline: Instant) {
+        let host = transaction.host;
+        if !self.shares.take(host, Table::Transactions) {
+            return;
+        }
+        if self.transactions.is_full()
+            && let Some((_, gone)) = self.transactions.pop_earliest()
+        {
+            self.shares.give(gone.host, Table::Transactions);
+        }
+        if self.transactions.insert(key, transaction, deadline).is_err() {
+            self.shares.give(host, Table::Transactions);
+        }
+    }
+
+    /// A transaction has left its table.
+    pub(super) fn count_transaction_off(&mut self, transaction: &Transaction) {
+        self.shares.give(transaction.host, Table::Transactions);
+    }
+
+    /// Puts a new call in.
+    pub(super) fn add_call(
+        &mut self,
+        now: Instant,
+        key: Key,
+        call: Call,
+        deadline: Instant,
+    ) -> Result<(), Reason> {
+        let host = call.flow.inside.0.ip();
+        if !self.shares.take(host, Table::Calls) {
+            return Err(Reason::Quota);
+        }
+        if self.calls.is_full() {
+            self.evict_call(now, key);
+        }
+        if self.calls.insert(key, Box::new(call), deadline).is_err() {
+            self.shares.give(host, Table::Calls);
+            return Err(Reason::TableFull);
+        }
+        self.half_open.push_back(key);
+        // Those that were answered, or are over, stay in the list until somebody looks.
+        if self.half_open.len() > 2 * self.calls.len() + 64 {
+            let calls = &self.calls;
+            self.half_open.retain(|key| calls.get(key).is_some_and(|call| is_half_open(call)));
+        }
+        Ok(())
+    }
+
+    /// Counts what each host has, after tables were taken over.
+    pub(super) fn count_shares(&mut self) {
+        let flows = self.flows.iter().map(|(key, _)| (key.inside.0.ip(), Table::Flows));
+        let transactions = self.transactions.iter().map(|(_, it)| (it.host, Table::Transactions));
+        let calls = self.calls.iter().map(|(_, it)| (it.flow.inside.0.ip(), Table::Calls));
+        for (host, table) in flows.chain(transactions).chain(calls) {
+            self.shares.count(host, table);
+        }
+        let half_open = self.calls.iter().filter(|(_, call)| is_half_open(call));
+        let mut half_open: Vec<_> = half_open.map(|(key, call)| (call.deadline(), *key)).collect();
+        half_open.sort_unstable();
+        self.half_open = half_open.into_iter().map(|(_, key)| key).collect();
+    }
+
+    /// A call has left its table.
+    pub(super) fn count_call_off(&mut self, host: IpAddr) {
+        self.shares.give(host, Table::Calls);
+    }
+
+    /// What nobody answers makes room for the pinholes of these streams. Done before any of them is looked at, for it may
+    /// close what they would have shared.
+    pub(super) fn make_room(&mut self, context: &Context<'_>, streams: &[LocalStream]) {
+        loop {
+            let all = streams.iter().filter_map(endpoints).flatten();
+            let is_missing = |inside: &Inside| {
+                let key = BindingKey { inside: *inside, uplink: context.uplink };
+                self.bindings.get(&key).is_none()
+            };
+            let missing = all.filter(is_missing).count();
+            if self.bindings.has_room(missing, &self.policy) || !self.evict_call(context.now, context.call) {
+                return;
+            }
+        }
+    }
+
+    /// Ends the oldest call that nobody has answered, other than `own`; `false`: there is none.
+    fn evict_call(&mut self, now: Instant, own: Key) -> bool {
+        for _ in 0..self.half_open.len() {
+            let Some(key) = self.half_open.pop_front() else { break };
+            if !self.calls.get(&key).is_some_and(|call| is_half_open(call)) {
+                continue;
+            }
+            if key == own {
+                self.half_open.push_back(key);
+                continue;
+            }
+            while self.calls.get(&key).is_some_and(|call| !call.legs.is_empty()) {
+                self.end_leg(now, key, 0, "no room");
+            }
+            return true;
+        }
+        false
+    }
+}
+
+fn is_half_open(call: &Call) -> bool {
+    call.legs.iter().all(|leg| leg.phase == Phase::Offered)
+}

@@ -1,0 +1,146 @@
+//! Bounds: full tables, greedy hosts, ports that rest.
+
+use crate::common::Bench;
+use crate::common::messages::{Dialog, PHONE, PROXY, answer, request, response, sdp};
+use crate::{FAR, RTP, assert_all_forgotten, call_up, far_sdp, hang_up, offer, secs};
+use sipalg::alg::{Limits, Policy, Reason};
+
+fn with(limits: Limits) -> Bench {
+    Bench::new(Policy { limits, ..Policy::default() })
+}
+
+/// Another host's INVITE, one of very many.
+fn attempt(bench: &mut Bench, n: u32) -> Reason {
+    let host = format!("192.168.{}.{}", 2 + n / 200, 1 + n % 200);
+    let phone = format!("{host}:5060");
+    let (call_id, branch) = (format!("flood-{n}"), format!("z9hG4bK-flood{n}"));
+    let dialog = Dialog { call_id: &call_id, branch: &branch, ..Dialog::default() };
+    bench.out(&phone, PROXY, request("INVITE", &phone, 1, dialog, false, &sdp(&host, 40000))).reason
+}
+
+#[test]
+fn f41_full_of_calls_the_oldest_that_nobody_answered_goes_and_live_ones_never() {
+    let mut bench = with(Limits { calls: 20, ..Limits::default() });
+    call_up(&mut bench);
+    for n in 0..200 {
+        assert_eq!(attempt(&mut bench, n), Reason::Rewritten, "{n}");
+        assert!(bench.engine.sizes().calls <= 20);
+    }
+    bench.assert_pinned(RTP, FAR);
+    // Of those that nobody answered, the latest are left: their answers still come to something.
+    let dialog = Dialog { call_id: "flood-199", branch: "z9hG4bK-flood199", ..Dialog::default() };
+    let seen = bench.public("192.168.2.200:5060", PROXY).to_string();
+    bench.inn(PROXY, "192.168.2.200:5060", response("200 OK", "INVITE", &seen, 1, dialog, &far_sdp()));
+    bench.assert_pinned("192.168.2.200:40000", FAR);
+    bench.advance(secs(33));
+    assert_eq!(bench.engine.sizes().calls, 2);
+    let bye = Dialog { branch: "z9hG4bK-floodbye", ..dialog };
+    bench.out("192.168.2.200:5060", PROXY, request("BYE", "192.168.2.200:5060", 2, bye, true, ""));
+    bench.inn(PROXY, "192.168.2.200:5060", response("200 OK", "BYE", &seen, 2, bye, ""));
+    hang_up(&mut bench);
+    assert_all_forgotten(&mut bench);
+}
+
+#[test]
+fn f41_full_of_live_calls_the_next_one_passes_untouched() {
+    let mut bench = with(Limits { calls: 1, ..Limits::default() });
+    call_up(&mut bench);
+    assert_eq!(attempt(&mut bench, 1), Reason::TableFull);
+    bench.assert_pinned(RTP, FAR);
+    hang_up(&mut bench);
+}
+
+#[test]
+fn f41_full_of_pinholes_those_that_nobody_answered_go_first() {
+    let mut bench = with(Limits { bindings: 10, ..Limits::default() });
+    call_up(&mut bench);
+    for n in 0..50 {
+        assert_eq!(attempt(&mut bench, n), Reason::Rewritten, "{n}");
+        assert!(bench.engine.sizes().bindings <= 10);
+    }
+    bench.assert_pinned(RTP, FAR);
+    hang_up_all(&mut bench);
+}
+
+fn hang_up_all(bench: &mut Bench) {
+    bench.advance(secs(33));
+    hang_up(bench);
+}
+
+#[test]
+fn f41_full_of_flows_and_transactions_a_live_call_goes_on() {
+    let mut bench = with(Limits { flows: 20, transactions: 20, ..Limits::default() });
+    call_up(&mut bench);
+    for n in 0..500 {
+        attempt(&mut bench, n);
+        let sizes = bench.engine.sizes();
+        assert!(sizes.flows <= 20 && sizes.transactions <= 20, "{sizes:?}");
+    }
+    hang_up_all(&mut bench);
+    assert_all_forgotten(&mut bench);
+}
+
+#[test]
+fn f43_s11_a_greedy_host_takes_from_nobody_but_itself() {
+    let mut bench = with(Limits { per_host: 5, ..Limits::default() });
+    let greedy = "192.168.1.66:5060";
+    let mut reasons = Vec::new();
+    for n in 0..20 {
+        let (call_id, branch) = (format!("greedy-{n}"), format!("z9hG4bK-greedy{n}"));
+        let dialog = Dialog { call_id: &call_id, branch: &branch, ..Dialog::default() };
+        let text = request("INVITE", greedy, 1, dialog, false, &sdp("192.168.1.66", 40000 + 2 * n));
+        reasons.push(bench.out(greedy, PROXY, text).reason);
+    }
+    assert_eq!(reasons.iter().filter(|it| **it == Reason::Rewritten).count(), 5);
+    assert_eq!(reasons.last(), Some(&Reason::Quota));
+    let sizes = bench.engine.sizes();
+    assert_eq!((sizes.calls, sizes.transactions, sizes.bindings), (5, 5, 10));
+    // As many flows as it likes, by many ports; five of them are remembered.
+    for port in 1..50 {
+        let phone = format!("192.168.1.66:{}", 6000 + port);
+        bench.out(&phone, PROXY, request("OPTIONS", &phone, 1, Dialog::default(), false, ""));
+    }
+    assert_eq!(bench.engine.sizes().flows, 5);
+    // As many accounts as it likes.
+    for n in 0..20 {
+        let text = request(
+            "REGISTER",
+            PHONE,
+            1,
+            Dialog { branch: &format!("z9hG4bK-r{n}"), ..Dialog::default() },
+            false,
+            "",
+        )
+        .replace("To: <sip:bob@", &format!("To: <sip:bob{n}@"));
+        let sent = bench.out(PHONE, PROXY, text);
+        if sent.reason == Reason::Rewritten {
+            let seen = bench.public(PHONE, PROXY);
+            let contact = format!("Contact: <sip:alice@{seen}>;expires=60\n");
+            bench.inn(PROXY, PHONE, answer(&sent.text(), "200 OK", seen, &contact, ""));
+        }
+        bench.advance(secs(40));
+    }
+    assert!(bench.engine.sizes().registrations <= 5, "{:?}", bench.engine.sizes());
+    // Everybody else calls as ever, and so does the greedy one when its attempts have died.
+    bench.advance(secs(100));
+    call_up(&mut bench);
+    hang_up(&mut bench);
+}
+
+#[test]
+fn a_port_rests_for_64_seconds() {
+    let mut bench = Bench::new(Policy { ports: 20000..=20003, ..Policy::default() });
+    call_up(&mut bench);
+    let first = bench.binding(RTP);
+    hang_up(&mut bench);
+    // The other two ports; then there are none until the first two have rested.
+    assert_eq!(attempt(&mut bench, 1), Reason::Rewritten);
+    assert_ne!(bench.binding("192.168.2.2:40000"), first);
+    assert_eq!(attempt(&mut bench, 2), Reason::PoolEmpty);
+    bench.advance(secs(63));
+    assert_eq!(attempt(&mut bench, 2), Reason::PoolEmpty);
+    bench.advance(secs(2));
+    let again = Dialog { call_id: "again", branch: "z9hG4bK-again", ..Dialog::default() };
+    bench.out(PHONE, PROXY, request("INVITE", PHONE, 1, again, false, &offer()));
+    assert_eq!(bench.binding(RTP), first);
+}

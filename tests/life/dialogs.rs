@@ -1,0 +1,448 @@
+//! Dialogs and transactions from their first message to their last.
+
+use crate::common::Bench;
+use crate::common::messages::{Dialog, PHONE, PROXY, request, response, sdp};
+use crate::{
+    FAR, PUBLIC, RTP, answers, asks, assert_all_forgotten, call_up, far_asks, far_request, far_sdp, hang_up,
+    invite, offer, phone_answers, replies, secs,
+};
+use sipalg::alg::{Event, Reason};
+
+#[test]
+fn a_refused_re_invite_leaves_the_old_session_and_closes_what_it_opened() {
+    for status in ["488 Not Acceptable Here", "500 Server Error", "491 Request Pending", "408 Timeout"] {
+        let mut bench = Bench::default();
+        call_up(&mut bench);
+        let before = bench.kernel.clone();
+        asks(&mut bench, "INVITE", 2, "z9hG4bK-re", &sdp("192.168.1.10", 42000));
+        assert_eq!(bench.kernel.pinholes.len(), 4, "both at once, for the offer may be accepted");
+        bench.assert_pinned(RTP, FAR);
+        answers(&mut bench, status, "INVITE", 2, "z9hG4bK-re", "");
+        assert_eq!(bench.kernel.pinholes, before.pinholes, "{status}");
+        assert_eq!(bench.kernel.peers, before.peers, "{status}");
+        assert_eq!(bench.kernel.pins, before.pins, "{status}");
+        hang_up(&mut bench);
+        assert_all_forgotten(&mut bench);
+    }
+}
+
+#[test]
+fn a_re_invite_that_nobody_answers_is_taken_back() {
+    let mut bench = Bench::default();
+    call_up(&mut bench);
+    let before = bench.kernel.clone();
+    asks(&mut bench, "INVITE", 2, "z9hG4bK-re", &sdp("192.168.1.10", 42000));
+    bench.advance(secs(33));
+    assert_eq!((&bench.kernel.pinholes, &bench.kernel.pins), (&before.pinholes, &before.pins));
+    hang_up(&mut bench);
+}
+
+#[test]
+fn offers_that_cross_each_other_are_both_taken_back() {
+    let mut bench = Bench::default();
+    call_up(&mut bench);
+    let before = bench.kernel.clone();
+    asks(&mut bench, "INVITE", 2, "z9hG4bK-re", &sdp("192.168.1.10", 42000));
+    let theirs = far_request("INVITE", 1, "z9hG4bK-far1", &sdp("22.33.44.22", 33000));
+    let got = far_asks(&mut bench, &theirs);
+    phone_answers(&mut bench, &got, "491 Request Pending", "");
+    answers(&mut bench, "491 Request Pending", "INVITE", 2, "z9hG4bK-re", "");
+    assert_eq!((&bench.kernel.pinholes, &bench.kernel.pins), (&before.pinholes, &before.pins));
+    assert_eq!(bench.kernel.peers, before.peers);
+    // The far end comes again, alone.
+    let got = far_asks(&mut bench, &far_request("INVITE", 2, "z9hG4bK-far2", &sdp("22.33.44.22", 33000)));
+    phone_answers(&mut bench, &got, "200 OK", &offer());
+    bench.assert_pinned(RTP, "22.33.44.22:33000");
+    assert_eq!(bench.kernel.pins.len(), 2, "nothing of the old flow is left");
+    hang_up(&mut bench);
+}
+
+#[test]
+fn a_re_invite_that_is_challenged_is_accepted_the_second_time() {
+    let mut bench = Bench::default();
+    call_up(&mut bench);
+    let moved = sdp("192.168.1.10", 42000);
+    asks(&mut bench, "INVITE", 2, "z9hG4bK-re", &moved);
+    let public = bench.binding("192.168.1.10:42000");
+    answers(&mut bench, "407 Proxy Authentication Required", "INVITE", 2, "z9hG4bK-re", "");
+    asks(&mut bench, "INVITE", 3, "z9hG4bK-re3", &moved);
+    assert_eq!(bench.binding("192.168.1.10:42000"), public);
+    answers(&mut bench, "200 OK", "INVITE", 3, "z9hG4bK-re3", &far_sdp());
+    bench.assert_pinned("192.168.1.10:42000", FAR);
+    bench.advance(secs(100));
+    bench.assert_pinned("192.168.1.10:42000", FAR);
+    hang_up(&mut bench);
+}
+
+#[test]
+fn a_re_invite_that_is_challenged_and_given_up_is_taken_back() {
+    let mut bench = Bench::default();
+    call_up(&mut bench);
+    let before = bench.kernel.clone();
+    asks(&mut bench, "INVITE", 2, "z9hG4bK-re", &sdp("192.168.1.10", 42000));
+    answers(&mut bench, "401 Unauthorized", "INVITE", 2, "z9hG4bK-re", "");
+    bench.advance(secs(33));
+    assert_eq!((&bench.kernel.pinholes, &bench.kernel.pins), (&before.pinholes, &before.pins));
+    hang_up(&mut bench);
+}
+
+#[test]
+fn an_update_that_is_refused_is_taken_back_before_and_after_the_answer() {
+    let mut bench = Bench::default();
+    invite(&mut bench, &offer());
+    replies(&mut bench, "183 Session Progress", &far_sdp());
+    for round in 0..2 {
+        let before = bench.kernel.clone();
+        let branch = format!("z9hG4bK-u{round}");
+        asks(&mut bench, "UPDATE", 10 + round, &branch, &sdp("192.168.1.10", 42000));
+        assert!(bench.kernel.pinholes.len() > before.pinholes.len());
+        answers(&mut bench, "488 Not Acceptable Here", "UPDATE", 10 + round, &branch, "");
+        assert_eq!((&bench.kernel.pinholes, &bench.kernel.pins), (&before.pinholes, &before.pins));
+        replies(&mut bench, "200 OK", "");
+    }
+    hang_up(&mut bench);
+}
+
+#[test]
+fn a_description_in_a_refusal_says_only_what_would_be_possible() {
+    let mut bench = Bench::default();
+    call_up(&mut bench);
+    let before = bench.kernel.clone();
+    let got = far_asks(&mut bench, &far_request("INVITE", 1, "z9hG4bK-far", &sdp("22.33.44.99", 44000)));
+    let sent = phone_answers(&mut bench, &got, "488 Not Acceptable Here", &sdp("192.168.1.10", 50000));
+    assert!(sent.text().ends_with(&sdp("22.33.44.55", 50000).replace('\n', "\r\n")), "{}", sent.text());
+    asks(&mut bench, "INVITE", 2, "z9hG4bK-re", &offer());
+    answers(&mut bench, "488 Not Acceptable Here", "INVITE", 2, "z9hG4bK-re", &sdp("6.6.6.6", 6666));
+    assert_eq!(bench.kernel, before);
+    hang_up(&mut bench);
+}
+
+#[test]
+fn a_phone_that_tells_what_it_can_do_opens_nothing() {
+    let mut bench = Bench::default();
+    bench.out(PHONE, PROXY, request("MESSAGE", PHONE, 1, Dialog::default(), false, ""));
+    let ask = far_request("OPTIONS", 1, "z9hG4bK-options", "").replace(";tag=alice-1", "");
+    let got = far_asks(&mut bench, &ask);
+    phone_answers(&mut bench, &got, "200 OK", &offer());
+    assert!(bench.kernel.pinholes.is_empty());
+    assert_eq!(bench.engine.sizes().calls, 0);
+}
+
+#[test]
+fn every_branch_of_a_fork_has_its_media_and_the_losers_go() {
+    let mut bench = Bench::default();
+    invite(&mut bench, &offer());
+    let branches = ["a", "b", "c"].map(|to_tag| Dialog { to_tag, ..Dialog::default() });
+    let reply = |bench: &mut Bench, dialog, status: &str, port| {
+        let body = if port == 0 { String::new() } else { sdp("22.33.44.22", port) };
+        bench.inn(PROXY, PHONE, response(status, "INVITE", PUBLIC, 1, dialog, &body));
+    };
+    reply(&mut bench, branches[0], "183 Session Progress", 30000);
+    reply(&mut bench, branches[1], "183 Session Progress", 31000);
+    reply(&mut bench, branches[2], "180 Ringing", 0);
+    bench.assert_pinned(RTP, "22.33.44.22:30000");
+    bench.assert_pinned(RTP, "22.33.44.22:31000");
+    reply(&mut bench, branches[1], "200 OK", 31000);
+    // Somebody else picked up at the same moment; the phone will hang up on one of them.
+    let late = Dialog { to_tag: "late", ..Dialog::default() };
+    reply(&mut bench, late, "200 OK", 32000);
+    bench.assert_pinned(RTP, "22.33.44.22:32000");
+    bench.advance(secs(33));
+    assert_eq!(bench.kernel.pins.len(), 4, "the two that answered: {:?}", bench.kernel.pins);
+    for (n, dialog) in [(1, late), (2, branches[1])] {
+        let branch = format!("z9hG4bK-bye{n}");
+        let dialog = Dialog { branch: &branch, ..dialog };
+        bench.out(PHONE, PROXY, request("BYE", PHONE, 2, dialog, true, ""));
+        bench.inn(PROXY, PHONE, response("200 OK", "BYE", PUBLIC, 2, dialog, ""));
+        bench.assert_pinned_if(n == 1, RTP, "22.33.44.22:31000");
+    }
+    bench.assert_all_closed();
+    assert_all_forgotten(&mut bench);
+}
+
+#[test]
+fn the_offer_may_come_with_the_answer_and_its_answer_with_the_ack() {
+    // Third party call control (RFC 3725): the INVITE that comes in has no description.
+    let mut bench = Bench::default();
+    call_up(&mut bench);
+    let got = far_asks(&mut bench, &far_request("INVITE", 1, "z9hG4bK-3pcc", ""));
+    phone_answers(&mut bench, &got, "200 OK", &sdp("192.168.1.10", 42000));
+    bench.binding("192.168.1.10:42000");
+    let ack = far_request("ACK", 1, "z9hG4bK-3pack", &sdp("22.33.44.77", 35000));
+    far_asks(&mut bench, &ack);
+    bench.assert_pinned("192.168.1.10:42000", "22.33.44.77:35000");
+    hang_up(&mut bench);
+}
+
+#[test]
+fn a_late_offer_in_a_reliable_provisional_answer_is_answered_by_prack() {
+    let mut bench = Bench::default();
+    invite(&mut bench, &offer());
+    replies(&mut bench, "200 OK", &far_sdp());
+    let got = far_asks(&mut bench, &far_request("INVITE", 1, "z9hG4bK-late", ""));
+    phone_answers(&mut bench, &got, "183 Session Progress", &sdp("192.168.1.10", 42000));
+    let got = far_asks(&mut bench, &far_request("PRACK", 2, "z9hG4bK-prack", &sdp("22.33.44.77", 35000)));
+    bench.assert_pinned("192.168.1.10:42000", "22.33.44.77:35000");
+    phone_answers(&mut bench, &got, "200 OK", "");
+    bench.assert_pinned("192.168.1.10:42000", "22.33.44.77:35000");
+    hang_up(&mut bench);
+}
+
+#[test]
+fn an_answer_that_crosses_its_cancel_is_a_call() {
+    let mut bench = Bench::default();
+    invite(&mut bench, &offer());
+    replies(&mut bench, "180 Ringing", "");
+    let dialog = Dialog::default();
+    bench.out(PHONE, PROXY, request("CANCEL", PHONE, 1, dialog, false, ""));
+    replies(&mut bench, "200 OK", &far_sdp());
+    bench.inn(PROXY, PHONE, response("200 OK", "CANCEL", PUBLIC, 1, dialog, ""));
+    bench.assert_pinned(RTP, FAR);
+    bench.advance(secs(100));
+    bench.assert_pinned(RTP, FAR);
+    hang_up(&mut bench);
+}
+
+#[test]
+fn a_cancelled_call_whose_487_got_lost_ends_by_itself() {
+    let mut bench = Bench::default();
+    invite(&mut bench, &offer());
+    replies(&mut bench, "180 Ringing", "");
+    let dialog = Dialog::default();
+    bench.out(PHONE, PROXY, request("CANCEL", PHONE, 1, dialog, false, ""));
+    bench.inn(PROXY, PHONE, response("200 OK", "CANCEL", PUBLIC, 1, dialog, ""));
+    bench.advance(secs(33));
+    bench.assert_all_closed();
+}
+
+#[test]
+fn a_challenge_or_a_redirection_that_leads_to_nothing_ends_after_32_seconds() {
+    for status in ["401 Unauthorized", "407 Proxy Authentication Required", "302 Moved Temporarily"] {
+        let mut bench = Bench::default();
+        invite(&mut bench, &offer());
+        replies(&mut bench, "100 Trying", "");
+        replies(&mut bench, status, "");
+        bench.binding(RTP);
+        bench.advance(secs(33));
+        bench.assert_all_closed();
+    }
+}
+
+#[test]
+fn a_redirected_call_goes_on_at_another_server() {
+    let mut bench = Bench::default();
+    invite(&mut bench, &offer());
+    replies(&mut bench, "302 Moved Temporarily", "");
+    let other = "22.33.44.30:5060";
+    let dialog = Dialog { branch: "z9hG4bK-moved", ..Dialog::default() };
+    bench.out(PHONE, other, request("INVITE", PHONE, 2, dialog, false, &offer()));
+    let seen = bench.public(PHONE, other).to_string();
+    bench.inn(other, PHONE, response("200 OK", "INVITE", &seen, 2, dialog, &far_sdp()));
+    bench.assert_pinned(RTP, FAR);
+    bench.advance(secs(300));
+    bench.assert_pinned(RTP, FAR);
+    let bye = Dialog { branch: "z9hG4bK-movedbye", ..dialog };
+    bench.out(PHONE, other, request("BYE", PHONE, 3, bye, true, ""));
+    bench.inn(other, PHONE, response("200 OK", "BYE", &seen, 3, bye, ""));
+    bench.assert_all_closed();
+}
+
+#[test]
+fn a_bye_that_the_far_end_refuses_is_over_for_the_phone() {
+    // RFC 3261 section 15.1.1: who sends BYE does not listen any more, whatever is answered.
+    for status in ["403 Forbidden", "500 Server Error", "407 Proxy Authentication Required"] {
+        let mut bench = Bench::default();
+        call_up(&mut bench);
+        asks(&mut bench, "BYE", 2, "z9hG4bK-bye", "");
+        answers(&mut bench, status, "BYE", 2, "z9hG4bK-bye", "");
+        bench.advance(secs(31));
+        bench.assert_pinned(RTP, FAR);
+        bench.advance(secs(2));
+        bench.assert_all_closed();
+    }
+}
+
+#[test]
+fn a_phone_that_goes_on_after_its_bye_was_refused_keeps_its_call() {
+    let mut bench = Bench::default();
+    call_up(&mut bench);
+    asks(&mut bench, "BYE", 2, "z9hG4bK-bye", "");
+    answers(&mut bench, "403 Forbidden", "BYE", 2, "z9hG4bK-bye", "");
+    asks(&mut bench, "INVITE", 3, "z9hG4bK-re", &offer());
+    answers(&mut bench, "200 OK", "INVITE", 3, "z9hG4bK-re", &far_sdp());
+    bench.advance(secs(100));
+    bench.assert_pinned(RTP, FAR);
+    hang_up(&mut bench);
+}
+
+#[test]
+fn a_bye_that_the_phone_refuses_ends_nothing() {
+    let mut bench = Bench::default();
+    call_up(&mut bench);
+    let got = far_asks(&mut bench, &far_request("BYE", 1, "z9hG4bK-fb", ""));
+    phone_answers(&mut bench, &got, "403 Forbidden", "");
+    bench.advance(secs(100));
+    bench.assert_pinned(RTP, FAR);
+    hang_up(&mut bench);
+}
+
+#[test]
+fn a_bye_that_nobody_answers_ends_the_call_that_the_phone_has_left() {
+    let mut bench = Bench::default();
+    call_up(&mut bench);
+    asks(&mut bench, "BYE", 2, "z9hG4bK-bye", "");
+    bench.advance(secs(33));
+    bench.assert_all_closed();
+    assert!(bench.events.iter().any(|it| matches!(it, Event::CallEnded { why: "lost", .. })));
+}
+
+#[test]
+fn retransmissions_have_the_same_bytes_at_every_point() {
+    let mut bench = Bench::default();
+    let twice_out = |bench: &mut Bench, text: &str| {
+        let first = bench.out(PHONE, PROXY, text);
+        let (commands, events) = (bench.commands.len(), bench.events.len());
+        assert_eq!(bench.out(PHONE, PROXY, text), first);
+        assert_eq!((bench.commands.len(), bench.events.len()), (commands, events), "{text}");
+    };
+    let twice_in = |bench: &mut Bench, text: &str| {
+        let first = bench.inn(PROXY, PHONE, text);
+        let (commands, events) = (bench.commands.len(), bench.events.len());
+        assert_eq!(bench.inn(PROXY, PHONE, text), first);
+        assert_eq!((bench.commands.len(), bench.events.len()), (commands, events), "{text}");
+    };
+    let dialog = Dialog::default();
+    let of = |branch| Dialog { branch, ..dialog };
+    twice_out(&mut bench, &request("INVITE", PHONE, 1, dialog, false, &offer()));
+    twice_in(&mut bench, &response("407 Proxy Authentication Required", "INVITE", PUBLIC, 1, dialog, ""));
+    twice_out(&mut bench, &request("ACK", PHONE, 1, dialog, true, ""));
+    let again = of("z9hG4bK-again");
+    twice_out(&mut bench, &request("INVITE", PHONE, 2, again, false, &offer()));
+    twice_in(&mut bench, &response("183 Session Progress", "INVITE", PUBLIC, 2, again, &far_sdp()));
+    twice_out(&mut bench, &request("PRACK", PHONE, 3, of("z9hG4bK-prack"), true, ""));
+    twice_in(&mut bench, &response("200 OK", "PRACK", PUBLIC, 3, of("z9hG4bK-prack"), ""));
+    // The ACK gets lost three times.
+    for _ in 0..3 {
+        twice_in(&mut bench, &response("200 OK", "INVITE", PUBLIC, 2, again, &far_sdp()));
+        twice_out(&mut bench, &request("ACK", PHONE, 2, of("z9hG4bK-ack"), true, ""));
+    }
+    twice_in(&mut bench, &far_request("INVITE", 1, "z9hG4bK-hold", &sdp("22.33.44.22", 33000)));
+    let got = far_asks(&mut bench, &far_request("INVITE", 1, "z9hG4bK-hold", &sdp("22.33.44.22", 33000)));
+    let first = phone_answers(&mut bench, &got, "200 OK", &offer());
+    assert_eq!(phone_answers(&mut bench, &got, "200 OK", &offer()), first);
+    bench.assert_pinned(RTP, "22.33.44.22:33000");
+    twice_out(&mut bench, &request("BYE", PHONE, 9, of("z9hG4bK-bye"), true, ""));
+    twice_in(&mut bench, &response("200 OK", "BYE", PUBLIC, 9, of("z9hG4bK-bye"), ""));
+    bench.assert_all_closed();
+}
+
+#[test]
+fn copies_that_come_late_change_nothing() {
+    let mut bench = Bench::default();
+    let first = request("INVITE", PHONE, 1, Dialog::default(), false, &offer());
+    bench.out(PHONE, PROXY, &first);
+    let early =
+        response("183 Session Progress", "INVITE", PUBLIC, 1, Dialog::default(), &sdp("22.33.44.22", 29000));
+    bench.inn(PROXY, PHONE, &early);
+    let ok = response("200 OK", "INVITE", PUBLIC, 1, Dialog::default(), &far_sdp());
+    bench.inn(PROXY, PHONE, &ok);
+    asks(&mut bench, "INVITE", 2, "z9hG4bK-re", &sdp("192.168.1.10", 42000));
+    answers(&mut bench, "200 OK", "INVITE", 2, "z9hG4bK-re", &sdp("22.33.44.22", 33000));
+    bench.assert_pinned("192.168.1.10:42000", "22.33.44.22:33000");
+    let (kernel, commands) = (bench.kernel.clone(), bench.commands.len());
+    for (copy, body) in [(&early, sdp("22.33.44.22", 29000)), (&ok, far_sdp())] {
+        let got = bench.inn(PROXY, PHONE, copy).text();
+        assert!(got.ends_with(&body.replace('\n', "\r\n")), "{got}");
+    }
+    let sent = bench.out(PHONE, PROXY, &first).text();
+    assert!(sent.contains("c=IN IP4 22.33.44.55\r\n"), "{sent}");
+    assert_eq!((&bench.kernel, bench.commands.len()), (&kernel, commands));
+    hang_up(&mut bench);
+    for text in [&early, &ok] {
+        bench.inn(PROXY, PHONE, text);
+    }
+    bench.out(PHONE, PROXY, &first);
+    bench.assert_all_closed();
+    assert_all_forgotten(&mut bench);
+}
+
+#[test]
+fn transfers_and_pickups_are_calls_of_their_own() {
+    // Alice calls Bob, calls Carol, and connects the two (RFC 3891); both of Alice's calls end, one after the other.
+    let mut bench = Bench::default();
+    call_up(&mut bench);
+    let second = Dialog { call_id: "call-2", from_tag: "alice-2", to_tag: "carol", branch: "z9hG4bK-c2" };
+    bench.out(PHONE, PROXY, request("INVITE", PHONE, 1, second, false, &sdp("192.168.1.10", 44000)));
+    bench.inn(PROXY, PHONE, response("200 OK", "INVITE", PUBLIC, 1, second, &sdp("22.33.44.22", 34000)));
+    let refer = Dialog { branch: "z9hG4bK-refer", ..Dialog::default() };
+    let target = "<sip:carol@22.33.44.21?Replaces=call-2%3Bto-tag%3Dcarol%3Bfrom-tag%3Dalice-2>";
+    let text = request("REFER", PHONE, 3, refer, true, "").replacen(
+        "User-Agent:",
+        &format!("Refer-To: {target}\r\nReferred-By: <sip:alice@{PHONE}>\r\nUser-Agent:"),
+        1,
+    );
+    let sent = bench.out(PHONE, PROXY, &text).text();
+    assert!(sent.contains(target) && sent.contains(&format!("Referred-By: <sip:alice@{PUBLIC}>")), "{sent}");
+    bench.inn(PROXY, PHONE, response("202 Accepted", "REFER", PUBLIC, 3, refer, ""));
+    let got = far_asks(&mut bench, &far_request("NOTIFY", 4, "z9hG4bK-notify", ""));
+    phone_answers(&mut bench, &got, "200 OK", "");
+    bench.assert_pinned(RTP, FAR);
+    bench.assert_pinned("192.168.1.10:44000", "22.33.44.22:34000");
+    // Carol's side of the second call is replaced: she hangs up on Alice.
+    let bye = far_request("BYE", 2, "z9hG4bK-carolbye", "")
+        .replace("call-1@192.168.1.10", "call-2")
+        .replace("tag=bob-1", "tag=carol")
+        .replace("tag=alice-1", "tag=alice-2");
+    let got = far_asks(&mut bench, &bye);
+    phone_answers(&mut bench, &got, "200 OK", "");
+    assert_eq!(bench.kernel.pins.len(), 2);
+    bench.assert_pinned(RTP, FAR);
+    // Somebody picks a call up at Alice's phone: an INVITE with Replaces is a call like any other.
+    let pickup = Dialog { call_id: "call-3", from_tag: "alice-3", to_tag: "dan", branch: "z9hG4bK-c3" };
+    let text = request("INVITE", PHONE, 1, pickup, false, &sdp("192.168.1.10", 46000)).replacen(
+        "User-Agent:",
+        "Replaces: 98asjd8@pbx.example;to-tag=x;from-tag=y;early-only\r\nUser-Agent:",
+        1,
+    );
+    let sent = bench.out(PHONE, PROXY, &text).text();
+    assert!(sent.contains("\r\nReplaces: 98asjd8@pbx.example;to-tag=x;from-tag=y;early-only\r\n"));
+    bench.inn(PROXY, PHONE, response("200 OK", "INVITE", PUBLIC, 1, pickup, &sdp("22.33.44.22", 36000)));
+    bench.assert_pinned("192.168.1.10:46000", "22.33.44.22:36000");
+    let bye = Dialog { branch: "z9hG4bK-c3bye", ..pickup };
+    bench.out(PHONE, PROXY, request("BYE", PHONE, 2, bye, true, ""));
+    bench.inn(PROXY, PHONE, response("200 OK", "BYE", PUBLIC, 2, bye, ""));
+    hang_up(&mut bench);
+}
+
+#[test]
+fn a_session_with_timer_lives_for_days() {
+    let mut bench = Bench::default();
+    call_up(&mut bench);
+    for n in 0..2 * 48 {
+        bench.advance(secs(1800));
+        let branch = format!("z9hG4bK-st{n}");
+        asks(&mut bench, "UPDATE", 10 + n, &branch, "");
+        answers(&mut bench, "200 OK", "UPDATE", 10 + n, &branch, "");
+        bench.assert_renewed();
+        bench.assert_pinned(RTP, FAR);
+    }
+    assert_eq!(bench.count(Reason::UnknownFlow), 0);
+    hang_up(&mut bench);
+}
+
+#[test]
+fn an_endpoint_that_moves_with_every_refresh_leaves_nothing_behind() {
+    let mut bench = Bench::default();
+    call_up(&mut bench);
+    // The INVITE may have further answers for so long.
+    bench.advance(secs(33));
+    for n in 0..50u16 {
+        let (branch, port) = (format!("z9hG4bK-mv{n}"), 42000 + 2 * n);
+        asks(&mut bench, "INVITE", u32::from(10 + n), &branch, &sdp("192.168.1.10", port));
+        answers(&mut bench, "200 OK", "INVITE", u32::from(10 + n), &branch, &far_sdp());
+        bench.assert_pinned(&format!("192.168.1.10:{port}"), FAR);
+        assert!(bench.kernel.pinholes.len() <= 4, "the last one and the one before it");
+        assert_eq!(bench.kernel.pins.len(), 2);
+    }
+    hang_up(&mut bench);
+}
