@@ -67,9 +67,11 @@ pub fn is_hands_off(policy: &Policy, far: IpAddr) -> bool {
     policy.hands_off.iter().any(|block| block.contains(far))
 }
 
-/// S8: whether a message from `sender` may speak for `ip`: its own address, or one that the administrator listed.
+/// S8: whether a message from `sender` may speak for `ip`: its own address, or one that the administrator listed. Never
+/// for one of the other family, for which this flow's translation says nothing.
 pub fn may_speak_for(policy: &Policy, sender: IpAddr, ip: IpAddr) -> bool {
-    ip == sender || policy.inside_hosts.iter().any(|block| block.contains(ip))
+    ip == sender
+        || ip.is_ipv4() == sender.is_ipv4() && policy.inside_hosts.iter().any(|block| block.contains(ip))
 }
 
 /// S9: whether an inside endpoint may get a pinhole.

@@ -3,7 +3,7 @@
 //! One socket hears of every conntrack entry that dies, and of every change to nf_tables. Our own changes of elements come
 //! back too, thousands in a second; a filter in the kernel drops them before they can fill the queue. Of the others' changes
 //! only those to our table count, and most of them only if the table is no longer whole: an administrator may load
-//! the file over itself as often as he likes. If the queue overruns all the same, that is an event of its own: whoever
+//! the file over itself as often as he likes. A flowtable that somebody makes is worth a warning. If the queue overruns all the same, that is an event of its own: whoever
 //! relies on the events has to look for himself.
 //!
 //! conntrack tells of entries that were made while somebody listened, or while the sysctl
@@ -15,6 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use super::addresses::Addresses;
 use super::ctmessage;
+use super::probe;
 use super::rules;
 use super::ruleset;
 use super::socket::NetlinkSocket;
@@ -78,6 +79,7 @@ impl Events {
                 Ok(Some(datagram)) => {
                     for message in netlink::messages(datagram) {
                         if message.kind().subsystem == NFTABLES {
+                            warn_of_flowtable(&message);
                             table = table.max(news_of_table(&message));
                         } else if ctmessage::is_destroyed(&message)
                             && let Some(entry) = ctmessage::parse(&message)
@@ -147,6 +149,13 @@ fn news_of_table(message: &Message<'_>) -> News {
         libc::NFT_MSG_DELTABLE => News::Deleted,
         libc::NFT_MSG_NEWSETELEM | libc::NFT_MSG_DELSETELEM => News::None,
         _ => News::Changed,
+    }
+}
+
+/// Whoever makes a flowtable while calls run learns what that does to them, as [`probe`](super::probe) tells at start.
+fn warn_of_flowtable(message: &Message<'_>) {
+    if let Some(name) = probe::flowtable_name(message) {
+        tracing::warn!(remedy = probe::FLOWTABLE_REMEDY, "{}{name}", probe::FLOWTABLE_TEXT);
     }
 }
 

@@ -15,7 +15,7 @@ use super::conntrack::Conntrack;
 use super::ruleset::{self, QueueForm, RulesetSettings};
 use super::socket::NetlinkSocket;
 use super::{nft, rules};
-use crate::netlink::{MessageType, NLM_F_ACK, NLM_F_DUMP, Writer};
+use crate::netlink::{Message, MessageType, NLM_F_ACK, NLM_F_DUMP, Writer};
 
 const CAP_NET_ADMIN: u32 = 12;
 const NFNL_SUBSYS_QUEUE: u8 = 3;
@@ -191,20 +191,28 @@ fn flowtables(socket: &mut NetlinkSocket) -> Finding {
     let kind = MessageType { subsystem: NFNL_SUBSYS_NFTABLES, message: NFT_MSG_GETFLOWTABLE };
     writer.message(kind, NLM_F_DUMP, 1, libc::NFPROTO_UNSPEC as u8, 0, |_| ());
     let mut names = Vec::new();
-    let asked = socket.call(writer.bytes(), |message| {
-        let attributes = message.attributes();
-        let name = |kind| attributes.bytes(kind).map(rules::text).unwrap_or_default();
-        names.push(format!("{} {} {}", rules::family_name(message.family()), name(1), name(2)));
-    });
+    let asked = socket.call(writer.bytes(), |message| names.extend(flowtable_name(message)));
     match asked {
         Err(_) => Finding::ok(NAME, "this kernel offloads no flows"),
         Ok(()) if names.is_empty() => Finding::ok(NAME, "none: every packet passes our rules"),
-        Ok(()) => Finding::note(
-            NAME,
-            format!("flows may be offloaded past our rules by: {}", names.join(", ")),
-            "keep SIP out of it: udp dport != 5060 and udp sport != 5060 in front of its `flow add` rule",
-        ),
+        Ok(()) => Finding::note(NAME, format!("{FLOWTABLE_TEXT}{}", names.join(", ")), FLOWTABLE_REMEDY),
     }
+}
+
+/// What a flowtable does; its name follows.
+pub(super) const FLOWTABLE_TEXT: &str = "flows may be offloaded past our rules by the flowtable ";
+/// What to do about it.
+pub(super) const FLOWTABLE_REMEDY: &str =
+    "keep SIP out of it: udp dport != 5060 and udp sport != 5060 in front of its `flow add` rule";
+
+/// Family, table and name of the flowtable that a message announces; `None` if it is about something else.
+pub(super) fn flowtable_name(message: &Message<'_>) -> Option<String> {
+    const NFT_MSG_NEWFLOWTABLE: u8 = 22;
+    let kind = MessageType { subsystem: NFNL_SUBSYS_NFTABLES, message: NFT_MSG_NEWFLOWTABLE };
+    let attributes = message.attributes();
+    let name = |kind| attributes.bytes(kind).map(rules::text).unwrap_or_default();
+    (message.kind() == kind)
+        .then(|| format!("{} {} {}", rules::family_name(message.family()), name(1), name(2)))
 }
 
 /// Whether packets could come with their conntrack entry.

@@ -18,6 +18,7 @@ pub(crate) mod world;
 mod calls;
 mod life;
 mod media;
+mod rulesets;
 mod upkeep;
 mod voices;
 mod ways;

@@ -16,22 +16,22 @@ use super::wait;
 use super::world::{MEDIA, Mode, Nat, World, inside};
 
 /// One phone whose calls come one after the other, all to one server.
-struct Line {
-    world: World,
-    server: Sipp,
+pub(super) struct Line {
+    pub(super) world: World,
+    pub(super) server: Sipp,
     far: Speaker,
     _handset: Handset,
 }
 
 /// A call of a [`Line`] that is up.
-struct Call {
+pub(super) struct Call {
     caller: Caller,
     answered: Answered,
     offer: Invite,
 }
 
 impl Line {
-    fn new(world: World, calls: u32) -> Self {
+    pub(super) fn new(world: World, calls: u32) -> Self {
         let server = provider(calls).serve(&world.outside);
         let handset = Handset::start(&world.phones[0], "phone", inside(0), [40_000]);
         let far = far_end(&world);
@@ -47,7 +47,7 @@ impl Line {
     }
 
     /// A new call with a public endpoint and with media both ways.
-    fn talk(&mut self, name: &str) -> Call {
+    pub(super) fn talk(&mut self, name: &str) -> Call {
         let call = self.dial(name);
         self.world.assert_reachable(0, call.offer.media);
         self.assert_heard(&call);
@@ -55,7 +55,7 @@ impl Line {
     }
 
     /// Asserts that media goes both ways, the outside speaking first.
-    fn assert_heard(&mut self, call: &Call) {
+    pub(super) fn assert_heard(&mut self, call: &Call) {
         self.far.asks(call.offer.media, "phone");
     }
 
@@ -66,7 +66,7 @@ impl Line {
         assert_eq!(call.answered.media, SocketAddr::from((MEDIA, 6000)));
     }
 
-    fn is_guarded(&self) -> bool {
+    pub(super) fn is_guarded(&self) -> bool {
         self.world.mode == Mode::Sipalg
     }
 
@@ -76,7 +76,7 @@ impl Line {
 }
 
 impl Call {
-    fn hang_up(mut self) {
+    pub(super) fn hang_up(mut self) {
         self.caller.hang_up(&self.answered);
         self.caller.succeeds();
     }
@@ -103,7 +103,7 @@ fn calls_survive_kill_9_and_new_ones_pass_untouched_until_it_is_back() {
 }
 
 /// Waits until nothing is open. Quarantined endpoints stay owned, that is, closed to everybody.
-fn await_closed(world: &World) {
+pub(super) fn await_closed(world: &World) {
     wait::until("the pinholes to be closed", || {
         let open = |(name, count): (&str, usize)| name != "owned4" && count > 0;
         (!kernel::elements(&world.router).into_iter().any(open)).then_some(())

@@ -126,6 +126,15 @@ impl World {
 
     /// A network in which nobody has started sipalg yet.
     pub(crate) fn without_gateway(nat: Nat, phones: u8) -> Self {
+        let world = Self::without_ruleset(phones);
+        if world.mode != Mode::Routed {
+            world.load(&nat.ruleset());
+        }
+        world
+    }
+
+    /// A network whose router has no rules yet; in [`Mode::Routed`] it needs none.
+    pub(crate) fn without_ruleset(phones: u8) -> Self {
         let mode = Mode::chosen();
         let mut net = Net::new();
         let mut switch = Switch::new(&mut net, &["inside", "outside"]);
@@ -153,11 +162,7 @@ impl World {
                 host.ip(&format!("route add 192.168.1.0/24 via {PUBLIC}"));
             }
         }
-        let world = Self { gateway: None, mode, phones, router, outside, friend, _net: net };
-        if mode != Mode::Routed {
-            world.load(&nat.ruleset());
-        }
-        world
+        Self { gateway: None, mode, phones, router, outside, friend, _net: net }
     }
 
     /// Loads an administrator's file on the router.

@@ -228,6 +228,21 @@ fn f43_s8_nobody_speaks_for_another_host() {
 }
 
 #[test]
+fn f43_s8_the_port_of_what_another_host_has_open_stays_too() {
+    let mut bench = Bench::default();
+    let [first, second] = ["192.168.1.11:5060", PHONE];
+    bench.nat(first, PROXY, "22.33.44.55:17376");
+    let mine = Dialog { call_id: "mine", branch: "z9hG4bK-mine", ..Dialog::default() };
+    bench.out(first, PROXY, request("INVITE", first, 1, mine, false, &sdp("192.168.1.11", 40000)));
+    let public = bench.binding("192.168.1.11:40000").port();
+    assert_ne!(public, 40000);
+    let text = request("INVITE", second, 1, Dialog::default(), false, &sdp("192.168.1.11", 40000));
+    let sent = bench.out(second, PROXY, &text);
+    let (_, body) = text.split_once("\r\n\r\n").unwrap();
+    assert!(sent.text().ends_with(body), "{}", sent.text());
+}
+
+#[test]
 fn f43_s8_media_is_never_led_to_the_router() {
     let mut bench = Bench::default();
     call(&mut bench, Dialog::default(), &offer(), &sdp("22.33.44.55", 22));

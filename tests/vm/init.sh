@@ -36,8 +36,11 @@ echo "vm: kernel $(uname -r), ready after $(sed 's/ .*//' /proc/uptime) s"
 for suite in $(cat /tests/suites); do
     case $suite in
     lab) try lab sipalg lab ;;
-    # Behind the colon: the tests to run.
-    *:*) try "$suite" "/tests/${suite%%:*}" "${suite#*:}" ;;
+    # Behind the colon, separated by commas: the tests to run, or other arguments of a test program.
+    *:*)
+        # shellcheck disable=SC2046 # a list
+        try "$suite" "/tests/${suite%%:*}" $(echo "${suite#*:}" | tr , ' ')
+        ;;
     *) try "$suite" "/tests/$suite" ;;
     esac
 done

@@ -63,12 +63,15 @@ finds 'ok  *flowtable  *none'
 
 # A flowtable hides flows from every ALG: it is named.
 ip link add lan0 type veth peer name lan1
-nft -f - <<'RULES'
+flowtable() {
+    nft -f - <<'RULES'
 table inet fast {
 	flowtable lane { hook ingress priority 0; devices = { lan0, lan1 }; }
 	chain forward { type filter hook forward priority filter; ip protocol { tcp, udp } flow add @lane; }
 }
 RULES
+}
+flowtable
 finds 'note  *flowtable  *.*inet fast lane'
 nft delete table inet fast
 
@@ -104,6 +107,14 @@ nft list set inet sipalg owned4 | grep -q '203.0.113.1 . 16384 timeout 1h expire
 # `systemctl reload nftables`: everything is flushed first.
 nft -f /etc/nftables.conf
 await is_native
+
+# A flowtable that comes while calls run is named in the log, and so is one that was there before.
+flowtable
+await grep -q 'WARN .*flowtable inet fast lane.*keep SIP out of it' /tmp/sipalg.log
+stop
+start
+await grep -q 'flowtable: .*inet fast lane' /tmp/sipalg.log
+nft delete table inet fast
 
 # Without the daemon the table stays; then nothing does.
 stop

@@ -110,6 +110,8 @@ pub fn outbound(
 ) -> Result<(), Conflict> {
     let address = public.address.as_bytes();
     let inside = |it: &Address| it.ip.is_some_and(&is_inside);
+    // What somebody else has open is not this message's: its port would change and its address stay.
+    let public_of = |endpoint: SocketAddr| public_of(endpoint).filter(|_| is_inside(endpoint.ip()));
     if let Some(origin) = description.origin.as_ref().filter(|it| inside(it)) {
         edits.replace(origin.span, address, Rule::SdpOrigin)?;
     }
