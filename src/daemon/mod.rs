@@ -39,8 +39,9 @@ use tracing::{info, warn};
 
 pub use error::Error;
 
-use crate::alg::{Engine, Held, Policy};
+use crate::alg::{Admission, Engine, Held, Policy};
 use crate::config::{self, Backend, Config, Overload};
+use crate::kernel::admission::{self, Wanted};
 use crate::kernel::events::Events;
 use crate::kernel::probe::{self, Finding, Level};
 use crate::kernel::ruleset::{self, RulesetSettings};
@@ -72,6 +73,7 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), Error> {
     let (problems, notes): (Vec<Finding>, Vec<Finding>) = probe::run(&ruleset)
         .into_iter()
         .chain(privileges::findings(&config))
+        .chain(media_findings(&config))
         .filter(|finding| finding.level != Level::Ok)
         .partition(|finding| finding.level == Level::Problem);
     for Finding { name, text, remedy, .. } in &notes {
@@ -81,7 +83,10 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), Error> {
         return Err(Error::NotReady { findings: problems });
     }
 
-    let mut kernel = Kernel::open(&KernelSettings::default())?;
+    let (admission, _) = admission::choose(wanted(&config));
+    let ruleset = RulesetSettings { expect: admission == Admission::Expectation, ..ruleset };
+    let by_rule = admission == Admission::Rule;
+    let mut kernel = Kernel::open(&KernelSettings { by_rule, ..KernelSettings::default() })?;
     let queue = queue::open(queue_backend(&config.queue), &queue_options(&config.queue))?;
     let installed = ruleset::install(&ruleset).map_err(|error| match error {
         refused @ KernelError::Refused(_) => Error::Ruleset(refused),
@@ -94,7 +99,12 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), Error> {
     }
     let events = router::Events(Events::open(&kernel)?);
     let mtus = Mtus::open().map_err(Error::doing("open a socket"))?;
-    let policy = Policy { seed: seed().map_err(Error::doing("read /dev/urandom"))?, ..config.policy.clone() };
+    let seed = seed().map_err(Error::doing("read /dev/urandom"))?;
+    let admission = match admission {
+        Admission::Expectation if !installed.expects => Admission::Pinned,
+        way => way,
+    };
+    let policy = Policy { seed, admission, ..config.policy.clone() };
     privileges::shed(&Needs::of(&config, file.as_deref()))?.log();
 
     let mut core = Engine::new(policy);
@@ -161,7 +171,20 @@ pub fn ruleset_settings(config: &Config) -> RulesetSettings {
     let mut ports: Vec<u16> = config.sip_ports.iter().cloned().flatten().collect();
     ports.sort_unstable();
     ports.dedup();
-    RulesetSettings { ports, queue_base: config.queue.base }
+    RulesetSettings { ports, queue_base: config.queue.base, offload: config.offload, ..Default::default() }
+}
+
+/// How media gets through the firewall, and whether it can take the short way if it shall.
+pub fn media_findings(config: &Config) -> Vec<Finding> {
+    let (_, admission) = admission::choose(wanted(config));
+    [Some(admission), config.offload.then(probe::offload)].into_iter().flatten().collect()
+}
+
+fn wanted(config: &Config) -> Wanted {
+    match config.admission {
+        config::Wish::Auto => Wanted::Auto,
+        _ => Wanted::Exactly(config.policy.admission),
+    }
 }
 
 fn queue_backend(settings: &config::Queue) -> queue::Backend {

@@ -13,7 +13,8 @@ use crate::kernel::KernelError;
 use crate::kernel::ruleset::{self, Installed, Origin, RulesetSettings};
 
 /// Keys, and sections with a point behind them, whose values are in use from the start to the end.
-const FIXED: [&str; 5] = ["queue.", "log.target", "state-file", "user", "control.socket"];
+const FIXED: [&str; 7] =
+    ["media.admission", "media.offload", "queue.", "log.target", "state-file", "user", "control.socket"];
 
 /// The keys that differ, if all of them can be changed now.
 ///
@@ -42,6 +43,8 @@ pub(super) fn take_over(
     ruleset: RulesetSettings,
     policy: Policy,
 ) -> Result<(), KernelError> {
+    // What the kernel was found able to do at the start.
+    let ruleset = RulesetSettings { expect: router.ruleset().expect, ..ruleset };
     if ruleset != *router.ruleset() {
         let installed = ruleset::install(&ruleset)?;
         warn_of_other_ports(&installed, &ruleset);

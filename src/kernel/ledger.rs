@@ -40,8 +40,13 @@ impl Ledger {
                 }
             }
             Op::Dismiss { peers } => self.dismiss(peers),
-            Op::Pin { .. } | Op::Unpin { .. } | Op::Lookup { .. } | Op::Sustain { .. } | Op::Purge { .. } => {
-            }
+            Op::Pin { .. }
+            | Op::Unpin { .. }
+            | Op::Lookup { .. }
+            | Op::Sustain { .. }
+            | Op::Purge { .. }
+            | Op::Expect { .. }
+            | Op::Unexpect { .. } => {}
         }
         if self.len() > 2 * self.after_sweep + SLACK {
             self.sweep(now);

@@ -18,13 +18,13 @@ use super::element::Reader;
 use super::libnftables::{self, Mode};
 use super::rules::{self, Rule};
 use super::socket::NetlinkSocket;
-use super::{KernelError, maps, nft};
+use super::{KernelError, cthelper, maps, nft, shortcut};
 
 /// The file as it is shipped.
 pub const SHIPPED: &str = include_str!("../../nft-rules/sipalg.nft");
 
 /// What the rule in chain `about` says; `sipalg.nft` has the same.
-const MARK: &str = "sipalg ruleset 1";
+const MARK: &str = "sipalg ruleset 2";
 /// What stands behind the mark if the daemon loaded it.
 const BY_DAEMON: &str = ", loaded by the daemon";
 /// The line of `sipalg.nft` that the daemon replaces.
@@ -42,11 +42,15 @@ pub struct RulesetSettings {
     pub ports: Vec<u16>,
     /// Number of the first of the four queues, in the order of [`QueuePoint::ALL`](crate::alg::QueuePoint::ALL).
     pub queue_base: u16,
+    /// Whether signalling flows get our helper, and expected media passes the guard.
+    pub expect: bool,
+    /// Whether established media takes the short way.
+    pub offload: bool,
 }
 
 impl Default for RulesetSettings {
     fn default() -> Self {
-        Self { ports: vec![5060], queue_base: 5060 }
+        Self { ports: vec![5060], queue_base: 5060, expect: false, offload: false }
     }
 }
 
@@ -59,6 +63,8 @@ pub struct Installed {
     pub ports: Vec<u16>,
     /// The form of the queue rules.
     pub queue: QueueForm,
+    /// Whether media can be expected.
+    pub expects: bool,
 }
 
 /// Who loaded the table.
@@ -102,7 +108,8 @@ pub fn install(settings: &RulesetSettings) -> Result<Installed, KernelError> {
     }
     let origin = found.filter(|_| usable).unwrap_or(Origin::Daemon);
     let queue = fill_queue_points(&mut socket, settings.queue_base)?;
-    Ok(Installed { origin, ports: loaded_ports(&mut socket)?, queue })
+    let expects = fill_extras(&mut socket, settings);
+    Ok(Installed { origin, ports: loaded_ports(&mut socket)?, queue, expects })
 }
 
 /// Removes the table, and with it every map, set and timeout policy, and the conntrack entries that its bindings made:
@@ -118,6 +125,9 @@ pub fn remove() -> Result<bool, KernelError> {
         Err(error) => return Err(KernelError::system("listing the bindings")(error)),
     };
     let removed = nft::delete_table(&mut socket).map_err(KernelError::system("deleting the table"))?;
+    if let Err(error) = cthelper::unregister(&mut socket) {
+        tracing::debug!(%error, "the helper stays registered");
+    }
     if !public.is_empty() {
         remove_entries(&public).map_err(KernelError::system("deleting conntrack entries"))?;
     }
@@ -189,6 +199,60 @@ fn fill_queue_points(socket: &mut NetlinkSocket, base: u16) -> Result<QueueForm,
     )))
 }
 
+/// Fills the chains that not every kernel and not everybody has use for, or empties them. What is refused is no reason to
+/// do without the rest: it is said in the log. Answers whether media can be expected.
+fn fill_extras(socket: &mut NetlinkSocket, settings: &RulesetSettings) -> bool {
+    const EMPTY: &str = "flush chain inet sipalg attach\nflush chain inet sipalg expected\n";
+    let mut refused = None;
+    let mut expects = false;
+    for _ in 0..TRIES {
+        refused = None;
+        if !settings.expect {
+            refused = load(EMPTY, Mode::Commit).err();
+            break;
+        }
+        // Between these two another router's `unload` may take the helper away again.
+        if let Err(error) = cthelper::register(socket) {
+            refused = Some(KernelError::system("registering the conntrack helper")(error));
+            break;
+        }
+        match load(&format!("{EMPTY}{}", expecting(cthelper::NAME)), Mode::Commit) {
+            Ok(()) => {
+                expects = true;
+                break;
+            }
+            Err(error) => refused = Some(error),
+        }
+    }
+    if let Some(error) = refused {
+        tracing::warn!(%error, "media can't be expected: it is pinned when it is answered");
+        let _ = load(EMPTY, Mode::Commit);
+    }
+    let short = if settings.offload { shortcut::rules() } else { Ok(String::new()) };
+    let loaded = short
+        .map_err(KernelError::system("listing the interfaces"))
+        .and_then(|rules| load(&format!("flush chain inet sipalg short_way\n{rules}"), Mode::Commit));
+    if let Err(error) = loaded {
+        tracing::warn!(%error, "media can't be offloaded: it takes the usual way");
+    }
+    expects
+}
+
+/// Another router may come in between a few times, not for ever.
+const TRIES: usize = 5;
+
+fn expecting(helper: &str) -> String {
+    let mut text = String::new();
+    for (object, family, nfproto) in [("media4", "ip", "ipv4"), ("media6", "ip6", "ipv6")] {
+        text.push_str(&format!(
+            "table inet sipalg {{\n\tct helper {object} {{ type \"{helper}\" protocol udp; l3proto {family}; }}\n}}\n\
+             add rule inet sipalg attach meta nfproto {nfproto} meta l4proto udp ct helper set \"{object}\"\n"
+        ));
+    }
+    text.push_str(&format!("add rule inet sipalg expected ct helper \"{helper}\" accept\n"));
+    text
+}
+
 fn own_rules(socket: &mut NetlinkSocket) -> Result<Vec<Rule>, KernelError> {
     rules::list(socket, Some("sipalg")).map_err(KernelError::system("reading our rules"))
 }
@@ -238,7 +302,7 @@ mod tests {
         assert_eq!(SHIPPED.matches(MARK).count(), 1);
         let text = for_daemon(&[5060, 5070]);
         assert_eq!(text.matches("define SIPALG_UDP_PORTS = { 5060, 5070 }\n").count(), 1);
-        assert_eq!(text.matches("\"sipalg ruleset 1, loaded by the daemon\"").count(), 1);
+        assert_eq!(text.matches("\"sipalg ruleset 2, loaded by the daemon\"").count(), 1);
     }
 
     #[test]

@@ -49,7 +49,7 @@ fn loading_over_itself_keeps_elements_and_doubles_nothing() {
     assert_eq!((again.origin, &again.ports[..]), (Origin::Daemon, &[5060][..]));
     assert_eq!(rules(&network), before);
     // Other ports: in place, too.
-    let settings = RulesetSettings { ports: vec![5070, 5060, 5070], queue_base: 100 };
+    let settings = RulesetSettings { ports: vec![5070, 5060, 5070], queue_base: 100, ..Default::default() };
     let again = network.router.enter(|| ruleset::install(&settings)).unwrap();
     assert_eq!((again.origin, &again.ports[..]), (Origin::Daemon, &[5060, 5070][..]));
     assert_eq!(network.elements("inbound4").len(), 1);
@@ -86,7 +86,7 @@ fn a_table_that_an_administrator_included_is_used_as_it_is() {
     // A file of another version is replaced.
     let old = write(
         "old.nft",
-        &edited.replace("sipalg ruleset 1", "sipalg ruleset 0").replace("ct state untracked accept", ""),
+        &edited.replace("sipalg ruleset 2", "sipalg ruleset 0").replace("ct state untracked accept", ""),
     );
     network.router.run(&format!("nft -f {old}"));
     network.router.run("nft delete table inet sipalg");

@@ -16,7 +16,7 @@ LIMIT=1200 # seconds for all of it, far above what it takes
 # with arguments of theirs behind a colon, separated by commas, if not all of their tests shall run. Two emulated
 # processors take three minutes for these. What is left out tests nothing of the kernel, or asks for more calls in a
 # second than an emulated processor makes. It all fits by hand, in half an hour: SUITES=netns_clients.
-SUITES=${SUITES:-shipped lab netns_daemon netns_kernel netns_queue netns_routed netns_ipv6 netns_clients:rulesets::}
+SUITES=${SUITES:-shipped lab netns_daemon netns_kernel netns_queue netns_routed netns_ipv6 netns_expect netns_clients:rulesets::}
 
 need() {
     command -v "$1" >/dev/null || { echo "$1 is not installed: .ci/deps test" >&2; exit 1; }

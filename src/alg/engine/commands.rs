@@ -38,6 +38,9 @@ pub(super) enum Inflight {
         tags: Tags,
         flow: PinnedFlow,
     },
+    Expect {
+        keys: BindingKeys,
+    },
     Latch {
         binding: BindingKey,
         flow: PinnedFlow,
@@ -83,7 +86,7 @@ impl Engine {
             self.parking.replace(id, again);
             return;
         }
-        let failure = outcome.err();
+        let mut failure = outcome.err();
         match purpose {
             Inflight::Lookup { asked } => {
                 let found = match outcome {
@@ -105,6 +108,10 @@ impl Engine {
                         peer.admitting = None;
                     }
                 }
+            }
+            Inflight::Expect { keys } => {
+                // Media before the answer is a good thing to have; the call goes on without.
+                self.expected(&keys, failure.take());
             }
             Inflight::Pin { call, tags, flow } => self.pinned(call, tags, flow, failure),
             Inflight::Latch { binding, flow } => {

@@ -129,6 +129,13 @@ fn command((command, outcome): &(Command, Outcome)) -> Value {
         Op::Lookup { source, destination } => {
             json!({ "op": "lookup", "source": source.to_string(), "destination": destination.to_string() })
         }
+        Op::Expect { pinholes, source, lifetime, .. } => json!({
+            "op": "expect",
+            "pinholes": holes(pinholes),
+            "source": source.map(|it| it.to_string()),
+            "lifetime": lifetime.as_secs(),
+        }),
+        Op::Unexpect { pinholes, .. } => json!({ "op": "unexpect", "pinholes": holes(pinholes) }),
         Op::Purge { address } => json!({ "op": "purge", "address": address.to_string() }),
         Op::Sustain { flow, lifetime } => json!({
             "op": "sustain",
