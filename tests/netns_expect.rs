@@ -263,13 +263,13 @@ fn every_class_takes_two_hundred_and_fifty_five() {
     let _guard = HELPERS.lock();
     let mut network = Network::new();
     network.signal();
-    for (at, class) in [MediaClass::Audio, MediaClass::Video, MediaClass::Other].into_iter().enumerate() {
+    for (at, class) in [MediaClass::Audio, MediaClass::Video].into_iter().enumerate() {
         for n in 0..255 {
             let pinhole = network.pinhole("192.168.1.10:40000", 20_000 + 1000 * at as u16 + n);
             network.done(expect(pinhole, None, class));
         }
     }
-    assert_eq!(network.expectations().len(), 3 * 255);
+    assert_eq!(network.expectations().len(), 2 * 255);
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn two_routers_on_one_machine_share_the_helper_and_do_not_disturb_each_other() {
     // The last one takes it along, and comes back.
     assert!(one_router.router.enter(|| ruleset::remove().unwrap()));
     let helpers = |router: &Netns| {
-        router.nft("table inet names { ct helper h { type \"sipalg\" protocol udp; l3proto ip; } }");
+        router.nft("table inet names {\n ct helper h { type \"sipalg\" protocol udp; l3proto ip; }\n}");
     };
     let there = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| helpers(&one_router.router)));
     assert!(there.is_err(), "the helper is still registered");
@@ -383,8 +383,7 @@ fn offloaded_media_is_not_silent_and_silent_media_is() {
 
 #[test]
 fn the_short_way_is_measured() {
-    let mut rates = Vec::new();
-    for offload in [false, true, false, true] {
+    let mut rivals = [false, true].map(|offload| {
         let mut network = Network::with(&RulesetSettings { offload, ..RulesetSettings::default() });
         let pinhole = network.opened(16384);
         network.done(pin(pinhole, "203.0.113.9:30000"));
@@ -392,29 +391,41 @@ fn the_short_way_is_measured() {
         if offload {
             until_offloaded(&network, &phone, &far, pinhole.public.0);
         }
-        // One sender and no reader: all of it happens in the sender's own time, the router's work too.
-        let (start, busy) = (Instant::now(), busy());
-        let mut sent = 0u32;
-        while start.elapsed() < Duration::from_secs(3) {
-            for _ in 0..100 {
-                far.send_to(&[0x80; 172], pinhole.public.0).unwrap();
+        (network, pinhole.public.0, phone, far, Vec::new(), Vec::new())
+    });
+    // In turns, because the machine is shared. Nobody reads: the router's work is done in the sender's own time.
+    for _ in 0..7 {
+        for (_, public, _, far, rates, costs) in &mut rivals {
+            let (start, busy) = (Instant::now(), self::busy());
+            let mut sent = 0;
+            while start.elapsed() < Duration::from_millis(700) {
+                for _ in 0..100 {
+                    far.send_to(&[0x80; 172], *public).unwrap();
+                }
+                sent += 100;
             }
-            sent += 100;
+            rates.push(f64::from(sent) / start.elapsed().as_secs_f64());
+            costs.push((self::busy() - busy) * 1e6 / f64::from(sent));
         }
-        let took = start.elapsed().as_secs_f64();
-        let per_packet = (self::busy() - busy) * 1e6 / f64::from(sent);
-        rates.push((offload, f64::from(sent) / took, per_packet));
-        // Not all fit into the phone's buffer, but nobody else has dropped them.
-        receive(&phone);
     }
-    let said: Vec<_> = rates
-        .iter()
-        .map(|(offload, rate, cpu)| format!("offload {offload}: {rate:.0} packets/s, {cpu:.1} us CPU each"))
-        .collect();
+    let median = |values: &mut Vec<f64>| {
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    };
+    let [(_, _, phone, _, plain, plain_cost), (_, _, short_phone, _, short, short_cost)] = &mut rivals;
+    // Not all fit into the phones' buffers, but nobody else has dropped them.
+    receive(phone);
+    receive(short_phone);
+    let (plain, short) = (median(plain), median(short));
+    let said = format!(
+        "media {plain:.0} packets/s at {:.1} us of CPU each, offloaded {short:.0} at {:.1} us: {:.2} times",
+        median(plain_cost),
+        median(short_cost),
+        short / plain
+    );
     // For the console of the virtual machine.
-    let _ = std::fs::write("/dev/console", format!("{}\n", said.join("\n")));
-    let best = |wanted| rates.iter().filter(|it| it.0 == wanted).map(|it| it.1).fold(0.0, f64::max);
-    assert!(best(true) > best(false), "{said:?}");
+    let _ = std::fs::write("/dev/console", format!("vm: note    {said}\n"));
+    assert!(short > 0.9 * plain, "{said}");
 }
 
 /// Seconds that all processors were not idle.
