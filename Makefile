@@ -4,6 +4,9 @@
 #   make test    everything that must hold: format, lints, documentation, all tests (needs root for namespaces)
 #   make test-vm the same network tests on the kernels that routers have: Debian's 6.1 and 6.12
 #   make fuzz    every fuzz target for FUZZ_SECONDS, with the stable compiler
+#   make deb     a Debian package in target/debian
+#   make test-package  the package installed, upgraded and purged in a Debian system of its own
+#   make test-container  docker/ built and run: a call through a router in containers
 #   make bench   how fast it is, beside plain forwarding and beside others
 
 CARGO ?= cargo
@@ -12,7 +15,7 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 PREFIX ?= /usr
 DESTDIR ?=
 
-.PHONY: demo test test-vm fuzz bench build install deps deps-test lint doc
+.PHONY: demo test test-vm test-package test-container fuzz bench build deb generated install deps deps-test deps-deb deps-package lint doc
 
 demo: deps build
 	$(SUDO) target/release/sipalg lab
@@ -20,6 +23,7 @@ demo: deps build
 # The parts that look at the kernel build their own network namespaces, so they need root; none of them skips itself.
 test: deps-test lint doc
 	$(CARGO) test --locked
+	SIPALG_TRIPS=1 $(CARGO) test --locked --test harm --test legal
 	tests/vm/run.sh
 
 # A part of `make test`: the lab and those tests on Debian's 6.1 and 6.12, in virtual machines. Needs no root. Others, or
@@ -46,12 +50,36 @@ bench: deps-test
 build: deps
 	$(CARGO) build --locked --release
 
-# After `cargo build --release`. An existing configuration stays as it is.
+# Not a part of `make test` for the same reason. Podman and buildah work in a storage and a network of their own.
+test-container: deps-package build
+	$(SUDO) tests/container.sh
+
+# Manual pages and completions, by the program itself.
+generated: build
+	rm -rf target/generated
+	target/release/sipalg generate target/generated
+
+# By cargo-deb, which is built first where it is missing.
+deb: deps-deb generated
+	command -v cargo-deb >/dev/null || $(CARGO) install --locked cargo-deb
+	$(CARGO) deb --no-build --dbgsym
+
+# Not a part of `make test`, which would become too long: beside the release build it takes a Debian system from a mirror
+# (debootstrap, once) and two minutes in a virtual machine. tests/vm/package.sh says more.
+test-package: deps-package deb
+	$(SUDO) tests/vm/package.sh
+
+# After `make generated`. An existing configuration stays as it is.
 install:
 	install -D -m 755 target/release/sipalg $(DESTDIR)$(PREFIX)/sbin/sipalg
 	install -D -m 644 nft-rules/sipalg.nft $(DESTDIR)$(PREFIX)/share/sipalg/sipalg.nft
+	install -d $(DESTDIR)$(PREFIX)/share/man/man8
+	install -m 644 target/generated/*.8 $(DESTDIR)$(PREFIX)/share/man/man8/
+	install -D -m 644 target/generated/sipalg.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/sipalg
+	install -D -m 644 target/generated/_sipalg $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_sipalg
+	install -D -m 644 target/generated/sipalg.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/sipalg.fish
 	install -D -m 644 src/daemon/sipalg.service $(DESTDIR)/usr/lib/systemd/system/sipalg.service
-	install -D -m 644 src/daemon/sysusers.conf $(DESTDIR)/usr/lib/sysusers.d/sipalg.conf
+	install -D -m 644 src/daemon/sipalg.sysusers $(DESTDIR)/usr/lib/sysusers.d/sipalg.conf
 	[ -e $(DESTDIR)/etc/sipalg/sipalg.toml ] || \
 		install -D -m 644 src/config/sample.toml $(DESTDIR)/etc/sipalg/sipalg.toml
 
@@ -61,3 +89,9 @@ deps:
 
 deps-test:
 	.ci/deps test
+
+deps-deb:
+	.ci/deps deb
+
+deps-package:
+	.ci/deps package

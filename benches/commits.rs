@@ -23,8 +23,7 @@ fn main() {
         .measurement_time(Duration::from_secs(2))
         .configure_from_args();
     let kernel = Kernel::open(&KernelSettings::default()).expect("root may open netlink sockets");
-    ruleset::install(&RulesetSettings { ports: vec![5060], queue_base: 5060, ..Default::default() })
-        .expect("nft loads the ruleset into an empty namespace");
+    ruleset::install(&RulesetSettings::default()).expect("nft loads the ruleset into an empty namespace");
     let mut bench = Bench { kernel, outcomes: Vec::new(), id: 0, stream: 0 };
 
     let mut group = criterion.benchmark_group("commits");

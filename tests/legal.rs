@@ -21,6 +21,8 @@ mod routed;
 mod sdp;
 #[path = "legal/torture.rs"]
 mod torture;
+#[path = "legal/trips.rs"]
+mod trips;
 
 use common::messages::{Dialog, PHONE, PROXY, message, request, response};
 use common::{Bench, Passed, at};

@@ -4,6 +4,7 @@
 //! The two parties are this test; the kernel between them has a firewall that lets in only what is established.
 
 #![allow(clippy::unwrap_used)] // clippy knows tests by their attribute only, not their helpers
+#![allow(clippy::print_stderr)] // the log of a failed test
 #![allow(unsafe_code)] // setsockopt for extension headers
 #![allow(dead_code, unreachable_pub)] // of `common`, which others use too, only a part is used
 
@@ -20,6 +21,7 @@ use std::os::fd::AsRawFd;
 
 use call::{Call, registered};
 use messages::{Dialog, request, sdp};
+use netns::eventually;
 use network::{FAR, LOCAL, Network, OWN, PUBLIC, hear, host_port, say};
 
 const NAT66: &str = "table ip6 nat { chain postrouting { type nat hook postrouting priority srcnat;
@@ -53,6 +55,31 @@ fn nat66_is_translated_and_let_in() {
     call.ring();
     call.talk();
     call.hang_up();
+}
+
+#[test]
+fn a_new_flow_is_learned_in_two_trips_on_every_kernel_if_it_has_to() {
+    let random = NAT66.replace("masquerade", "masquerade random");
+    let network = Network::configured(&random, "[queue]\nconntrack = false\n");
+    let before_nat = network.router.run("nft list chain inet sipalg q_new");
+    assert!(before_nat.contains("bypass"), "{before_nat}");
+    let mut call = Call::new(&network, LOCAL, PUBLIC);
+    call.ring();
+    call.talk();
+    call.hang_up();
+}
+
+#[test]
+fn a_new_flow_takes_as_many_trips_as_sipalg_says() {
+    for (nat, inside, public) in [("", OWN, OWN), (NAT66, LOCAL, PUBLIC)] {
+        let network = Network::new(nat);
+        let _sockets = registered(&network, inside, public, FAR);
+        // The request once or twice, and the answer.
+        let expected = if network.log().contains(" trips=1") { 2 } else { 3 };
+        // Counters are published now and then.
+        eventually("the answer to be counted", || network.count("received") >= expected);
+        assert_eq!((network.count("received"), network.count("learning")), (expected, expected - 2));
+    }
 }
 
 #[test]

@@ -20,7 +20,8 @@ pub enum QueuePoint {
     Signalling,
     /// FORWARD, first packet of a flow: the NAT has not decided yet.
     NewFlow,
-    /// POSTROUTING after the NAT, the same packet again: its source shows what the NAT decided.
+    /// POSTROUTING after the NAT, the same packet again: its source shows what the NAT decided. Where the kernel tells a
+    /// queued packet's conntrack entry ([`Input::Translated`]), first packets come here only.
     Learn,
     /// PREROUTING before any DNAT: first packet of media to one of our public endpoints.
     Latch,
@@ -64,6 +65,14 @@ pub struct Tuples {
 pub enum Input<'a> {
     /// A packet waits for its verdict.
     Packet(PacketIn<'a>),
+    /// What conntrack says of a packet that is handed in next, at [`QueuePoint::Learn`]: then one trip is enough to learn
+    /// what the NAT decided. Not every kernel tells.
+    Translated {
+        /// The packet.
+        packet: PacketId,
+        /// Its flow's entry, which is not confirmed yet.
+        tuples: Tuples,
+    },
     /// A command was carried out, or was not.
     CommandDone {
         /// Which one.

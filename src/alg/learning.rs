@@ -5,12 +5,16 @@
 //! proves nothing (any sender may choose an identification), so destination and payload must agree too.
 //!
 //! Marks would be easier, but administrators' rules read and copy them.
+//!
+//! Some kernels hand out the conntrack entry with a queued packet. There the packet is queued behind the NAT only, and the
+//! entry has both of its sources: no token is needed.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::FixedState;
 
+use super::io::{PacketId, Tuples};
 use crate::expiring::ExpiringMap;
 
 /// A packet needs microseconds from FORWARD to POSTROUTING; this is for a machine that stands still.
@@ -40,12 +44,25 @@ pub struct Learner {
 pub struct Learning {
     packets: ExpiringMap<u32, Learner, FixedState>,
     last: u16,
+    told: ExpiringMap<PacketId, Tuples, FixedState>,
 }
 
 impl Learning {
     /// Nothing on its way.
     pub fn new(hasher: FixedState) -> Self {
-        Self { packets: ExpiringMap::new(ON_THE_WAY, hasher), last: 0 }
+        let told = ExpiringMap::new(ON_THE_WAY, hasher.clone());
+        Self { packets: ExpiringMap::new(ON_THE_WAY, hasher), last: 0, told }
+    }
+
+    /// conntrack has told the entry of a packet behind the NAT. What finds no room is as if it had not been told.
+    pub fn tell(&mut self, now: Instant, packet: PacketId, tuples: Tuples) {
+        while self.told.pop_expired(now).is_some() {}
+        let _ = self.told.insert(packet, tuples, now + PATIENCE);
+    }
+
+    /// What conntrack has told of a packet.
+    pub fn told(&self, packet: PacketId) -> Option<Tuples> {
+        self.told.get(&packet).copied()
     }
 
     /// A token for a packet. `None`: too many are on their way.
@@ -95,6 +112,28 @@ mod tests {
         assert_eq!(learning.recognise(token + 1, destination, 7), None);
         learning.arrived(token);
         assert_eq!(learning.recognise(token, destination, 7), None);
+    }
+
+    #[test]
+    fn what_conntrack_told_is_kept_for_its_packet_and_a_while() {
+        let now = Instant::now();
+        let mut learning = Learning::new(FixedState::default());
+        let [phone, public, far] =
+            ["192.168.1.10:5060", "22.33.44.55:17375", "22.33.44.20:5060"].map(|it| it.parse().unwrap());
+        let tuples = Tuples {
+            orig_source: phone,
+            orig_destination: far,
+            reply_source: far,
+            reply_destination: public,
+        };
+        for id in 0..=ON_THE_WAY as u64 {
+            learning.tell(now, PacketId(id), tuples);
+        }
+        assert_eq!(learning.told(PacketId(7)), Some(tuples));
+        assert_eq!(learning.told(PacketId(ON_THE_WAY as u64)), None, "there is no room");
+        learning.tell(now + PATIENCE, PacketId(ON_THE_WAY as u64), tuples);
+        assert_eq!(learning.told(PacketId(7)), None);
+        assert_eq!(learning.told(PacketId(ON_THE_WAY as u64)), Some(tuples));
     }
 
     #[test]

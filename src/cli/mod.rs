@@ -10,6 +10,7 @@ pub mod calls;
 pub mod check;
 mod exit;
 pub mod explain;
+pub mod generate;
 pub mod lab;
 pub mod registrations;
 pub mod reload;
@@ -49,6 +50,8 @@ enum Command {
     Check(check::Args),
     Explain(explain::Args),
     Lab(lab::LabArgs),
+    #[command(hide = true)]
+    Generate(generate::Args),
 }
 
 /// Reads the arguments, does what they ask, and says how it went.
@@ -66,6 +69,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args, &mut out).map(ExitCode::from),
         Command::Explain(args) => explain::run(args, &mut out).map(ExitCode::from),
         Command::Lab(args) => lab::run(args).map_err(Problem::from),
+        Command::Generate(args) => generate::run(args).map(ExitCode::from),
     };
     let result = result.and_then(|code| Ok(out.flush().map(|()| code)?));
     result.unwrap_or_else(|problem| {

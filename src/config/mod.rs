@@ -70,6 +70,8 @@ pub struct Queue {
     pub receive_buffer: usize,
     /// What happens to packets that find the queue full.
     pub overload: Overload,
+    /// Whether first packets come with their conntrack entry, if the kernel can do that.
+    pub conntrack: bool,
 }
 
 /// Where to log, and what.
@@ -272,6 +274,7 @@ impl Config {
                 max_length: queue.max_length,
                 receive_buffer: queue.receive_buffer.0,
                 overload: queue.overload,
+                conntrack: queue.conntrack,
             },
             log: Log { target: log.target, level: log.level.0 },
             accounting: media.accounting,

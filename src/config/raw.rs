@@ -103,6 +103,8 @@ pub struct Queue {
     pub receive_buffer: Size,
     /// What happens to packets that find the queue full.
     pub overload: Overload,
+    /// Whether conntrack entries are asked for.
+    pub conntrack: bool,
 }
 
 /// `[limits]`: how large each table may become.
@@ -313,6 +315,7 @@ impl Default for Queue {
             max_length: 8192,
             receive_buffer: Size(32 << 20),
             overload: Overload::Drop,
+            conntrack: true,
         }
     }
 }

@@ -11,7 +11,7 @@ use std::time::Instant;
 use tracing::{Level, debug, enabled, trace};
 
 use super::held::Held;
-use crate::alg::{Action, Edits, PacketId, PacketIn, Verdict};
+use crate::alg::{Action, Edits, PacketId, PacketIn, Tuples, Verdict};
 use crate::packet::{Datagram, Identity, TooLarge};
 use crate::queue::{Counters, PacketQueue};
 
@@ -68,6 +68,11 @@ impl<Q: PacketQueue> Gate<Q> {
         let packet = self.queue.packet(index)?;
         self.open.push((packet.id, index));
         Some(packet)
+    }
+
+    /// What conntrack told of the packet at this place of the batch, before it is admitted.
+    pub fn entry(&self, index: usize) -> Option<(PacketId, Tuples)> {
+        Some((self.queue.packet(index)?.id, self.queue.entry(index)?))
     }
 
     /// A packet that waits.

@@ -69,7 +69,7 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), Error> {
         // If it does not work yet, because conntrack is not loaded, it is tried again below.
         let _ = traffic::Switch::open().count_from_now_on();
     }
-    let ruleset = ruleset_settings(&config);
+    let mut ruleset = ruleset_settings(&config);
     let (problems, notes): (Vec<Finding>, Vec<Finding>) = probe::run(&ruleset)
         .into_iter()
         .chain(privileges::findings(&config))
@@ -84,10 +84,12 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), Error> {
     }
 
     let (admission, _) = admission::choose(wanted(&config));
-    let ruleset = RulesetSettings { expect: admission == Admission::Expectation, ..ruleset };
+    ruleset.expect = admission == Admission::Expectation;
     let by_rule = admission == Admission::Rule;
     let mut kernel = Kernel::open(&KernelSettings { by_rule, ..KernelSettings::default() })?;
     let queue = queue::open(queue_backend(&config.queue), &queue_options(&config.queue))?;
+    let one_trip = queue.tells_entries();
+    ruleset.one_trip = one_trip;
     let installed = ruleset::install(&ruleset).map_err(|error| match error {
         refused @ KernelError::Refused(_) => Error::Ruleset(refused),
         other => Error::Kernel(other),
@@ -135,6 +137,7 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), Error> {
         queues = ?(config.queue.base..=config.queue.base + 3),
         backend = ?config.queue.backend,
         form = ?installed.queue,
+        trips = if one_trip { 1 } else { 2 },
         "ready"
     );
     let supervisor = Rc::new(Supervisor::new(config, file, levels, snapshot, desk, keeper, switch));
@@ -204,6 +207,7 @@ fn queue_options(settings: &config::Queue) -> queue::Options {
             Overload::Drop => queue::Overload::Drop,
             Overload::Pass => queue::Overload::Pass,
         },
+        entries: settings.conntrack,
     }
 }
 

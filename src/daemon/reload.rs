@@ -43,8 +43,9 @@ pub(super) fn take_over(
     ruleset: RulesetSettings,
     policy: Policy,
 ) -> Result<(), KernelError> {
-    // What the kernel was found able to do at the start.
-    let ruleset = RulesetSettings { expect: router.ruleset().expect, ..ruleset };
+    // What the kernel and the queue can do was found at the start.
+    let RulesetSettings { expect, one_trip, .. } = *router.ruleset();
+    let ruleset = RulesetSettings { expect, one_trip, ..ruleset };
     if ruleset != *router.ruleset() {
         let installed = ruleset::install(&ruleset)?;
         warn_of_other_ports(&installed, &ruleset);

@@ -267,6 +267,10 @@ where
         let count = self.receive(now);
         self.flowing = count > 0;
         for index in 0..count {
+            if let Some((packet, tuples)) = self.gate.entry(index) {
+                self.core.handle(now, Input::Translated { packet, tuples });
+                self.drain(now);
+            }
             if let Some(packet) = self.gate.admit(index) {
                 self.core.handle(now, Input::Packet(packet));
                 self.drain(now);

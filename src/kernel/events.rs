@@ -152,7 +152,7 @@ fn news_of_table(message: &Message<'_>) -> News {
     }
 }
 
-/// Whoever makes a flowtable while calls run learns what that does to them, as [`probe`](super::probe) tells at start.
+/// Whoever makes a flowtable while calls run learns what that does to them, as [`probe`] tells at start.
 fn warn_of_flowtable(message: &Message<'_>) {
     if let Some(name) = probe::flowtable_name(message) {
         tracing::warn!(remedy = probe::FLOWTABLE_REMEDY, "{}{name}", probe::FLOWTABLE_TEXT);

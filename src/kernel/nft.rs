@@ -70,11 +70,12 @@ pub(super) fn change(socket: &mut NetlinkSocket, changes: &[Change<'_>]) -> io::
     commit(socket, &bytes(batch), &numbers)
 }
 
-/// Puts one queue rule into each of `points` (chain and queue number) and takes away what was there.
+/// Puts one queue rule into each of `points` (chain and queue number) and takes away what was there. A point without a
+/// number gets a rule that accepts, which is what a queue without a reader does.
 pub(super) fn fill_queue_points(
     socket: &mut NetlinkSocket,
     form: QueueForm,
-    points: &[(&CStr, u16)],
+    points: &[(&CStr, Option<u16>)],
 ) -> io::Result<Vec<Fault>> {
     let mut batch = Batch::with_page_size(PAGE);
     let mut numbers = Vec::new();
@@ -92,7 +93,7 @@ pub(super) fn fill_queue_points(
 pub(super) fn knows_queue_form(socket: &mut NetlinkSocket, form: QueueForm) -> io::Result<bool> {
     let table = Table::new(c"sipalg_probe", ProtoFamily::Inet);
     let chain = Chain::new(c"probe", &table);
-    let rule = Numbered::new(QueueRule { table: c"sipalg_probe", chain: c"probe", queue: 0, form });
+    let rule = Numbered::new(QueueRule { table: c"sipalg_probe", chain: c"probe", queue: Some(0), form });
     let mut batch = Batch::with_page_size(PAGE);
     batch.add(&table, MsgType::Add);
     batch.add(&chain, MsgType::Add);
@@ -259,17 +260,29 @@ unsafe impl NlMsg for ElementMessage<'_> {
 struct QueueRule<'a> {
     table: &'a CStr,
     chain: &'a CStr,
-    queue: u16,
+    /// `None`: the rule accepts.
+    queue: Option<u16>,
     form: QueueForm,
 }
 
 impl QueueRule<'_> {
+    /// nft: `accept`
+    fn accept() -> *mut sys::nftnl_expr {
+        // SAFETY: the name is a C string, and both attributes belong to this expression.
+        unsafe {
+            let accept = allocated(sys::nftnl_expr_alloc(c"immediate".as_ptr()));
+            sys::nftnl_expr_set_u32(accept, sys::NFTNL_EXPR_IMM_DREG as u16, libc::NFT_REG_VERDICT as u32);
+            sys::nftnl_expr_set_u32(accept, sys::NFTNL_EXPR_IMM_VERDICT as u16, libc::NF_ACCEPT as u32);
+            accept
+        }
+    }
+
     /// nft: `queue flags bypass to N`
-    fn native(&self) -> *mut sys::nftnl_expr {
+    fn native(queue_number: u16) -> *mut sys::nftnl_expr {
         // SAFETY: the name is a C string, and every attribute belongs to this expression.
         unsafe {
             let queue = allocated(sys::nftnl_expr_alloc(c"queue".as_ptr()));
-            sys::nftnl_expr_set_u16(queue, sys::NFTNL_EXPR_QUEUE_NUM as u16, self.queue);
+            sys::nftnl_expr_set_u16(queue, sys::NFTNL_EXPR_QUEUE_NUM as u16, queue_number);
             sys::nftnl_expr_set_u16(queue, sys::NFTNL_EXPR_QUEUE_TOTAL as u16, 1);
             sys::nftnl_expr_set_u16(queue, sys::NFTNL_EXPR_QUEUE_FLAGS as u16, BYPASS);
             queue
@@ -277,8 +290,8 @@ impl QueueRule<'_> {
     }
 
     /// iptables: `-j NFQUEUE --queue-num N --queue-bypass`, revision 3: number, how many, flags, padding; host order.
-    fn compat(&self) -> *mut sys::nftnl_expr {
-        let fields = [self.queue, 1, BYPASS, 0];
+    fn compat(queue_number: u16) -> *mut sys::nftnl_expr {
+        let fields = [queue_number, 1, BYPASS, 0];
         let length = size_of_val(&fields);
         // SAFETY: the target takes over `info`, which it frees with `free`: so it comes from `malloc`, and has `length`
         // bytes. A null pointer ends the process as in all allocations of libnftnl.
@@ -311,9 +324,10 @@ unsafe impl NlMsg for QueueRule<'_> {
             sys::nftnl_rule_set_str(rule, sys::NFTNL_RULE_TABLE as u16, self.table.as_ptr());
             sys::nftnl_rule_set_str(rule, sys::NFTNL_RULE_CHAIN as u16, self.chain.as_ptr());
             if kind == MsgType::Add {
-                let expression = match self.form {
-                    QueueForm::Native => self.native(),
-                    QueueForm::Compat => self.compat(),
+                let expression = match (self.queue, self.form) {
+                    (Some(number), QueueForm::Native) => Self::native(number),
+                    (Some(number), QueueForm::Compat) => Self::compat(number),
+                    (None, _) => Self::accept(),
                 };
                 sys::nftnl_rule_add_expr(rule, expression);
             }

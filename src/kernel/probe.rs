@@ -234,10 +234,14 @@ fn glue() -> Finding {
     const NAME: &str = "queue-conntrack";
     const NFQA_CFG_F_CONNTRACK: u32 = 2;
     match bind_queue(Some(NFQA_CFG_F_CONNTRACK)) {
-        Ok(()) => Finding::ok(NAME, "queued packets can come with their conntrack entry (not needed)"),
-        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
-            Finding::ok(NAME, "queued packets come without their conntrack entry (not needed)")
-        }
+        Ok(()) => Finding::ok(
+            NAME,
+            "queued packets can come with their conntrack entry: a new flow is learned in one trip",
+        ),
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Finding::ok(
+            NAME,
+            "queued packets come without their conntrack entry: a new flow is learned in two trips",
+        ),
         Err(error) => Finding::ok(NAME, format!("not tried: {error}")),
     }
 }

@@ -32,6 +32,8 @@ const PORTS_LINE: &str = "define SIPALG_UDP_PORTS = { 5060 }";
 const PORTS_SET: &CStr = c"sip_udp";
 /// The queue points, in the order of [`QueuePoint::ALL`](crate::alg::QueuePoint::ALL).
 const QUEUE_POINTS: [&CStr; 4] = [c"q_sip", c"q_new", c"q_learn", c"q_latch"];
+/// The one of them in front of the NAT that may be left out.
+const NEW_FLOWS: &CStr = c"q_new";
 /// Chains without which nothing works.
 const CHAINS: [&str; 7] = ["guard", "admitted", "dnat_in", "snat_out", "forward", "new_flow", "learn"];
 
@@ -42,6 +44,8 @@ pub struct RulesetSettings {
     pub ports: Vec<u16>,
     /// Number of the first of the four queues, in the order of [`QueuePoint::ALL`](crate::alg::QueuePoint::ALL).
     pub queue_base: u16,
+    /// Whether first packets are queued behind the NAT only, because they come with their conntrack entry.
+    pub one_trip: bool,
     /// Whether signalling flows get our helper, and expected media passes the guard.
     pub expect: bool,
     /// Whether established media takes the short way.
@@ -50,7 +54,7 @@ pub struct RulesetSettings {
 
 impl Default for RulesetSettings {
     fn default() -> Self {
-        Self { ports: vec![5060], queue_base: 5060, expect: false, offload: false }
+        Self { ports: vec![5060], queue_base: 5060, one_trip: false, expect: false, offload: false }
     }
 }
 
@@ -107,7 +111,7 @@ pub fn install(settings: &RulesetSettings) -> Result<Installed, KernelError> {
         load(&for_daemon(&wanted), Mode::Commit)?;
     }
     let origin = found.filter(|_| usable).unwrap_or(Origin::Daemon);
-    let queue = fill_queue_points(&mut socket, settings.queue_base)?;
+    let queue = fill_queue_points(&mut socket, settings)?;
     let expects = fill_extras(&mut socket, settings);
     Ok(Installed { origin, ports: loaded_ports(&mut socket)?, queue, expects })
 }
@@ -148,7 +152,8 @@ pub(super) fn check(socket: &mut NetlinkSocket) -> Result<bool, KernelError> {
     let rules = own_rules(socket)?;
     let is_filled = |point: &&CStr| {
         let in_point = rules.iter().find(|rule| rule.chain.as_bytes() == point.to_bytes());
-        in_point.is_some_and(|rule| rule.expressions.iter().any(is_queue))
+        // Where first packets are not queued before the NAT, something else stands in their place.
+        in_point.is_some_and(|rule| *point == NEW_FLOWS || rule.expressions.iter().any(is_queue))
     };
     Ok(origin(&rules).is_some() && QUEUE_POINTS.iter().all(is_filled))
 }
@@ -181,8 +186,16 @@ fn load(text: &str, mode: Mode) -> Result<(), KernelError> {
 /// What nft says when the kernel does not know an expression, an object or a chain type.
 const LACKS: [&str; 3] = ["No such file or directory", "Operation not supported", "Protocol not supported"];
 
-fn fill_queue_points(socket: &mut NetlinkSocket, base: u16) -> Result<QueueForm, KernelError> {
-    let points: Vec<_> = QUEUE_POINTS.into_iter().zip(base..).collect();
+fn fill_queue_points(
+    socket: &mut NetlinkSocket,
+    settings: &RulesetSettings,
+) -> Result<QueueForm, KernelError> {
+    let is_queued = |point| !(settings.one_trip && point == NEW_FLOWS);
+    let points: Vec<_> = QUEUE_POINTS
+        .into_iter()
+        .zip(settings.queue_base..)
+        .map(|(point, number)| (point, is_queued(point).then_some(number)))
+        .collect();
     let mut refused = 0;
     for form in [QueueForm::Native, QueueForm::Compat] {
         let faults = nft::fill_queue_points(socket, form, &points)

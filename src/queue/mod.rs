@@ -11,8 +11,9 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use crate::alg::{PacketId, PacketIn, QueuePoint};
+use crate::alg::{PacketId, PacketIn, QueuePoint, Tuples};
 
+mod entry;
 pub mod mtu;
 pub mod netlink;
 pub mod nfq;
@@ -43,6 +44,17 @@ pub trait PacketQueue {
 
     /// A packet of the last batch, while `index` is less than its length.
     fn packet(&self, index: usize) -> Option<PacketIn<'_>>;
+
+    /// The conntrack entry of a packet of the last batch, if the kernel told it: only at [`QueuePoint::Learn`], and only
+    /// if [`PacketQueue::tells_entries`].
+    fn entry(&self, _index: usize) -> Option<Tuples> {
+        None
+    }
+
+    /// Whether packets behind the NAT come with their conntrack entries, so that they need not be queued before it.
+    fn tells_entries(&self) -> bool {
+        false
+    }
 
     /// Lets the packet go as it came.
     fn accept(&mut self, id: PacketId);
@@ -76,6 +88,14 @@ impl<Q: PacketQueue + ?Sized> PacketQueue for Box<Q> {
 
     fn packet(&self, index: usize) -> Option<PacketIn<'_>> {
         (**self).packet(index)
+    }
+
+    fn entry(&self, index: usize) -> Option<Tuples> {
+        (**self).entry(index)
+    }
+
+    fn tells_entries(&self) -> bool {
+        (**self).tells_entries()
     }
 
     fn accept(&mut self, id: PacketId) {
@@ -152,6 +172,9 @@ pub struct Options {
     pub receive_buffer: u32,
     /// What happens to packets when the queue or the buffer is full.
     pub overload: Overload,
+    /// Whether to ask for the conntrack entries of first packets. A kernel that can't tell them is no error. (Only
+    /// [`netlink`] asks.)
+    pub entries: bool,
 }
 
 /// What happens to packets when a queue is full.
@@ -172,6 +195,7 @@ impl Default for Options {
             // Four such queues of SIP packets of usual size.
             receive_buffer: 32 << 20,
             overload: Overload::Drop,
+            entries: true,
         }
     }
 }

@@ -5,7 +5,8 @@
 //! that there is no moment in which it is half configured.
 //!
 //! Partial checksums and segments to be (`NFQA_CFG_F_GSO`) are not asked for: the kernel completes packets before it
-//! queues them. Marks, conntrack entries and priorities are neither read nor set.
+//! queues them. Behind the NAT the conntrack entry is asked for, where the kernel has it to give
+//! (`CONFIG_NETFILTER_NETLINK_GLUE_CT`). Marks and priorities are neither read nor set.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,9 +16,10 @@ use std::time::{Duration, Instant};
 
 use super::socket::{Datagrams, Socket};
 use super::{
-    Counters, MAX_PACKET, OpenError, Options, Overload, PacketQueue, TooLong, packet_id, poll, proc, split_id,
+    Counters, MAX_PACKET, OpenError, Options, Overload, PacketQueue, TooLong, entry, packet_id, poll, proc,
+    split_id,
 };
-use crate::alg::{PacketId, PacketIn, QueuePoint};
+use crate::alg::{PacketId, PacketIn, QueuePoint, Tuples};
 use crate::netlink::{Message, MessageType, NLM_F_ACK, Writer, messages};
 
 const NFNL_SUBSYS_QUEUE: u8 = 3;
@@ -30,6 +32,7 @@ const NFQA_VERDICT_HDR: u16 = 2;
 const NFQA_IFINDEX_INDEV: u16 = 5;
 const NFQA_IFINDEX_OUTDEV: u16 = 6;
 const NFQA_PAYLOAD: u16 = 10;
+const NFQA_CT: u16 = 11;
 
 const NFQA_CFG_CMD: u16 = 1;
 const NFQA_CFG_PARAMS: u16 = 2;
@@ -41,6 +44,7 @@ const NFQNL_CFG_CMD_BIND: u8 = 1;
 const NFQNL_CFG_CMD_PF_BIND: u8 = 3;
 const NFQNL_COPY_PACKET: u8 = 2;
 const NFQA_CFG_F_FAIL_OPEN: u32 = 1;
+const NFQA_CFG_F_CONNTRACK: u32 = 2;
 const NFQA_CFG_F_GSO: u32 = 4;
 
 const NF_DROP: u32 = 0;
@@ -64,6 +68,7 @@ pub struct NetlinkQueue {
     /// Full buffers of verdicts that could not be sent yet, oldest first.
     unsent: VecDeque<Writer>,
     counters: Counters,
+    tells_entries: bool,
 }
 
 /// A packet of the batch: where its parts are in `datagrams`.
@@ -73,6 +78,7 @@ struct Waiting {
     point: QueuePoint,
     indev: u32,
     outdev: u32,
+    entry: Option<Tuples>,
     datagram: usize,
     payload: Range<usize>,
 }
@@ -96,19 +102,34 @@ impl NetlinkQueue {
             verdicts: Writer::new(),
             unsent: VecDeque::new(),
             counters: Counters::default(),
+            tells_entries: false,
         };
         queue.socket.suppress_enobufs().map_err(failed("set up the netlink socket"))?;
         queue
             .socket
             .set_buffers(options.receive_buffer, SEND_BUFFER)
             .map_err(failed("enlarge the buffers of the netlink socket"))?;
-        for (sequence, (number, _)) in (2..).zip(numbers) {
-            queue.bind(sequence, number, options)?;
+        for (sequence, (number, point)) in (2..).step_by(2).zip(numbers) {
+            let wants = options.entries && point == QueuePoint::Learn;
+            let mut bound = queue.bind(sequence, number, options, wants);
+            // A kernel without them refuses before it has done anything.
+            let can_not = |error: &io::Error| error.raw_os_error() == Some(libc::EOPNOTSUPP);
+            queue.tells_entries |= wants && bound.is_ok();
+            if wants && bound.as_ref().is_err_and(can_not) {
+                bound = queue.bind(sequence + 1, number, options, false);
+            }
+            bound.map_err(|error| match error.raw_os_error() {
+                Some(libc::EPERM | libc::EBUSY) => {
+                    OpenError::Taken { queue: number, reader: proc::queue(number).map(|queue| queue.reader) }
+                }
+                _ => OpenError::Failed { step: "bind a packet queue", error },
+            })?;
         }
         Ok(queue)
     }
 
-    fn bind(&mut self, sequence: u32, number: u16, options: &Options) -> Result<(), OpenError> {
+    fn bind(&mut self, sequence: u32, number: u16, options: &Options, entries: bool) -> io::Result<()> {
+        let entries = if entries { NFQA_CFG_F_CONNTRACK } else { 0 };
         let fail_open = match options.overload {
             Overload::Drop => 0,
             Overload::Pass => NFQA_CFG_F_FAIL_OPEN,
@@ -119,15 +140,10 @@ impl NetlinkQueue {
             let [a, b, c, d] = 0xffffu32.to_be_bytes(); // copy whole packets
             w.put(NFQA_CFG_PARAMS, &[a, b, c, d, NFQNL_COPY_PACKET]);
             w.put_u32(NFQA_CFG_QUEUE_MAXLEN, options.max_length);
-            w.put_u32(NFQA_CFG_FLAGS, fail_open);
-            w.put_u32(NFQA_CFG_MASK, NFQA_CFG_F_FAIL_OPEN | NFQA_CFG_F_GSO);
+            w.put_u32(NFQA_CFG_FLAGS, fail_open | entries);
+            w.put_u32(NFQA_CFG_MASK, NFQA_CFG_F_FAIL_OPEN | NFQA_CFG_F_GSO | NFQA_CFG_F_CONNTRACK);
         });
-        self.request(sequence, &request).map_err(|error| match error.raw_os_error() {
-            Some(libc::EPERM | libc::EBUSY) => {
-                OpenError::Taken { queue: number, reader: proc::queue(number).map(|queue| queue.reader) }
-            }
-            _ => OpenError::Failed { step: "bind a packet queue", error },
-        })
+        self.request(sequence, &request)
     }
 
     /// Sends one configuration message and waits for the answer to it. Packets that come first pass.
@@ -241,6 +257,7 @@ fn waiting(
     let queue = numbers.iter().position(|(of, _)| *of == number)?;
     let (_, point) = numbers.get(queue)?;
     let (mut id, mut indev, mut outdev, mut payload) = (None, 0, 0, &[][..]);
+    let mut entry = None;
     for (kind, value) in message.attributes() {
         let word = value.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
         match kind {
@@ -248,6 +265,7 @@ fn waiting(
             NFQA_IFINDEX_INDEV => indev = word.unwrap_or_default(),
             NFQA_IFINDEX_OUTDEV => outdev = word.unwrap_or_default(),
             NFQA_PAYLOAD => payload = value,
+            NFQA_CT => entry = entry::tuples(value),
             _ => {}
         }
     }
@@ -258,6 +276,7 @@ fn waiting(
         point: *point,
         indev,
         outdev,
+        entry,
         datagram: index,
         payload: if payload.is_empty() { 0..0 } else { start..start + payload.len() },
     })
@@ -278,6 +297,14 @@ impl PacketQueue for NetlinkQueue {
             outdev: packet.outdev,
             bytes: self.datagrams.datagram(packet.datagram).get(packet.payload.clone()).unwrap_or_default(),
         })
+    }
+
+    fn entry(&self, index: usize) -> Option<Tuples> {
+        self.batch.get(index)?.entry
+    }
+
+    fn tells_entries(&self) -> bool {
+        self.tells_entries
     }
 
     fn accept(&mut self, id: PacketId) {

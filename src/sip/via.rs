@@ -43,7 +43,8 @@ impl Via {
 }
 
 /// Reads one value; `LWS` is allowed wherever the grammar has it (`SIP / 2.0 / UDP host : 5060 ; branch = x`). The
-/// first parameter of a name counts, and an empty value is no value.
+/// first parameter of a name that has a value counts, and an empty value is no value: `;rport;rport=5060` is what a
+/// sender makes of it that adds its own.
 pub fn parse(bytes: &[u8], value: Span) -> Option<Via> {
     let value = trim(bytes, value);
     let text = value.of(bytes);
@@ -128,6 +129,7 @@ mod tests {
             ),
             ("SIP/2.0/UDP 2001:db8::1;received=2001:db8::2", "UDP 2001:db8::1 - - 2001:db8::2 - -"),
             ("SIP/2.0/UDP h;rport=;x=\"a;branch=no\";branch=yes", "UDP h - yes - - -"),
+            ("SIP/2.0/UDP h;rport;rport=5062;rport=1", "UDP h - - - 5062 -"),
             ("SIP/2.0/TLS-SCTP h;hidden", "TLS-SCTP h - - - - -"),
             ("sip/9/x h ;alias", "x h - - - - -"),
         ] {

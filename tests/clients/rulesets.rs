@@ -51,7 +51,8 @@ fn lives_beside(load: impl Fn(&Namespace), reload: impl Fn(&Namespace)) {
     let queues = kernel::queue_rules(&line.world.router);
     let call = line.talk("before");
     if line.is_guarded() {
-        assert_eq!(queues, 4);
+        // In front of the NAT there need not be one: where the kernel tells the mapping of a first packet behind it.
+        assert!(queues >= 3, "{queues}");
         reload(&line.world.router);
         wait::until("the queue rules to be there", || {
             (kernel::queue_rules(&line.world.router) == queues).then_some(())

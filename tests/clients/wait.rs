@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long anything may take that should take milliseconds: the limit only ends a test that is broken anyway.
-pub(crate) const LONG: Duration = Duration::from_secs(30);
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 /// Asks `condition` until it holds a value; panics with `what` after [`LONG`].
 pub(crate) fn until<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {

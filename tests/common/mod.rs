@@ -86,6 +86,9 @@ pub struct Bench {
     /// Whether commands are answered at once. If not, they pile up in `waiting`.
     pub answers: bool,
     pub waiting: VecDeque<Command>,
+    /// Whether first packets are queued behind the NAT only, with what conntrack says of them. Off, unless the
+    /// environment has SIPALG_TRIPS=1: then whatever a test program holds must hold that way too.
+    pub one_trip: bool,
     /// The NAT: inside and far end to public.
     nat: BTreeMap<(SocketAddr, SocketAddr), SocketAddr>,
     /// Public endpoints that were asked for in vain; closing them is no error.
@@ -142,6 +145,7 @@ impl Bench {
             forgets: false,
             answers: true,
             waiting: VecDeque::new(),
+            one_trip: std::env::var("SIPALG_TRIPS").is_ok_and(|trips| trips == "1"),
             nat: BTreeMap::new(),
             never_open: BTreeSet::new(),
             never_admitted: BTreeSet::new(),
@@ -191,6 +195,16 @@ impl Bench {
             return self.pass(QueuePoint::Signalling, self.lan(inside), self.uplink, &packet).0;
         }
         let first = packet(inside, far, payload.as_ref());
+        if self.one_trip {
+            let natted = with_source(&Datagram::parse(&first).expect("a packet"), public, payload.as_ref());
+            let tuples = Tuples {
+                orig_source: inside,
+                orig_destination: far,
+                reply_source: far,
+                reply_destination: public,
+            };
+            return self.behind_nat(tuples, self.lan(inside), self.uplink, &natted);
+        }
         let (passed, bytes) = self.pass(QueuePoint::NewFlow, self.lan(inside), self.uplink, &first);
         if passed.reason != Reason::Learning {
             return passed;
@@ -204,6 +218,25 @@ impl Bench {
             assert_eq!(identity, IDENTITY, "the sender's identification comes back");
         }
         passed
+    }
+
+    /// A first packet behind the NAT, of which conntrack says this.
+    pub fn behind_nat(&mut self, tuples: Tuples, indev: u32, outdev: u32, bytes: &[u8]) -> Passed {
+        self.behind_nat_bytes(tuples, indev, outdev, bytes).0
+    }
+
+    /// As [`Bench::behind_nat`], with the packet's bytes as they went on.
+    pub fn behind_nat_bytes(
+        &mut self,
+        tuples: Tuples,
+        indev: u32,
+        outdev: u32,
+        bytes: &[u8],
+    ) -> (Passed, Vec<u8>) {
+        let next = PacketId(self.next_packet + 1);
+        self.engine.handle(self.now, Input::Translated { packet: next, tuples });
+        self.drain(next, bytes, &mut None);
+        self.pass(QueuePoint::Learn, indev, outdev, bytes)
     }
 
     /// A server sends to a phone by a flow that the phone opened; the answer is what the phone gets.

@@ -31,6 +31,8 @@ table inet firewall {
 }
 "#;
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_sipalg");
+
 /// The network, running.
 pub(crate) struct Network {
     sipalg: Running,
@@ -43,6 +45,11 @@ pub(crate) struct Network {
 impl Network {
     /// A router with these NAT rules.
     pub(crate) fn new(nat: &str) -> Self {
+        Self::configured(nat, "")
+    }
+
+    /// A router with these NAT rules and this file for sipalg.
+    pub(crate) fn configured(nat: &str, config: &str) -> Self {
         let (phone, router, far) = (Netns::new(), Netns::new(), Netns::new());
         phone.join("eth0", &router, "lan");
         router.join("wan", &far, "eth0");
@@ -74,7 +81,10 @@ impl Network {
         }
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("log");
-        let mut command: Command = router.command(env!("CARGO_BIN_EXE_sipalg"), &["run"]);
+        let file = dir.path().join("sipalg.toml");
+        fs::write(&file, config).unwrap();
+        let file = file.display().to_string();
+        let mut command: Command = router.command(PROGRAM, &["run", "--config", &file]);
         command.env("RUNTIME_DIRECTORY", dir.path()).env("STATE_DIRECTORY", dir.path());
         command.env_remove("NOTIFY_SOCKET").env_remove("JOURNAL_STREAM");
         command.stdin(Stdio::null()).stderr(fs::File::create(&log).unwrap());
@@ -84,7 +94,17 @@ impl Network {
         network
     }
 
-    fn log(&self) -> String {
+    /// What sipalg has counted under this name.
+    pub(crate) fn count(&self, name: &str) -> u64 {
+        let socket = self.dir.path().join("control.sock");
+        let asked = self.router.run(&format!("{PROGRAM} status --json --socket {}", socket.display()));
+        let status: serde_json::Value = serde_json::from_str(&asked).unwrap();
+        let counters = status["counters"].as_array().unwrap();
+        let counter = counters.iter().find(|counter| counter["name"] == name);
+        counter.map_or(0, |counter| counter["count"].as_u64().unwrap())
+    }
+
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 

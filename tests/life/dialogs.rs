@@ -446,3 +446,51 @@ fn an_endpoint_that_moves_with_every_refresh_leaves_nothing_behind() {
     }
     hang_up(&mut bench);
 }
+
+#[test]
+fn a_phone_that_is_transferred_gets_the_invite_with_replaces_to_the_letter() {
+    // The other end of an attended transfer (RFC 3891 section 1): a third party takes Bob's place in Alice's call.
+    let mut bench = Bench::default();
+    call_up(&mut bench);
+    let replaces = "Replaces: call-1@192.168.1.10;to-tag=alice-1;from-tag=bob-1";
+    let invite = far_request("INVITE", 1, "z9hG4bK-replaces", &sdp("22.33.44.77", 37000))
+        .replace(";tag=alice-1", "")
+        .replace("tag=bob-1", "tag=carol-1")
+        .replace("Call-ID: call-1@192.168.1.10", &format!("Call-ID: transfer\r\n{replaces}"));
+    let got = far_asks(&mut bench, &invite);
+    assert!(got.text().contains(&format!("\r\n{replaces}\r\n")), "{}", got.text());
+    // Another port for the new call; the old one is hung up by the phone.
+    phone_answers(&mut bench, &got, "200 OK", &sdp("192.168.1.10", 47000));
+    bench.assert_pinned("192.168.1.10:47000", "22.33.44.77:37000");
+    bench.assert_pinned(RTP, FAR);
+    asks(&mut bench, "BYE", 99, "z9hG4bK-bye99", "");
+    answers(&mut bench, "200 OK", "BYE", 99, "z9hG4bK-bye99", "");
+    bench.assert_pinned("192.168.1.10:47000", "22.33.44.77:37000");
+    assert_eq!(bench.kernel.pins.len(), 2, "the first call's media is over");
+    let bye = far_request("BYE", 2, "z9hG4bK-carolbye", "")
+        .replace("call-1@192.168.1.10", "transfer")
+        .replace("tag=bob-1", "tag=carol-1");
+    let got = far_asks(&mut bench, &bye.replace("tag=alice-1", "tag=bob-1"));
+    phone_answers(&mut bench, &got, "200 OK", "");
+    bench.assert_all_closed();
+}
+
+#[test]
+fn requests_outside_of_calls_pass_both_ways_and_leave_nothing() {
+    for method in ["MESSAGE", "OPTIONS", "PUBLISH", "NOTIFY", "REFER"] {
+        let mut bench = Bench::default();
+        let dialog = Dialog { call_id: "alone", ..Dialog::default() };
+        let sent = bench.out(PHONE, PROXY, request(method, PHONE, 1, dialog, false, "")).text();
+        assert_eq!(sent, request(method, PUBLIC, 1, dialog, false, ""), "{method}");
+        let got = bench.inn(PROXY, PHONE, response("200 OK", method, PUBLIC, 1, dialog, "")).text();
+        assert!(got.contains(&format!("Via: SIP/2.0/UDP {PHONE};branch=z9hG4bK-1;rport=5060;")), "{got}");
+        let asked = far_request(method, 1, "z9hG4bK-in", "").replace(";tag=alice-1", "");
+        let got = far_asks(&mut bench, &asked);
+        assert_eq!(got.text(), asked.replace(PUBLIC, PHONE), "{method}");
+        let sent = phone_answers(&mut bench, &got, "200 OK", "").text();
+        assert!(sent.contains(&format!("Contact: <sip:alice@{PUBLIC}>")), "{sent}");
+        assert_eq!(bench.engine.sizes().calls, 0, "{method}");
+        assert!(bench.kernel.pinholes.is_empty(), "{method}");
+        assert_all_forgotten(&mut bench);
+    }
+}

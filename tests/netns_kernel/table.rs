@@ -49,7 +49,8 @@ fn loading_over_itself_keeps_elements_and_doubles_nothing() {
     assert_eq!((again.origin, &again.ports[..]), (Origin::Daemon, &[5060][..]));
     assert_eq!(rules(&network), before);
     // Other ports: in place, too.
-    let settings = RulesetSettings { ports: vec![5070, 5060, 5070], queue_base: 100, ..Default::default() };
+    let settings =
+        RulesetSettings { ports: vec![5070, 5060, 5070], queue_base: 100, ..RulesetSettings::default() };
     let again = network.router.enter(|| ruleset::install(&settings)).unwrap();
     assert_eq!((again.origin, &again.ports[..]), (Origin::Daemon, &[5060, 5070][..]));
     assert_eq!(network.elements("inbound4").len(), 1);

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Makes the guest's file system: an initramfs (cpio) of this machine's own programs and one kernel's modules.
 #
-#   tests/vm/mkinitramfs.sh programs FILE SUITES [NAME=EXECUTABLE...]     the same for all kernels
-#   tests/vm/mkinitramfs.sh modules FILE KERNEL-DIRECTORY                 what one kernel adds; it takes one behind the other
+#   tests/vm/mkinitramfs.sh programs FILE [NAME=EXECUTABLE...]         the same for all kernels
+#   tests/vm/mkinitramfs.sh modules FILE KERNEL-DIRECTORY SUITES       what one kernel adds; it takes one behind the other
 #
 # Programs come with the libraries that ldd names and keep their paths, so that what a test was compiled with (the path
 # of sipalg, of its own scenarios) is true in the guest too. Each EXECUTABLE becomes /tests/NAME there; SUITES says which
@@ -48,8 +48,6 @@ cpio_of_root() {
 }
 
 programs() {
-    suites=$1
-    shift
     # As on the machine: /bin is a link to /usr/bin. Paths through it would otherwise make a directory of it.
     for link in bin sbin lib lib64; do
         [ ! -L "/$link" ] || { mkdir -p "$root/usr/$link" && ln -s "usr/$link" "$root/$link"; }
@@ -77,7 +75,6 @@ programs() {
     mkdir -p "$root$project/src/daemon" && cp "$project/src/daemon/sipalg.service" "$root$project/src/daemon/"
     ln -s "$project/target/debug/sipalg" "$root/usr/sbin/sipalg"
     mkdir -p "$root/usr/share/sipalg" && cp "$project/nft-rules/sipalg.nft" "$root/usr/share/sipalg/"
-    echo "$suites" >"$root/tests/suites"
     for test in "$@"; do
         strip -o "$root/tests/${test%%=*}" "${test#*=}"
     done
@@ -115,6 +112,8 @@ modules() {
         done
     rm "$root.names"
     depmod -b "$root" "$version"
+    mkdir -p "$root/tests"
+    echo "$2" >"$root/tests/suites"
     # Where /lib is a link, its directory has to come under its own name.
     [ ! -L /lib ] || { mkdir "$root/usr" && mv "$root/lib" "$root/usr/"; }
 }

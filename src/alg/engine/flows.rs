@@ -91,25 +91,51 @@ impl Engine {
 
     /// The same packet after the NAT: its source is the mapping.
     fn learn(&mut self, now: Instant, packet: &PacketIn<'_>, datagram: &Datagram<'_>) {
+        let told = self.learning.told(packet.id).filter(|tuples| is_of(tuples, datagram));
         let token = datagram.identity();
         let digest = self.keyer.digest(PAYLOAD_DOMAIN, datagram.payload());
-        let Some(learner) = self.learning.recognise(token, datagram.destination(), digest) else {
-            return self.accept(packet.id, None, Reason::NotOurs);
+        // Who has a token was queued before the NAT, whatever conntrack tells: it has an identity to get back.
+        let marked = self.learning.recognise(token, datagram.destination(), digest);
+        let (learner, token) = match (marked, told) {
+            (Some(learner), _) => (learner, Some(token)),
+            // The router's own packets pass here too, and come in by nothing.
+            (None, Some(tuples)) if packet.indev != 0 => {
+                let learner = Learner {
+                    source: tuples.orig_source,
+                    destination: datagram.destination(),
+                    payload: digest,
+                    identity: datagram.identity(),
+                    indev: packet.indev,
+                    outdev: packet.outdev,
+                };
+                (learner, None)
+            }
+            (None, _) => return self.accept(packet.id, None, Reason::NotOurs),
         };
-        let identity = Some(learner.identity);
+        let identity = token.map(|_| learner.identity);
+        let refuse = |engine: &mut Self, reason| {
+            engine.arrived(token);
+            engine.accept(packet.id, identity, reason);
+        };
         if let Err(reason) = self.classify(datagram.payload()) {
-            self.learning.arrived(token);
-            return self.accept(packet.id, identity, reason);
+            return refuse(self, reason);
         }
-        let arrival = Arrival { packet: packet.id, identity, token: Some(token), routed: false };
+        let arrival = Arrival { packet: packet.id, identity, token, routed: false };
         if datagram.source() == learner.source {
-            // No source NAT: the flow is routed, or it begins outside and is forwarded in. Which of the two, conntrack
-            // will know when the answer passes; what the far end says until then is noted.
             let key = flow_key(learner.source, learner.destination, Direction::Inbound);
-            let flow = Flow::new(Mapping::Unknown, learner.outdev, learner.indev, now);
-            if self.flows.get(&key).is_none() && !self.add_flow(key, flow, now + UNANSWERED_FLOW) {
-                self.learning.arrived(token);
-                return self.accept(packet.id, identity, Reason::TableFull);
+            // No source NAT: the flow is routed, or it begins outside and is forwarded in. Which of the two, conntrack
+            // may have told; if not, it will know when the answer passes, and what the far end says until then is noted.
+            let forwarded = told.and_then(|tuples| orient(&tuples).1);
+            if forwarded.is_some() {
+                if !self.map_flow(now, key, forwarded) {
+                    return refuse(self, Reason::TableFull);
+                }
+                self.note_interfaces(&key, learner.outdev, learner.indev);
+            } else {
+                let flow = Flow::new(Mapping::Unknown, learner.outdev, learner.indev, now);
+                if self.flows.get(&key).is_none() && !self.add_flow(key, flow, now + UNANSWERED_FLOW) {
+                    return refuse(self, Reason::TableFull);
+                }
             }
             return self.process(now, arrival, datagram.payload(), key, Direction::Inbound);
         }
@@ -119,18 +145,24 @@ impl Engine {
             && known.public().is_some_and(|side| side.endpoint != public)
             && now.saturating_duration_since(known.since) < CLASH
         {
-            self.learning.arrived(token);
+            self.arrived(token);
             return self.drop_packet(packet.id, Reason::NatClash);
         }
         if !self.map_flow(now, key, Some(public)) {
-            self.learning.arrived(token);
-            return self.accept(packet.id, identity, Reason::TableFull);
+            return refuse(self, Reason::TableFull);
         }
         self.note_interfaces(&key, learner.indev, learner.outdev);
         if let Some(flow) = self.flows.get_mut(&key) {
             flow.governed = true;
         }
         self.process(now, arrival, datagram.payload(), key, Direction::Outbound);
+    }
+
+    /// A packet that was recognised by its token has its verdict.
+    pub(super) fn arrived(&mut self, token: Option<u32>) {
+        if let Some(token) = token {
+            self.learning.arrived(token);
+        }
     }
 
     /// A packet of a confirmed flow.
@@ -338,6 +370,11 @@ impl Engine {
             self.parking.park(packet, identity, needs);
         }
     }
+}
+
+/// Whether a packet behind the NAT is of this entry's original direction.
+fn is_of(tuples: &Tuples, datagram: &Datagram<'_>) -> bool {
+    tuples.reply_destination == datagram.source() && tuples.reply_source == datagram.destination()
 }
 
 /// Which end of a conntrack entry the NAT hides, and what stands for it; `None`: the NAT leaves the entry alone.

@@ -107,9 +107,7 @@ impl Engine {
             Outcome::Accept(reason) => self.accept(arrival.packet, arrival.identity, reason),
             Outcome::Rewrite => self.rewrite(arrival.packet, arrival.identity),
         }
-        if let Some(token) = arrival.token {
-            self.learning.arrived(token);
-        }
+        self.arrived(arrival.token);
     }
 
     fn translate(

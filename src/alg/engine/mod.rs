@@ -178,6 +178,7 @@ impl Engine {
         self.expire(now);
         match input {
             Input::Packet(packet) => self.handle_packet(now, &packet),
+            Input::Translated { packet, tuples } => self.learning.tell(now, packet, tuples),
             Input::CommandDone { id, outcome } => self.handle_done(now, id, outcome),
             Input::FlowDestroyed(tuples) => self.handle_destroyed(now, &tuples),
             Input::AddressGone(address) => self.leave_address(now, address),

@@ -16,7 +16,7 @@ use crate::config::User;
 use crate::daemon::Error;
 use crate::kernel::probe::{Finding, Level};
 
-/// The user of `"auto"`; the package and `sysusers.conf` make it.
+/// The user of `"auto"`; `sipalg.sysusers` makes it.
 const OWN: &str = "sipalg";
 
 /// The account to become; `None`: none.
@@ -79,6 +79,9 @@ pub(super) fn finding(wanted: &User) -> Finding {
         ),
         Ok(Some(account)) => (Level::Ok, format!("it will run as the user {}", account.name), ""),
         Ok(None) if !Uid::current().is_root() => (Level::Ok, "it does not run as root".to_owned(), ""),
+        Ok(None) if *wanted == User::None || !may_change() => {
+            (Level::Ok, "it will run as root, but with CAP_NET_ADMIN alone".to_owned(), "")
+        }
         Ok(None) => (
             Level::Note,
             "it will run as root, but with CAP_NET_ADMIN alone".to_owned(),

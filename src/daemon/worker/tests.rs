@@ -426,6 +426,7 @@ impl Core for FakeCore {
         }
         self.journal.borrow_mut().push(match &input {
             Input::Packet(packet) => format!("packet {}", packet.id.0),
+            Input::Translated { packet, .. } => format!("translated {}", packet.0),
             Input::CommandDone { id, outcome } => format!("done {} {outcome:?}", id.0),
             Input::AddressGone(address) => format!("gone {address}"),
             Input::FlowDestroyed(_) => "destroyed".into(),

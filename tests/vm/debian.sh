@@ -1,0 +1,36 @@
+#!/bin/sh
+# Makes the smallest Debian of this machine's own release that systemd boots, for packages and containers to be tried in.
+#
+#   tests/vm/debian.sh target/vm       prints the archive (cpio) of it; needs root, for debootstrap
+#
+# This machine's release, because programs that are built here need its libraries. Made once and kept; MIRROR= is where
+# Debian is fetched from.
+set -eu
+store=$(realpath "$1")
+MIRROR=${MIRROR:-http://deb.debian.org/debian}
+release=$(. /etc/os-release && echo "$VERSION_CODENAME")
+archive=$store/debian-$release.cpio
+
+if [ ! -s "$archive" ]; then
+    [ "$(id -u)" = 0 ] || { echo "debootstrap needs root" >&2; exit 1; }
+    system=$store/debian-$release
+    rm -rf "$system"
+    debootstrap --variant=minbase --include=systemd,systemd-sysv,kmod,nftables,libmnl0,libnftnl11,libnftables1,iproute2 \
+        "$release" "$system" "$MIRROR" >"$store/debootstrap.log" 2>&1 || {
+        tail -n 20 "$store/debootstrap.log" >&2
+        exit 1
+    }
+    # What only takes memory.
+    rm -rf "$system"/var/cache/apt/* "$system"/var/lib/apt/lists/* "$system"/usr/share/doc/* "$system"/usr/share/locale/* \
+        "$system"/usr/share/man/* "$system"/usr/share/i18n
+    ln -sf /lib/systemd/systemd "$system/init"
+    echo sipalg-test >"$system/etc/hostname"
+    # Nobody logs in.
+    ln -sf /dev/null "$system/etc/systemd/system/getty.target"
+    ln -sf /dev/null "$system/etc/systemd/system/serial-getty@ttyS0.service"
+    (cd "$system" && find . -print0 | cpio --null --create --format=newc --quiet) >"$archive.new"
+    rm -rf "$system"
+    # The whole of it, or nothing.
+    mv "$archive.new" "$archive"
+fi
+echo "$archive"
