@@ -82,20 +82,22 @@ pub(super) fn register(socket: &mut NetlinkSocket) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes the helper off the list, unless somebody's ruleset still names it.
+/// Takes the helper off the list, unless somebody's ruleset still names it. Answers whether it is gone.
 ///
 /// # Errors
 /// Those of netlink; EBUSY is none.
-pub(super) fn unregister(socket: &mut NetlinkSocket) -> io::Result<()> {
+pub(super) fn unregister(socket: &mut NetlinkSocket) -> io::Result<bool> {
+    let mut is_gone = true;
     for family in [libc::AF_INET, libc::AF_INET6] {
         let mut writer = Writer::new();
         writer.message(kind(DEL), NLM_F_ACK, 1, libc::AF_UNSPEC as u8, 0, |w| put_name_and_tuple(w, family));
         match socket.call(writer.bytes(), |_| ()) {
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EBUSY | libc::ENOENT)) => (),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => is_gone = false,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => (),
             result => result?,
         }
     }
-    Ok(())
+    Ok(is_gone)
 }
 
 fn put_name_and_tuple(w: &mut Writer, family: i32) {

@@ -12,6 +12,8 @@ use std::collections::HashSet;
 use std::ffi::CStr;
 use std::io;
 use std::net::SocketAddr;
+use std::thread;
+use std::time::Duration;
 
 use super::conntrack::Conntrack;
 use super::element::Reader;
@@ -129,8 +131,14 @@ pub fn remove() -> Result<bool, KernelError> {
         Err(error) => return Err(KernelError::system("listing the bindings")(error)),
     };
     let removed = nft::delete_table(&mut socket).map_err(KernelError::system("deleting the table"))?;
-    if let Err(error) = cthelper::unregister(&mut socket) {
-        tracing::debug!(%error, "the helper stays registered");
+    // The kernel lets go of what a table has named a moment after the table is gone.
+    for _ in 0..10 {
+        match cthelper::unregister(&mut socket) {
+            Ok(true) => break,
+            Ok(false) => thread::sleep(Duration::from_millis(20)),
+            // There are no helpers here.
+            Err(_) => break,
+        }
     }
     if !public.is_empty() {
         remove_entries(&public).map_err(KernelError::system("deleting conntrack entries"))?;
