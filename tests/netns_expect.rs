@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use netns::{Netns, eventually};
 use sipalg::alg::{
     Admission, Command, CommandId, Executor, Failure, FlowKey, Inside, MediaClass, Op, Outcome, Outside,
-    Pinhole, Pinholes, PinnedFlow, Reply,
+    Pinhole, Pinholes, PinnedFlow, Reply, Transport,
 };
 use sipalg::kernel::admission::{self, Wanted};
 use sipalg::kernel::probe::{self, Level};
@@ -132,7 +132,11 @@ fn one(pinhole: Pinhole) -> Pinholes {
 }
 
 fn signalling() -> FlowKey {
-    FlowKey { inside: Inside(PHONE.parse().unwrap()), far: SERVER.parse().unwrap() }
+    FlowKey {
+        transport: Transport::Udp,
+        inside: Inside(PHONE.parse().unwrap()),
+        far: SERVER.parse().unwrap(),
+    }
 }
 
 fn expect(pinhole: Pinhole, source: Option<&str>, class: MediaClass) -> Op {
@@ -373,7 +377,11 @@ fn offloaded_media_is_not_silent_and_silent_media_is() {
     network.done(pin(pinhole, "203.0.113.9:30000"));
     let (phone, far) = (network.phone.udp("192.168.1.10:40000"), network.far.udp("203.0.113.9:30000"));
     until_offloaded(&network, &phone, &far, pinhole.public.0);
-    let ask = Op::Lookup { source: pinhole.inside.0, destination: "203.0.113.9:30000".parse().unwrap() };
+    let ask = Op::Lookup {
+        transport: Transport::Udp,
+        source: pinhole.inside.0,
+        destination: "203.0.113.9:30000".parse().unwrap(),
+    };
     let start = Instant::now();
     // One way only, and for longer than any timeout.
     while start.elapsed() < Duration::from_secs(10) {

@@ -81,6 +81,7 @@ fn answer(op: &Op) -> Reply {
     let [orig_source, far, public] = ENDPOINTS.map(SocketAddr::from);
     match op {
         Op::Lookup { .. } => Reply::Found(Some(Tuples {
+            transport: sipalg::alg::Transport::Udp,
             orig_source,
             orig_destination: far,
             reply_source: far,

@@ -121,6 +121,7 @@ mod tests {
         let [phone, public, far] =
             ["192.168.1.10:5060", "22.33.44.55:17375", "22.33.44.20:5060"].map(|it| it.parse().unwrap());
         let tuples = Tuples {
+            transport: crate::alg::Transport::Udp,
             orig_source: phone,
             orig_destination: far,
             reply_source: far,

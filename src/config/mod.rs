@@ -37,6 +37,8 @@ pub struct Config {
     pub policy: alg::Policy,
     /// UDP ports of the provider's side whose packets are queued.
     pub sip_ports: Vec<RangeInclusive<u16>>,
+    /// TCP ports of the provider's side; none: no TCP connection is looked at.
+    pub tcp_ports: Vec<RangeInclusive<u16>>,
     /// The queue's.
     pub queue: Queue,
     /// The log's.
@@ -62,7 +64,7 @@ pub struct Config {
 pub struct Queue {
     /// Which reader.
     pub backend: Backend,
-    /// The first of four consecutive queue numbers, in the order of [`alg::QueuePoint::ALL`].
+    /// The first of six consecutive queue numbers, in the order of [`alg::QueuePoint::ALL`].
     pub base: u16,
     /// Packets that one queue holds in the kernel.
     pub max_length: u32,
@@ -191,8 +193,8 @@ impl Config {
                 return unfit(key, format!("must be at least {least}s"));
             }
         }
-        if queue.base > u16::MAX - 3 {
-            return unfit("queue.base", "must be at most 65532: there are four queues".to_owned());
+        if queue.base > u16::MAX - 5 {
+            return unfit("queue.base", "must be at most 65530: there are six queues".to_owned());
         }
         if !(16..=65_536).contains(&queue.max_length) {
             return unfit(
@@ -264,10 +266,13 @@ impl Config {
                     per_host: limits.per_host as usize,
                     openings_per_minute: limits.openings_per_minute,
                     parked: limits.parked as usize,
+                    ..alg::Limits::default()
                 },
                 seed: alg::Policy::default().seed,
+                tcp_patience: alg::Policy::default().tcp_patience,
             },
             sip_ports: sip.ports.into_iter().map(|ports| ports.0).collect(),
+            tcp_ports: sip.tcp_ports.into_iter().map(|ports| ports.0).collect(),
             queue: Queue {
                 backend: queue.backend,
                 base: queue.base,

@@ -41,6 +41,8 @@ pub struct Raw {
 pub struct Sip {
     /// Server side UDP ports of signalling.
     pub ports: Vec<Ports>,
+    /// Server side TCP ports of signalling.
+    pub tcp_ports: Vec<Ports>,
     /// If not empty: the only servers whose messages are touched.
     pub servers: Vec<Block>,
     /// If not empty: the only servers that are believed about registrations.
@@ -95,7 +97,7 @@ pub struct Media {
 pub struct Queue {
     /// Which reader.
     pub backend: Backend,
-    /// The first of four queue numbers.
+    /// The first of six queue numbers.
     pub base: u16,
     /// Packets that one queue holds.
     pub max_length: u32,
@@ -259,6 +261,7 @@ impl Default for Sip {
     fn default() -> Self {
         Self {
             ports: vec![Ports(5060..=5060)],
+            tcp_ports: vec![Ports(5060..=5060)],
             servers: alg::Policy::default().servers.into_iter().map(Block).collect(),
             registrars: alg::Policy::default().registrars.into_iter().map(Block).collect(),
             hands_off: alg::Policy::default().hands_off.into_iter().map(Block).collect(),

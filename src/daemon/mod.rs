@@ -134,7 +134,8 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), Error> {
     info!(
         version = env!("CARGO_PKG_VERSION"),
         ports = ?installed.ports,
-        queues = ?(config.queue.base..=config.queue.base + 3),
+        tcp_ports = ?installed.tcp_ports,
+        queues = ?(config.queue.base..=config.queue.base + 5),
         backend = ?config.queue.backend,
         form = ?installed.queue,
         trips = if one_trip { 1 } else { 2 },
@@ -171,10 +172,14 @@ fn count_traffic(switch: &traffic::Switch) {
 
 /// What the ruleset depends on.
 pub fn ruleset_settings(config: &Config) -> RulesetSettings {
-    let mut ports: Vec<u16> = config.sip_ports.iter().cloned().flatten().collect();
-    ports.sort_unstable();
-    ports.dedup();
-    RulesetSettings { ports, queue_base: config.queue.base, offload: config.offload, ..Default::default() }
+    let [ports, tcp_ports] = [&config.sip_ports, &config.tcp_ports].map(|ranges| {
+        let mut ports: Vec<u16> = ranges.iter().cloned().flatten().collect();
+        ports.sort_unstable();
+        ports.dedup();
+        ports
+    });
+    let (queue_base, offload) = (config.queue.base, config.offload);
+    RulesetSettings { ports, tcp_ports, queue_base, offload, ..RulesetSettings::default() }
 }
 
 /// How media gets through the firewall, and whether it can take the short way if it shall.
@@ -235,8 +240,9 @@ mod tests {
 
     #[test]
     fn the_ruleset_gets_every_port_once() {
-        let config = Config::parse("[sip]\nports = [\"5070-5072\", 5060, 5071]").unwrap();
+        let config = Config::parse("[sip]\nports = [\"5070-5072\", 5060, 5071]\ntcp-ports = []").unwrap();
         assert_eq!(ruleset_settings(&config).ports, [5060, 5070, 5071, 5072]);
+        assert_eq!(ruleset_settings(&config).tcp_ports, [0; 0]);
         assert_eq!(ruleset_settings(&config).queue_base, 5060);
     }
 

@@ -57,12 +57,20 @@ pub(super) fn take_over(
 
 /// An administrator's ruleset is used as it is, ports included.
 pub(super) fn warn_of_other_ports(installed: &Installed, wanted: &RulesetSettings) {
-    if installed.origin == Origin::Administrator && installed.ports != wanted.ports {
-        warn!(
-            ruleset = ?installed.ports,
-            configuration = ?wanted.ports,
-            "the ruleset that you included queues other ports than sip.ports says; the ruleset's hold"
-        );
+    if installed.origin != Origin::Administrator {
+        return;
+    }
+    for (key, installed, wanted) in [
+        ("sip.ports", &installed.ports, &wanted.ports),
+        ("sip.tcp-ports", &installed.tcp_ports, &wanted.tcp_ports),
+    ] {
+        if installed != wanted {
+            warn!(
+                ruleset = ?installed,
+                configuration = ?wanted,
+                "the ruleset that you included queues other ports than {key} says; the ruleset's hold"
+            );
+        }
     }
 }
 

@@ -2,10 +2,9 @@
 //!
 //! One socket, one request at a time, each answered at once. Zones: an entry is found only in its own zone, and a packet
 //! does not tell us which that is. So the zones in use are kept ([`Conntrack::learn_zones`]) and tried in turn; on
-//! nearly every router there is only the default one. Only UDP; only zones that hold for both directions.
+//! nearly every router there is only the default one. Only UDP and TCP; only zones that hold for both directions.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::ctmessage::{self as message, Entry, NewEntry, Tuple};
@@ -53,17 +52,12 @@ impl Conntrack {
     /// The entry of a packet as it looks at FORWARD: inside source when it leaves, inside destination when it comes. Its
     /// own tuple is one of the entry's if it travels in the direction whose source is not translated before; the reversed
     /// one is if it travels the other way.
-    pub(super) fn find(&mut self, source: SocketAddr, destination: SocketAddr) -> io::Result<Option<Entry>> {
-        let found = self.find_in_zones(source, destination)?;
-        if found.is_none() && self.learn_zones() {
-            self.find_in_zones(source, destination)
-        } else {
-            Ok(found)
-        }
+    pub(super) fn find(&mut self, tuple: Tuple) -> io::Result<Option<Entry>> {
+        let found = self.find_in_zones(tuple)?;
+        if found.is_none() && self.learn_zones() { self.find_in_zones(tuple) } else { Ok(found) }
     }
 
-    fn find_in_zones(&mut self, source: SocketAddr, destination: SocketAddr) -> io::Result<Option<Entry>> {
-        let tuple = Tuple::new(source, destination);
+    fn find_in_zones(&mut self, tuple: Tuple) -> io::Result<Option<Entry>> {
         for at in 0..self.zones.len() {
             let zone = self.zones.get(at).copied().unwrap_or_default();
             for tuple in [tuple, tuple.reversed()] {
@@ -125,7 +119,7 @@ impl Conntrack {
         self.socket.call(self.writer.bytes(), |_| ())
     }
 
-    /// Hands every UDP entry to `sink`.
+    /// Hands every entry of UDP and TCP to `sink`.
     pub(super) fn dump(&mut self, mut sink: impl FnMut(Entry)) -> io::Result<()> {
         for family in [libc::AF_INET, libc::AF_INET6] {
             message::dump(&mut self.writer, family as u8);

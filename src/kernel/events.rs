@@ -32,7 +32,7 @@ const TABLE_NAME: u16 = 1;
 /// What others did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KernelEvent {
-    /// A UDP conntrack entry is gone.
+    /// A conntrack entry of UDP or TCP is gone.
     Destroyed(Tuples),
     /// The table is gone, was gone, or is no longer whole: [`install`](super::ruleset::install), then
     /// [`restore`](Kernel::restore).

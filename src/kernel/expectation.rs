@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::conntrack::Conntrack;
 use super::ctmessage::{Tuple, put_tuple};
-use crate::alg::{FlowKey, MediaClass};
+use crate::alg::{FlowKey, MediaClass, Transport};
 use crate::netlink::{MessageType, NLM_F_ACK, NLM_F_CREATE, Writer};
 
 const CTNETLINK_EXP: u8 = 2;
@@ -46,9 +46,9 @@ pub(super) fn create(
     public: SocketAddr,
     seconds: u32,
 ) -> io::Result<()> {
-    let FlowKey { inside, far, .. } = *expected.signalling;
+    let FlowKey { transport, inside, far } = *expected.signalling;
     let unknown = || io::Error::from_raw_os_error(libc::ENOENT);
-    let master = conntrack.find(inside.0, far)?.ok_or_else(unknown)?;
+    let master = conntrack.find(Tuple::new(transport, inside.0, far))?.ok_or_else(unknown)?;
     conntrack
         .call(|w| write_new(w, expected, master.original, master.zone, public, seconds, NLM_F_CREATE))?;
     // What is made has the lifetime of its helper's policy; only what is there can be given another.
@@ -78,7 +78,8 @@ pub(super) fn remove(
     }
     let mut early = Vec::new();
     conntrack.dump(|entry| {
-        if used.contains(&entry.original.destination) {
+        let Tuple { transport, destination, .. } = entry.original;
+        if transport == Transport::Udp && used.contains(&destination) {
             early.push(entry);
         }
     })?;
@@ -103,8 +104,8 @@ fn write_new(
     request(writer, EXP_NEW, NLM_F_ACK | create, public, |w| {
         put_tuple(w, CTA_EXPECT_MASTER, master);
         let from = SocketAddr::new(source.unwrap_or(any), 0);
-        put_tuple(w, CTA_EXPECT_TUPLE, Tuple::new(from, public));
-        let mask = Tuple::new(SocketAddr::new(source_mask, 0), SocketAddr::new(exact, u16::MAX));
+        put_tuple(w, CTA_EXPECT_TUPLE, Tuple::udp(from, public));
+        let mask = Tuple::udp(SocketAddr::new(source_mask, 0), SocketAddr::new(exact, u16::MAX));
         put_tuple(w, CTA_EXPECT_MASK, mask);
         w.put_u32(CTA_EXPECT_TIMEOUT, seconds);
         put_expect_zone(w, zone);
@@ -115,7 +116,7 @@ fn write_new(
 fn write_delete(writer: &mut Writer, source: IpAddr, public: SocketAddr, zone: u16) {
     request(writer, EXP_DELETE, NLM_F_ACK, public, |w| {
         // Any source that its mask lets in finds it.
-        put_tuple(w, CTA_EXPECT_TUPLE, Tuple::new(SocketAddr::new(source, 0), public));
+        put_tuple(w, CTA_EXPECT_TUPLE, Tuple::udp(SocketAddr::new(source, 0), public));
         put_expect_zone(w, zone);
     });
 }

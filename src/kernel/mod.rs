@@ -40,7 +40,7 @@ use ctmessage::Tuple;
 use ledger::Ledger;
 use socket::NetlinkSocket;
 
-use crate::alg::{Command, Executor, Failure, Held, Op, Outcome, Outside, Reply};
+use crate::alg::{Command, Executor, Failure, Held, Op, Outcome, Outside, Reply, Transport};
 
 /// Settings of [`Kernel`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,6 +114,8 @@ pub struct Kernel {
     /// Seconds.
     pin_lifetime: u32,
     by_rule: bool,
+    /// When the kernel is told next that we are at work, if connections are followed.
+    next_beat: Option<Instant>,
 }
 
 impl Kernel {
@@ -131,6 +133,7 @@ impl Kernel {
             ledger: Ledger::default(),
             pin_lifetime: seconds(settings.pin_lifetime),
             by_rule: settings.by_rule,
+            next_beat: None,
         })
     }
 
@@ -151,12 +154,19 @@ impl Kernel {
         }
     }
 
-    /// What the maps and sets hold now.
+    /// What the maps and sets hold now. From now on the connections that are followed are this program's: it is alive for
+    /// them.
     ///
     /// # Errors
     /// The table is not there, or the kernel refuses.
     pub fn held(&mut self) -> Result<Held, KernelError> {
-        maps::held(&mut self.nft).map_err(KernelError::system("listing the maps and sets"))
+        let held = maps::held(&mut self.nft).map_err(KernelError::system("listing the maps and sets"))?;
+        let now = Instant::now();
+        for line in &held.followed {
+            self.ledger.follow(now, *line, FOLLOWED);
+        }
+        self.keep_alive(now);
+        Ok(held)
     }
 
     /// The netlink address under which this makes its changes to nftables.
@@ -175,9 +185,11 @@ impl Kernel {
                 pin::pin(conntrack, flow, signalling, self.pin_lifetime).map(|()| None)
             }
             Op::Unpin { flow } => pin::unpin(conntrack, flow).map(|()| None),
-            Op::Lookup { source, destination } => conntrack.find(*source, *destination).map(Some),
+            Op::Lookup { transport, source, destination } => {
+                conntrack.find(Tuple::new(*transport, *source, *destination)).map(Some)
+            }
             Op::Sustain { flow, lifetime } => {
-                let tuple = Tuple::new(flow.inside.0, flow.far);
+                let tuple = Tuple::new(flow.transport, flow.inside.0, flow.far);
                 conntrack.set_timeout(tuple, seconds(*lifetime)).map(|()| None)
             }
             Op::Expect { pinholes, source, class, signalling, lifetime } => {
@@ -192,9 +204,15 @@ impl Kernel {
                 expectation::remove(conntrack, signalling, &public).map(|()| None)
             }
             Op::Purge { address } => purge(conntrack, *address).map(|()| None),
-            Op::Open { .. } | Op::Renew { .. } | Op::Close { .. } | Op::Admit { .. } | Op::Dismiss { .. } => {
-                Ok(None)
-            }
+            // Elements: carried out by now.
+            Op::Open { .. }
+            | Op::Renew { .. }
+            | Op::Close { .. }
+            | Op::Admit { .. }
+            | Op::Dismiss { .. }
+            | Op::Follow { .. }
+            | Op::Unfollow { .. }
+            | Op::Reset { .. } => Ok(None),
         }
         .map(|found| found.map_or(Reply::Done, |entry| Reply::Found(entry.map(|entry| entry.tuples()))))
         .map_err(|error| match error.raw_os_error() {
@@ -227,7 +245,25 @@ impl Executor for Kernel {
             }
         }));
     }
+
+    /// If it can't be told, that says the kernel's silence: connections are reset.
+    fn keep_alive(&mut self, now: Instant) -> Option<Instant> {
+        if !self.ledger.follows() {
+            self.next_beat = None;
+        } else if self.next_beat.is_none_or(|due| due <= now) {
+            if let Err(error) = maps::beat(&mut self.nft) {
+                tracing::warn!(%error, "the kernel can't be told that TCP connections are still translated");
+            }
+            self.next_beat = now.checked_add(BEAT);
+        }
+        self.next_beat
+    }
 }
+
+/// How often the kernel is told that somebody is at work.
+const BEAT: Duration = Duration::from_millis(300);
+/// How long a connection that an earlier run followed is believed to be followed, unless the engine says more.
+const FOLLOWED: Duration = Duration::from_secs(8 * 86_400);
 
 /// Deletes the entries whose translation needs an address that this machine does not have any more: masquerade's go by
 /// themselves, those that stem from a pin or from a map do not.
@@ -237,7 +273,7 @@ fn purge(conntrack: &mut Conntrack, address: IpAddr) -> io::Result<()> {
         let (original, reply) = (entry.original, entry.reply);
         let source = reply.destination != original.source && reply.destination.ip() == address;
         let destination = original.destination != reply.source && original.destination.ip() == address;
-        if source || destination {
+        if original.transport == Transport::Udp && (source || destination) {
             stale.push(entry);
         }
     })?;

@@ -29,7 +29,7 @@ pub(super) fn pin(
     signalling: &FlowKey,
     timeout: u32,
 ) -> io::Result<()> {
-    let model = conntrack.find(signalling.inside.0, signalling.far)?;
+    let model = conntrack.find(Tuple::new(signalling.transport, signalling.inside.0, signalling.far))?;
     let (mark, zone) = model.map_or((0, 0), |entry| (entry.mark, entry.zone));
     let there = directions(flow);
     let entry = NewEntry {
@@ -58,7 +58,8 @@ pub(super) fn pin(
 /// Deletes what is in the way of the flow, and makes nothing.
 pub(super) fn make_way(conntrack: &mut Conntrack, flow: &PinnedFlow, signalling: &FlowKey) -> io::Result<()> {
     if is_translated(flow) {
-        let zone = conntrack.find(signalling.inside.0, signalling.far)?.map_or(0, |entry| entry.zone);
+        let tuple = Tuple::new(signalling.transport, signalling.inside.0, signalling.far);
+        let zone = conntrack.find(tuple)?.map_or(0, |entry| entry.zone);
         clear_the_way(conntrack, directions(flow), zone)?;
     }
     Ok(())
@@ -103,5 +104,5 @@ fn is_right(entry: &Entry, out: Tuple, back: Tuple) -> bool {
 pub(super) fn directions(flow: &PinnedFlow) -> (Tuple, Tuple) {
     let (Inside(inside), Outside(public)) = (flow.inside, flow.public);
     let far_sends_from = flow.hairpin.map_or(flow.far, |Inside(far)| far);
-    (Tuple::new(inside, flow.far), Tuple::new(far_sends_from, public))
+    (Tuple::udp(inside, flow.far), Tuple::udp(far_sends_from, public))
 }

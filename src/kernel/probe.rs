@@ -12,6 +12,7 @@ use std::io;
 use std::path::Path;
 
 use super::conntrack::Conntrack;
+use super::ctmessage::Tuple;
 use super::ruleset::{self, QueueForm, RulesetSettings};
 use super::socket::NetlinkSocket;
 use super::{nft, rules, shortcut};
@@ -75,7 +76,7 @@ pub fn run(settings: &RulesetSettings) -> Vec<Finding> {
             findings.extend(takes_ruleset(settings));
             findings.push(queue(&mut socket));
             findings.push(conntrack());
-            findings.extend(helper::find(&mut socket, &settings.ports));
+            findings.extend(helper::find(&mut socket, settings));
             findings.push(flowtables(&mut socket));
             findings.push(glue());
             findings.push(cthelper(&mut socket));
@@ -106,7 +107,7 @@ fn rights() -> Finding {
 }
 
 fn takes_ruleset(settings: &RulesetSettings) -> Vec<Finding> {
-    let error = match ruleset::dry_run(&ruleset::for_daemon(&settings.ports)) {
+    let error = match ruleset::dry_run(&ruleset::for_daemon(&settings.ports, &settings.tcp_ports)) {
         Ok(()) => return vec![Finding::ok("ruleset", "the kernel takes the ruleset")],
         Err(error) => error,
     };
@@ -174,7 +175,7 @@ fn queue(socket: &mut NetlinkSocket) -> Finding {
 fn conntrack() -> Finding {
     const NAME: &str = "conntrack";
     let nobody = ([192, 0, 2, 1], 9).into();
-    match Conntrack::open(false).and_then(|mut conntrack| conntrack.find(nobody, nobody)) {
+    match Conntrack::open(false).and_then(|mut conntrack| conntrack.find(Tuple::udp(nobody, nobody))) {
         Ok(_) => Finding::ok(NAME, "entries can be looked up and made"),
         Err(error) => Finding::problem(
             NAME,
@@ -203,7 +204,7 @@ fn flowtables(socket: &mut NetlinkSocket) -> Finding {
 pub(super) const FLOWTABLE_TEXT: &str = "flows may be offloaded past our rules by the flowtable ";
 /// What to do about it.
 pub(super) const FLOWTABLE_REMEDY: &str =
-    "keep SIP out of it: udp dport != 5060 and udp sport != 5060 in front of its `flow add` rule";
+    "keep SIP out of it: th dport != 5060 and th sport != 5060 in front of its `flow add` rule";
 
 /// Family, table and name of the flowtable that a message announces; `None` if it is about something else.
 pub(super) fn flowtable_name(message: &Message<'_>) -> Option<String> {

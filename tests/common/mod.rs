@@ -113,6 +113,9 @@ pub fn kind(op: &Op) -> &'static str {
         Op::Unpin { .. } => "unpin",
         Op::Lookup { .. } => "lookup",
         Op::Sustain { .. } => "sustain",
+        Op::Follow { .. } => "follow",
+        Op::Unfollow { .. } => "unfollow",
+        Op::Reset { .. } => "reset",
         Op::Purge { .. } => "purge",
         Op::Expect { .. } => "expect",
         Op::Unexpect { .. } => "unexpect",
@@ -198,6 +201,7 @@ impl Bench {
         if self.one_trip {
             let natted = with_source(&Datagram::parse(&first).expect("a packet"), public, payload.as_ref());
             let tuples = Tuples {
+                transport: sipalg::alg::Transport::Udp,
                 orig_source: inside,
                 orig_destination: far,
                 reply_source: far,
@@ -417,13 +421,14 @@ impl Bench {
                     assert!(kernel.expected.remove(&it.public.0), "{it:?} was not expected");
                 }
             }
+            Op::Follow { .. } | Op::Unfollow { .. } | Op::Reset { .. } => {}
             Op::Purge { address } => {
                 let ours = |it: &PinnedFlow| it.public.0.ip() == *address;
                 assert!(!kernel.pins.iter().any(ours), "what is known is taken back one by one");
             }
             Op::Sustain { flow, lifetime } if self.keeps_records => kernel.sustained.push((*flow, *lifetime)),
             Op::Sustain { .. } => {}
-            Op::Lookup { source, destination } => {
+            Op::Lookup { source, destination, .. } => {
                 let found = self.lookup(*source, *destination).or_else(|| self.pinned(*source, *destination));
                 return Ok(Reply::Found(found));
             }
@@ -434,6 +439,7 @@ impl Bench {
     fn lookup(&self, source: SocketAddr, destination: SocketAddr) -> Option<Tuples> {
         [(source, destination), (destination, source)].into_iter().find_map(|(inside, far)| {
             self.tracked.contains(&(inside, far)).then(|| Tuples {
+                transport: sipalg::alg::Transport::Udp,
                 orig_source: inside,
                 orig_destination: far,
                 reply_source: far,
@@ -445,6 +451,7 @@ impl Bench {
     fn pinned(&self, source: SocketAddr, destination: SocketAddr) -> Option<Tuples> {
         let pin = self.kernel.pins.iter().find(|pin| pin.inside.0 == source && pin.far == destination)?;
         Some(Tuples {
+            transport: sipalg::alg::Transport::Udp,
             orig_source: source,
             orig_destination: destination,
             reply_source: destination,
@@ -490,8 +497,13 @@ impl Bench {
         let (inside, far) = (at(inside), at(far));
         let reply_destination = self.nat.remove(&(inside, far)).expect("the flow was never there");
         self.tracked.remove(&(inside, far));
-        let tuples =
-            Tuples { orig_source: inside, orig_destination: far, reply_source: far, reply_destination };
+        let tuples = Tuples {
+            transport: sipalg::alg::Transport::Udp,
+            orig_source: inside,
+            orig_destination: far,
+            reply_source: far,
+            reply_destination,
+        };
         self.engine.handle(self.now, Input::FlowDestroyed(tuples));
         self.drain(PacketId(0), &[], &mut None);
     }
@@ -579,6 +591,7 @@ impl Bench {
         let index = self.kernel.pins.iter().position(|pin| pin.inside == inside && pin.far == far);
         let pin = self.kernel.pins.remove(index.expect("it is pinned"));
         let tuples = Tuples {
+            transport: sipalg::alg::Transport::Udp,
             orig_source: inside.0,
             orig_destination: far,
             reply_source: far,
@@ -665,6 +678,7 @@ fn applied(bytes: &[u8], action: &Action<'_>, reason: Reason, checks: bool) -> (
     };
     let mut out = Vec::new();
     match action {
+        Action::Replace { .. } => panic!("only TCP is replaced"),
         Action::Drop => (passed(None), Vec::new()),
         Action::Accept { identity } => {
             let identity = Identity { set: *identity, spare: 1 };

@@ -85,6 +85,7 @@ fn a_pinned_flow_has_mark_and_zone_of_its_signalling() {
     let mut kernel = network.kernel();
     let pinhole = network.pinhole("192.168.1.10:40000", 16384);
     let signalling = FlowKey {
+        transport: sipalg::alg::Transport::Udp,
         inside: Inside("192.168.1.10:5070".parse().unwrap()),
         far: "203.0.113.9:5070".parse().unwrap(),
     };
@@ -141,6 +142,7 @@ fn a_flow_is_found_from_either_direction_under_random_masquerade() {
     phone.send_to(b"hello", "203.0.113.9:5070").unwrap();
     let (_, public) = receive(&far);
     let entry = Tuples {
+        transport: sipalg::alg::Transport::Udp,
         orig_source: "192.168.1.10:5070".parse().unwrap(),
         orig_destination: "203.0.113.9:5070".parse().unwrap(),
         reply_source: "203.0.113.9:5070".parse().unwrap(),
@@ -184,6 +186,7 @@ fn a_dying_entry_is_an_event_and_our_own_elements_are_none() {
     assert_eq!(drained(&mut events), []);
     network.router.run("conntrack -D -p udp --orig-src 192.168.1.10 --sport 5070");
     let entry = Tuples {
+        transport: sipalg::alg::Transport::Udp,
         orig_source: "192.168.1.10:5070".parse().unwrap(),
         orig_destination: "203.0.113.9:5070".parse().unwrap(),
         reply_source: "203.0.113.9:5070".parse().unwrap(),

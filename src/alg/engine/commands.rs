@@ -60,6 +60,10 @@ pub(super) enum Inflight {
         tags: Tags,
         flow: PinnedFlow,
     },
+    /// A TCP connection is to be followed before it goes on.
+    Follow {
+        flow: FlowKey,
+    },
     /// Nobody waits for it; the text is its name in the log.
     Background(&'static str),
 }
@@ -84,6 +88,7 @@ impl Engine {
             && let Some(again) = self.move_elsewhere(now, keys, *call, *tries)
         {
             self.parking.replace(id, again);
+            self.connections.replace(id, again);
             return;
         }
         let mut failure = outcome.err();
@@ -130,9 +135,14 @@ impl Engine {
             }
             Inflight::Recheck { flow } => self.rechecked(now, flow, outcome),
             Inflight::Repin { call, tags, flow } => self.repin(call, tags, flow, outcome),
+            Inflight::Follow { flow } => {
+                self.failed("follow", failure);
+                self.followed(id, flow, failure);
+            }
             // What is gone already is as gone as it should be.
             Inflight::Background(name) => self.failed(name, failure.filter(|it| *it != Failure::NotFound)),
         }
+        self.resume_all(now, id, failure);
         let mut released = Vec::new();
         self.parking.done(id, failure, |it| released.push(it));
         for it in released {

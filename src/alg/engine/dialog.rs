@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::super::call::{Leg, Phase};
-use super::super::command::{FlowKey, Op};
+use super::super::command::{FlowKey, Op, Transport};
 use super::super::envelope::Method;
 use super::super::event::Event;
 use super::super::flow::{Direction, Flow};
@@ -461,6 +461,10 @@ impl Engine {
 
     /// Sets the lifetime of a flow's conntrack entry to its lease, or to what any answered flow gets.
     pub(super) fn sustain(&mut self, now: Instant, key: FlowKey) {
+        if key.transport == Transport::Tcp {
+            // conntrack keeps it for days by itself.
+            return;
+        }
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let lease = flow.lease().map_or(Duration::ZERO, |lease| lease.saturating_duration_since(now));
         flow.sustained = now;

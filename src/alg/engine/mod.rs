@@ -13,6 +13,7 @@
 //! | [`dialog`] | transactions, calls and registrations: what begins and ends |
 //! | [`commands`] | issuing commands, and what follows from their outcome |
 //! | [`room`] | who goes first when a table is full |
+//! | [`tcp`] | connections, and what becomes of their segments |
 //! | [`timers`] | deadlines |
 //! | [`keeping`] | what the next engine has to know, and its comparison with the kernel |
 //! | [`views`] | copies of the tables, for who asks |
@@ -28,6 +29,7 @@ mod message;
 mod offers;
 mod room;
 mod routed;
+mod tcp;
 mod timers;
 mod views;
 
@@ -40,7 +42,7 @@ use hashbrown::HashMap;
 
 use super::binding::{BindingKey, Bindings};
 use super::call::{Calls, Stream};
-use super::command::{Command, CommandId, FlowKey, PinnedFlow};
+use super::command::{Command, CommandId, FlowKey, PinnedFlow, Transport};
 use super::event::Event;
 use super::flow::{Flow, Mapping, PublicSide};
 use super::io::{Input, Output, PacketId};
@@ -61,6 +63,7 @@ use crate::sip::Message;
 use crate::sip::body::PartLength;
 use crate::span::Span;
 use commands::Inflight;
+use tcp::Connections;
 
 /// The engine. See [`crate::alg`] for its contract.
 #[derive(Debug)]
@@ -78,6 +81,9 @@ pub struct Engine {
     half_open: VecDeque<Key>,
     bindings: Bindings,
     parking: Parking,
+    connections: Connections,
+    /// The packet that stands in for the one whose verdict was polled last.
+    replaced: Vec<u8>,
     inflight: HashMap<CommandId, Inflight, FixedState>,
     /// Flows whose lifetime has to be set once the kernel's first two seconds are over, by that time.
     settling: VecDeque<(Instant, FlowKey)>,
@@ -97,6 +103,7 @@ enum Queued {
     Command(Command),
     Accept { packet: PacketId, identity: Option<u32>, reason: Reason },
     Rewrite { packet: PacketId, identity: Option<u32>, spare_identity: u16 },
+    Replace { packet: PacketId, bytes: Vec<u8>, reason: Reason },
     Drop { packet: PacketId, reason: Reason },
     Again(PacketId),
     Event(Event),
@@ -134,6 +141,8 @@ impl Engine {
             half_open: VecDeque::new(),
             bindings: Bindings::new(&policy, hasher.clone()),
             parking: Parking::new(limits.parked, hasher.clone()),
+            connections: Connections::new(&limits, &hasher),
+            replaced: Vec::new(),
             inflight: HashMap::with_hasher(hasher),
             settling: VecDeque::new(),
             outputs: VecDeque::new(),
@@ -156,6 +165,7 @@ impl Engine {
         self.calls.set_limit(limits.calls);
         self.registrations.set_limit(limits.registrations);
         self.parking.set_limit(limits.parked);
+        self.connections.set_limits(&limits);
         self.bindings.set_policy(&policy);
         self.shares.set_limit(limits.per_host);
         // Like the seed, the way of admission belongs to what is in the kernel already.
@@ -180,7 +190,13 @@ impl Engine {
             Input::Packet(packet) => self.handle_packet(now, &packet),
             Input::Translated { packet, tuples } => self.learning.tell(now, packet, tuples),
             Input::CommandDone { id, outcome } => self.handle_done(now, id, outcome),
-            Input::FlowDestroyed(tuples) => self.handle_destroyed(now, &tuples),
+            Input::FlowDestroyed(tuples) => {
+                if tuples.transport == Transport::Tcp {
+                    self.connection_destroyed(&tuples);
+                }
+                self.handle_destroyed(now, &tuples);
+            }
+            Input::Mtu { interface, mtu } => self.note_mtu(interface, mtu),
             Input::AddressGone(address) => self.leave_address(now, address),
             Input::RulesetReloaded => self.sustain_all(now),
             Input::Timeout => self.renew(now),
@@ -198,6 +214,14 @@ impl Engine {
             }
             Queued::Drop { packet, reason } => {
                 Output::Verdict(Verdict { packet, action: Action::Drop, reason })
+            }
+            Queued::Replace { packet, bytes, reason } => {
+                self.replaced = bytes;
+                Output::Verdict(Verdict {
+                    packet,
+                    action: Action::Replace { packet: &self.replaced },
+                    reason,
+                })
             }
             Queued::Rewrite { packet, identity, spare_identity } => {
                 let edits = &self.scratch.get_or_insert_default().edits;
@@ -222,6 +246,9 @@ impl Engine {
             bindings: self.bindings.len(),
             ports: self.bindings.ports_used(),
             parked: self.parking.len(),
+            connections: self.connections.len(),
+            held_segments: self.connections.load().held,
+            stream_bytes: self.connections.load().bytes,
         }
     }
 
