@@ -32,9 +32,11 @@ fn media_is_expected_with_the_offer_and_pinned_with_the_answer() {
     let dialog = Dialog::default();
     invite(&mut bench, dialog);
     assert_eq!(kinds(&bench), ["open", "expect"]);
-    let Op::Expect { pinholes, source, class, signalling, lifetime } = &bench.commands[1] else { panic!() };
+    let Op::Expect { public: at_these, source, class, signalling, lifetime } = &bench.commands[1] else {
+        panic!()
+    };
     let public = bench.binding("192.168.1.10:40000");
-    assert_eq!((pinholes.len(), pinholes[0].public.0), (2, public));
+    assert_eq!((at_these.len(), at_these[0].0), (2, public));
     assert_eq!((*source, *class), (None, MediaClass::Audio));
     assert_eq!((signalling.inside.0, signalling.far), (at(PHONE), at(PROXY)));
     assert_eq!(*lifetime, Duration::from_secs(300));

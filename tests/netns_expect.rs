@@ -142,11 +142,17 @@ fn signalling() -> FlowKey {
 fn expect(pinhole: Pinhole, source: Option<&str>, class: MediaClass) -> Op {
     let source = source.map(|ip| ip.parse::<IpAddr>().unwrap());
     let lifetime = Duration::from_secs(300);
-    Op::Expect { pinholes: one(pinhole), source, class, signalling: signalling(), lifetime }
+    Op::Expect {
+        public: [pinhole.public].into_iter().collect(),
+        source,
+        class,
+        signalling: signalling(),
+        lifetime,
+    }
 }
 
 fn unexpect(pinhole: Pinhole) -> Op {
-    Op::Unexpect { pinholes: one(pinhole), signalling: signalling() }
+    Op::Unexpect { public: [pinhole.public].into_iter().collect(), signalling: signalling() }
 }
 
 fn pinned(pinhole: Pinhole, far: &str) -> PinnedFlow {

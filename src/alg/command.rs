@@ -41,6 +41,9 @@ pub struct Pinhole {
 /// The pinholes of one stream: RTP and, when it has one, RTCP.
 pub type Pinholes = ArrayVec<Pinhole, 2>;
 
+/// The public endpoints of one stream.
+pub type Publics = ArrayVec<Outside, 2>;
+
 /// A media flow whose both ends are known, to be a conntrack entry that looks answered and assured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PinnedFlow {
@@ -154,8 +157,8 @@ pub enum Op {
     /// a far end that nobody has named yet passes. Undone by [`Op::Unexpect`], or by its lifetime, or by the end of the
     /// signalling flow's entry. Media that passes is translated by the pinholes.
     Expect {
-        /// Where; open already.
-        pinholes: Pinholes,
+        /// Where; with open pinholes.
+        public: Publics,
         /// From whom; `None`: from anybody. From any port in either case.
         source: Option<IpAddr>,
         /// What kind of media, for the kernel's limits.
@@ -168,7 +171,7 @@ pub enum Op {
     /// Takes expectations back, and deletes the entries of media that has come by them. What is gone is no error.
     Unexpect {
         /// Where.
-        pinholes: Pinholes,
+        public: Publics,
         /// Whose media it was.
         signalling: FlowKey,
     },

@@ -192,15 +192,15 @@ impl Kernel {
                 let tuple = Tuple::new(flow.transport, flow.inside.0, flow.far);
                 conntrack.set_timeout(tuple, seconds(*lifetime)).map(|()| None)
             }
-            Op::Expect { pinholes, source, class, signalling, lifetime } => {
+            Op::Expect { public, source, class, signalling, lifetime } => {
                 let expected = expectation::Expected { source: *source, class: *class, signalling };
                 let seconds = seconds(*lifetime);
-                let mut each = pinholes.iter().map(|it| it.public.0);
+                let mut each = public.iter().map(|Outside(it)| *it);
                 each.try_for_each(|public| expectation::create(conntrack, &expected, public, seconds))
                     .map(|()| None)
             }
-            Op::Unexpect { pinholes, signalling } => {
-                let public: Vec<_> = pinholes.iter().map(|it| it.public.0).collect();
+            Op::Unexpect { public, signalling } => {
+                let public: Vec<_> = public.iter().map(|Outside(it)| *it).collect();
                 expectation::remove(conntrack, signalling, &public).map(|()| None)
             }
             Op::Purge { address } => purge(conntrack, *address).map(|()| None),

@@ -410,15 +410,15 @@ impl Bench {
                 let renewed = pinholes.chain(peers.iter().copied().map(Opened::Peer));
                 kernel.until.extend(renewed.map(|it| (it, now + *lifetime)));
             }
-            Op::Expect { pinholes, .. } => {
-                for it in pinholes {
-                    assert!(kernel.pinholes.contains_key(&it.public.0), "{it:?} is expected at nothing");
-                    kernel.expected.insert(it.public.0);
+            Op::Expect { public, .. } => {
+                for it in public {
+                    assert!(kernel.pinholes.contains_key(&it.0), "{it:?} is expected at nothing");
+                    kernel.expected.insert(it.0);
                 }
             }
-            Op::Unexpect { pinholes, .. } => {
-                for it in pinholes {
-                    assert!(kernel.expected.remove(&it.public.0), "{it:?} was not expected");
+            Op::Unexpect { public, .. } => {
+                for it in public {
+                    assert!(kernel.expected.remove(&it.0), "{it:?} was not expected");
                 }
             }
             Op::Follow { .. } | Op::Unfollow { .. } | Op::Reset { .. } => {}

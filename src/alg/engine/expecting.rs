@@ -9,9 +9,9 @@
 //! expectations to the conntrack entry of the signalling flow, which is not there before the flow's first packet has
 //! left; then it is tried again with the first answer.
 
-use super::super::binding::{BindingKeys, Expecting, State};
+use super::super::binding::{BindingKey, BindingKeys, Expecting, State};
 use super::super::call::Stream;
-use super::super::command::{Failure, MediaClass, Op, Pinholes};
+use super::super::command::{CommandId, Failure, MediaClass, Op, Publics};
 use super::super::key::Key;
 use super::super::policy::{Admission, MediaSource};
 use super::super::transaction::RINGING;
@@ -50,14 +50,9 @@ impl Engine {
         }
     }
 
-    fn expect_stream(
-        &mut self,
-        stream: &Stream,
-        class: MediaClass,
-        from: Expecting,
-    ) -> Option<super::super::command::CommandId> {
+    fn expect_stream(&mut self, stream: &Stream, class: MediaClass, from: Expecting) -> Option<CommandId> {
         let mut keys = BindingKeys::new();
-        let mut pinholes = Pinholes::new();
+        let mut public = Publics::new();
         let mut signalling = None;
         for key in stream.keys() {
             let Some(binding) = self.bindings.get_mut(&key) else { continue };
@@ -65,12 +60,12 @@ impl Engine {
                 binding.expecting = Expecting::Yes;
                 signalling = Some(binding.signalling);
                 keys.push(key);
-                pinholes.push(binding.pinhole);
+                public.push(binding.pinhole.public);
             }
         }
         let signalling = signalling?;
         let source = (self.policy.media_source == MediaSource::Negotiated).then(|| signalling.far.ip());
-        let op = Op::Expect { pinholes, source, class, signalling, lifetime: RINGING };
+        let op = Op::Expect { public, source, class, signalling, lifetime: RINGING };
         Some(self.command(op, Inflight::Expect { keys }))
     }
 
@@ -88,12 +83,12 @@ impl Engine {
     }
 
     /// The far end is known now, or nobody wants it any more.
-    pub(super) fn unexpect(&mut self, key: &super::super::binding::BindingKey) {
+    pub(super) fn unexpect(&mut self, key: &BindingKey) {
         let Some(binding) = self.bindings.get_mut(key) else { return };
         if std::mem::take(&mut binding.expecting) == Expecting::Yes {
-            let pinholes = Pinholes::from_iter([binding.pinhole]);
+            let public = Publics::from_iter([binding.pinhole.public]);
             let signalling = binding.signalling;
-            self.background(Op::Unexpect { pinholes, signalling }, "unexpect");
+            self.background(Op::Unexpect { public, signalling }, "unexpect");
         }
     }
 }

@@ -11,7 +11,7 @@ use arrayvec::ArrayVec;
 
 use super::super::binding::{Admitted, Binding, BindingKey, BindingKeys, Expecting, NoBinding, State};
 use super::super::call::{Before, Call, CallNames, Leg, MAX_LEGS, Phase, Pin, Remote, Stream, Target};
-use super::super::command::{CommandId, Op, Peer, Pinhole, Pinholes, PinnedFlow};
+use super::super::command::{CommandId, Op, Peer, Pinhole, Pinholes, PinnedFlow, Publics};
 use super::super::endpoint::{Inside, Outside};
 use super::super::envelope::Method;
 use super::super::event::Event;
@@ -640,8 +640,8 @@ impl Engine {
         for key in keys {
             let Some(binding) = self.bindings.remove(key, now, quarantine) else { continue };
             if binding.expecting == Expecting::Yes {
-                let pinholes = Pinholes::from_iter([binding.pinhole]);
-                self.background(Op::Unexpect { pinholes, signalling: binding.signalling }, "unexpect");
+                let public = Publics::from_iter([binding.pinhole.public]);
+                self.background(Op::Unexpect { public, signalling: binding.signalling }, "unexpect");
             }
             peers.extend(binding.peers());
             latched.extend(binding.latched.iter().map(|(flow, _)| *flow));

@@ -129,13 +129,15 @@ fn command((command, outcome): &(Command, Outcome)) -> Value {
         Op::Lookup { source, destination, .. } => {
             json!({ "op": "lookup", "source": source.to_string(), "destination": destination.to_string() })
         }
-        Op::Expect { pinholes, source, lifetime, .. } => json!({
+        Op::Expect { public, source, lifetime, .. } => json!({
             "op": "expect",
-            "pinholes": holes(pinholes),
+            "public": public.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "source": source.map(|it| it.to_string()),
             "lifetime": lifetime.as_secs(),
         }),
-        Op::Unexpect { pinholes, .. } => json!({ "op": "unexpect", "pinholes": holes(pinholes) }),
+        Op::Unexpect { public, .. } => {
+            json!({ "op": "unexpect", "public": public.iter().map(ToString::to_string).collect::<Vec<_>>() })
+        }
         Op::Follow { line, lifetime } => {
             json!({ "op": "follow", "line": connection(line), "lifetime": lifetime.as_secs() })
         }
