@@ -15,6 +15,8 @@
 //! | [`stream`] | what a segment brings: read, held, let go |
 //! | [`sending`] | how it goes on |
 //! | [`ending`] | resets, ends, silence, restarts |
+//!
+//! [`Op::Follow`]: super::super::command::Op::Follow
 
 mod ending;
 mod opening;
