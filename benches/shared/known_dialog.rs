@@ -256,6 +256,8 @@ fn answer(op: &Op) -> Reply {
         | Op::Dismiss { .. }
         | Op::Pin { .. }
         | Op::Unpin { .. }
+        | Op::Expect { .. }
+        | Op::Unexpect { .. }
         | Op::Purge { .. }
         | Op::Sustain { .. } => Reply::Done,
     }

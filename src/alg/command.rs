@@ -41,6 +41,9 @@ pub struct Pinhole {
 /// The pinholes of one stream: RTP and, when it has one, RTCP.
 pub type Pinholes = ArrayVec<Pinhole, 2>;
 
+/// The public endpoints of one stream.
+pub type Publics = ArrayVec<Outside, 2>;
+
 /// A media flow whose both ends are known, to be a conntrack entry that looks answered and assured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PinnedFlow {
@@ -150,6 +153,28 @@ pub enum Op {
         /// The flow.
         flow: PinnedFlow,
     },
+    /// Has conntrack expect media at these public endpoints, as flows related to the signalling flow: the first packet of
+    /// a far end that nobody has named yet passes. Undone by [`Op::Unexpect`], or by its lifetime, or by the end of the
+    /// signalling flow's entry. Media that passes is translated by the pinholes.
+    Expect {
+        /// Where; with open pinholes.
+        public: Publics,
+        /// From whom; `None`: from anybody. From any port in either case.
+        source: Option<IpAddr>,
+        /// What kind of media, for the kernel's limits.
+        class: MediaClass,
+        /// Whose media it is.
+        signalling: FlowKey,
+        /// How long.
+        lifetime: Duration,
+    },
+    /// Takes expectations back, and deletes the entries of media that has come by them. What is gone is no error.
+    Unexpect {
+        /// Where.
+        public: Publics,
+        /// Whose media it was.
+        signalling: FlowKey,
+    },
     /// Asks conntrack for the entry that a packet from `source` to `destination`, as seen at FORWARD, belongs to.
     /// Answered by [`Reply::Found`].
     Lookup {
@@ -196,6 +221,31 @@ pub enum Op {
         /// How long from now on.
         lifetime: Duration,
     },
+}
+
+/// Kinds of media whose expectations conntrack counts apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MediaClass {
+    /// `m=audio`
+    Audio,
+    /// `m=video`
+    Video,
+    /// `m=image`: fax
+    Image,
+    /// All others.
+    Other,
+}
+
+impl MediaClass {
+    /// The class of an `m=` line of this kind.
+    pub fn of(kind: &[u8]) -> Self {
+        match kind {
+            b"audio" => Self::Audio,
+            b"video" => Self::Video,
+            b"image" => Self::Image,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// An address that may send to a public endpoint.

@@ -23,6 +23,8 @@ pub struct Policy {
     pub media_inactivity: Duration,
     /// Who may send media to an open endpoint.
     pub media_source: MediaSource,
+    /// How that is let in by a firewall which lets in only what is established or related.
+    pub admission: Admission,
     /// How media between two phones behind the same NAT goes.
     pub media_local: MediaLocal,
     /// What becomes of descriptions with ICE.
@@ -59,6 +61,18 @@ pub enum MediaSource {
     Negotiated,
     /// Everybody, for as long as the call lives.
     Any,
+}
+
+/// How media from outside gets through the router's firewall (`kernel::admission` has the whole of it). It begins from
+/// the least that has to be changed there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// As soon as both ends of a stream are known, its conntrack entry is made: the media is `established`.
+    Pinned,
+    /// The same, and with an offer goes an expectation of conntrack: media that comes before the answer is `related`.
+    Expectation,
+    /// No entries are made: the firewall has a rule of its own for what the maps translate.
+    Rule,
 }
 
 /// How media between two phones behind the same NAT goes.
@@ -158,6 +172,7 @@ impl Default for Policy {
             pinhole_lifetime: Duration::from_secs(3600),
             media_inactivity: Duration::from_secs(900),
             media_source: MediaSource::Negotiated,
+            admission: Admission::Pinned,
             media_local: MediaLocal::Direct,
             media_ice: MediaIce::Translate,
             denied_ports: DENIED_PORTS.to_vec(),

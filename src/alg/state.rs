@@ -182,7 +182,7 @@ macro_rules! timeless {
 
 timeless!(bool, u16, u32, u64, usize, u8, Box<str>, Box<CallNames>, Duration, IpAddr);
 timeless!(Key, Tags, Method, Direction, FormId, Names, Phase, Stream, Remote, LocalStream);
-timeless!(call::Held, Pending, (SocketAddr, u16));
+timeless!(call::Held, Pending, binding::Expecting, (SocketAddr, u16));
 timeless!(FlowKey, Pinhole, PinnedFlow, BindingKey, Outside, (BindingKey, Option<IpAddr>));
 
 /// The form of a struct is a struct of the forms of its fields.
@@ -300,6 +300,7 @@ kept! {
         pins: Vec<(SocketAddr, u16)>,
         died: Option<Instant>,
         lapsed: bool,
+        expecting: binding::Expecting,
         latched: Vec<(PinnedFlow, Latch)>,
     }
 }

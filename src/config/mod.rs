@@ -21,7 +21,7 @@ use toml::de::DeTable;
 
 use crate::alg;
 use raw::Raw;
-pub use raw::{Backend, LogTarget, Overload};
+pub use raw::{Admission as Wish, Backend, LogTarget, Overload};
 pub use value::{Place, User};
 
 /// Where the settings are, unless `--config` says otherwise.
@@ -45,6 +45,10 @@ pub struct Config {
     pub log: Log,
     /// Whether conntrack shall count the packets of each stream.
     pub accounting: bool,
+    /// How media gets through the firewall; what `auto` means says the kernel.
+    pub admission: raw::Admission,
+    /// Whether established media takes the kernel's short way.
+    pub offload: bool,
     /// Where to keep what a restart must know.
     pub state_file: Place,
     /// Whom to run as.
@@ -228,6 +232,12 @@ impl Config {
                     raw::Source::Negotiated => alg::MediaSource::Negotiated,
                     raw::Source::Any => alg::MediaSource::Any,
                 },
+                // What `auto` means is known when the kernel has been asked.
+                admission: match media.admission {
+                    raw::Admission::Auto | raw::Admission::Pinned => alg::Admission::Pinned,
+                    raw::Admission::Expectation => alg::Admission::Expectation,
+                    raw::Admission::Rule => alg::Admission::Rule,
+                },
                 media_local: match media.local {
                     raw::Local::Direct => alg::MediaLocal::Direct,
                     raw::Local::Hairpin => alg::MediaLocal::Hairpin,
@@ -273,6 +283,8 @@ impl Config {
             },
             log: Log { target: log.target, level: log.level.0 },
             accounting: media.accounting,
+            admission: media.admission,
+            offload: media.offload,
             state_file,
             user,
             control_socket: control.socket,

@@ -69,6 +69,10 @@ pub struct Media {
     pub quarantine: Seconds,
     /// Who may send.
     pub source: Source,
+    /// How media gets through the firewall.
+    pub admission: Admission,
+    /// Whether the kernel carries established media past the firewall's rules.
+    pub offload: bool,
     /// The way between two phones behind the same NAT.
     pub local: Local,
     /// Descriptions with ICE.
@@ -165,6 +169,20 @@ pub enum Source {
     Negotiated,
     /// Everybody, for the life of the call.
     Any,
+}
+
+/// Values of `media.admission`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Admission {
+    /// `Expectation` where the kernel can do that, else `Pinned`.
+    Auto,
+    /// Entries are made, and media before the answer is expected.
+    Expectation,
+    /// Entries are made.
+    Pinned,
+    /// The firewall has a rule.
+    Rule,
 }
 
 /// Values of `media.local`.
@@ -270,6 +288,8 @@ impl Default for Media {
                 alg::MediaSource::Negotiated => Source::Negotiated,
                 alg::MediaSource::Any => Source::Any,
             },
+            admission: Admission::Auto,
+            offload: false,
             local: match policy.media_local {
                 alg::MediaLocal::Direct => Local::Direct,
                 alg::MediaLocal::Hairpin => Local::Hairpin,

@@ -402,7 +402,7 @@ impl World {
                 }
                 kernel.peers.extend(peers.iter().map(|peer| (*peer, now + *lifetime)));
             }
-            Op::Sustain { .. } | Op::Purge { .. } => {}
+            Op::Sustain { .. } | Op::Purge { .. } | Op::Expect { .. } | Op::Unexpect { .. } => {}
             Op::Lookup { source, destination, .. } => {
                 return Ok(Reply::Found(self.lookup(*source, *destination)));
             }

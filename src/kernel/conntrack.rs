@@ -96,8 +96,27 @@ impl Conntrack {
         message::delete(&mut self.writer, entry);
         match self.socket.call(self.writer.bytes(), |_| ()) {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => self.expire(entry),
             result => result,
         }
+    }
+
+    /// Kernels before 6.4 don't delete an entry whose packets a flowtable carries. But they let its time be over, and who
+    /// looks for it then finds it dead; the flowtable lets go of dead entries at their next packet.
+    fn expire(&mut self, entry: &Entry) -> io::Result<()> {
+        message::set_timeout(&mut self.writer, entry.original, entry.zone, 0);
+        match self.socket.call(self.writer.bytes(), |_| ()) {
+            Err(error) if error.raw_os_error() != Some(libc::ENOENT) => return Err(error),
+            _ => (),
+        }
+        self.get(entry.original, entry.zone).map(drop)
+    }
+
+    /// Sends a request that another file writes.
+    pub(super) fn call(&mut self, write: impl FnOnce(&mut Writer)) -> io::Result<()> {
+        self.writer.clear();
+        write(&mut self.writer);
+        self.socket.call(self.writer.bytes(), |_| ())
     }
 
     /// Hands every entry of UDP and TCP to `sink`.

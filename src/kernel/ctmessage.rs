@@ -222,7 +222,7 @@ fn request(writer: &mut Writer, message: u8, flags: u16, family: u8, attributes:
     writer.message(MessageType { subsystem: CTNETLINK, message }, flags, 1, family, 0, attributes);
 }
 
-fn put_tuple(w: &mut Writer, kind: u16, tuple: Tuple) {
+pub(super) fn put_tuple(w: &mut Writer, kind: u16, tuple: Tuple) {
     w.nest(kind, |w| {
         w.nest(CTA_TUPLE_IP, |w| {
             put_address(w, tuple.source.ip(), CTA_IP_V4_SRC, CTA_IP_V6_SRC);

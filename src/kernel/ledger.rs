@@ -46,8 +46,13 @@ impl Ledger {
             Op::Unfollow { line } | Op::Reset { line } => {
                 self.followed.remove(line);
             }
-            Op::Pin { .. } | Op::Unpin { .. } | Op::Lookup { .. } | Op::Sustain { .. } | Op::Purge { .. } => {
-            }
+            Op::Pin { .. }
+            | Op::Unpin { .. }
+            | Op::Lookup { .. }
+            | Op::Sustain { .. }
+            | Op::Purge { .. }
+            | Op::Expect { .. }
+            | Op::Unexpect { .. } => {}
         }
         if self.len() > 2 * self.after_sweep + SLACK {
             self.sweep(now);

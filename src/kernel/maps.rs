@@ -242,7 +242,13 @@ fn goals(op: &Op) -> Option<Vec<Goal>> {
             all.push(goal(Aim::Gone, Duration::ZERO)(Element::line(line)));
             Some(all)
         }
-        Op::Pin { .. } | Op::Unpin { .. } | Op::Lookup { .. } | Op::Sustain { .. } | Op::Purge { .. } => None,
+        Op::Pin { .. }
+        | Op::Unpin { .. }
+        | Op::Lookup { .. }
+        | Op::Sustain { .. }
+        | Op::Purge { .. }
+        | Op::Expect { .. }
+        | Op::Unexpect { .. } => None,
     }
 }
 

@@ -9,10 +9,13 @@
 //! namespace of the thread that opened them.
 
 mod addresses;
+pub mod admission;
 mod conntrack;
+mod cthelper;
 mod ctmessage;
 mod element;
 pub mod events;
+mod expectation;
 pub mod fake;
 mod ledger;
 mod libnftables;
@@ -24,6 +27,7 @@ pub mod probe;
 mod rules;
 pub mod ruleset;
 pub mod seccomp;
+mod shortcut;
 mod socket;
 pub mod traffic;
 
@@ -44,11 +48,14 @@ pub struct KernelSettings {
     /// First lifetime of a pinned flow; from its first packet on conntrack's own UDP timeouts hold. Long enough for the
     /// slowest phone to begin; parts of a second are rounded up.
     pub pin_lifetime: Duration,
+    /// Whether the router's firewall lets media in by a rule of its own: then no entries are made, and a pin only makes
+    /// sure that none is in the way.
+    pub by_rule: bool,
 }
 
 impl Default for KernelSettings {
     fn default() -> Self {
-        Self { pin_lifetime: Duration::from_secs(180) }
+        Self { pin_lifetime: Duration::from_secs(180), by_rule: false }
     }
 }
 
@@ -106,6 +113,7 @@ pub struct Kernel {
     ledger: Ledger,
     /// Seconds.
     pin_lifetime: u32,
+    by_rule: bool,
     /// When the kernel is told next that we are at work, if connections are followed.
     next_beat: Option<Instant>,
 }
@@ -119,8 +127,14 @@ impl Kernel {
         let mut nft = NetlinkSocket::netfilter().map_err(KernelError::system("opening a netlink socket"))?;
         let zones = rules::uses_zones(&mut nft).map_err(KernelError::system("reading the rules"))?;
         let conntrack = Conntrack::open(zones).map_err(KernelError::system("opening a conntrack socket"))?;
-        let pin_lifetime = seconds(settings.pin_lifetime);
-        Ok(Self { nft, conntrack, ledger: Ledger::default(), pin_lifetime, next_beat: None })
+        Ok(Self {
+            nft,
+            conntrack,
+            ledger: Ledger::default(),
+            pin_lifetime: seconds(settings.pin_lifetime),
+            by_rule: settings.by_rule,
+            next_beat: None,
+        })
     }
 
     /// Puts back every element that should be there by what has been carried out so far: after
@@ -164,6 +178,9 @@ impl Kernel {
     fn track(&mut self, op: &Op) -> Outcome {
         let conntrack = &mut self.conntrack;
         match op {
+            Op::Pin { flow, signalling } if self.by_rule => {
+                pin::make_way(conntrack, flow, signalling).map(|()| None)
+            }
             Op::Pin { flow, signalling } => {
                 pin::pin(conntrack, flow, signalling, self.pin_lifetime).map(|()| None)
             }
@@ -174,6 +191,17 @@ impl Kernel {
             Op::Sustain { flow, lifetime } => {
                 let tuple = Tuple::new(flow.transport, flow.inside.0, flow.far);
                 conntrack.set_timeout(tuple, seconds(*lifetime)).map(|()| None)
+            }
+            Op::Expect { public, source, class, signalling, lifetime } => {
+                let expected = expectation::Expected { source: *source, class: *class, signalling };
+                let seconds = seconds(*lifetime);
+                let mut each = public.iter().map(|Outside(it)| *it);
+                each.try_for_each(|public| expectation::create(conntrack, &expected, public, seconds))
+                    .map(|()| None)
+            }
+            Op::Unexpect { public, signalling } => {
+                let public: Vec<_> = public.iter().map(|Outside(it)| *it).collect();
+                expectation::remove(conntrack, signalling, &public).map(|()| None)
             }
             Op::Purge { address } => purge(conntrack, *address).map(|()| None),
             // Elements: carried out by now.

@@ -55,6 +55,16 @@ pub(super) fn pin(
     Err(io::Error::from_raw_os_error(libc::EEXIST))
 }
 
+/// Deletes what is in the way of the flow, and makes nothing.
+pub(super) fn make_way(conntrack: &mut Conntrack, flow: &PinnedFlow, signalling: &FlowKey) -> io::Result<()> {
+    if is_translated(flow) {
+        let tuple = Tuple::new(signalling.transport, signalling.inside.0, signalling.far);
+        let zone = conntrack.find(tuple)?.map_or(0, |entry| entry.zone);
+        clear_the_way(conntrack, directions(flow), zone)?;
+    }
+    Ok(())
+}
+
 /// Deletes the flow's entry in whichever zone it is.
 pub(super) fn unpin(conntrack: &mut Conntrack, flow: &PinnedFlow) -> io::Result<()> {
     let (out, back) = directions(flow);

@@ -12,13 +12,15 @@ use std::collections::HashSet;
 use std::ffi::CStr;
 use std::io;
 use std::net::SocketAddr;
+use std::thread;
+use std::time::Duration;
 
 use super::conntrack::Conntrack;
 use super::element::Reader;
 use super::libnftables::{self, Mode};
 use super::rules::{self, Rule};
 use super::socket::NetlinkSocket;
-use super::{KernelError, maps, nft};
+use super::{KernelError, cthelper, maps, nft, shortcut};
 use crate::alg::Transport;
 
 /// The file as it is shipped.
@@ -95,11 +97,22 @@ pub struct RulesetSettings {
     pub queue_base: u16,
     /// Whether first packets are queued behind the NAT only, because they come with their conntrack entry.
     pub one_trip: bool,
+    /// Whether signalling flows get our helper, and expected media passes the guard.
+    pub expect: bool,
+    /// Whether established media takes the short way.
+    pub offload: bool,
 }
 
 impl Default for RulesetSettings {
     fn default() -> Self {
-        Self { ports: vec![5060], tcp_ports: vec![5060], queue_base: 5060, one_trip: false }
+        Self {
+            ports: vec![5060],
+            tcp_ports: vec![5060],
+            queue_base: 5060,
+            one_trip: false,
+            expect: false,
+            offload: false,
+        }
     }
 }
 
@@ -114,6 +127,8 @@ pub struct Installed {
     pub tcp_ports: Vec<u16>,
     /// The form of the queue rules.
     pub queue: QueueForm,
+    /// Whether media can be expected.
+    pub expects: bool,
 }
 
 /// Who loaded the table.
@@ -161,8 +176,9 @@ pub fn install(settings: &RulesetSettings) -> Result<Installed, KernelError> {
     }
     let origin = found.filter(|_| usable).unwrap_or(Origin::Daemon);
     let queue = fill_queue_points(&mut socket, settings)?;
+    let expects = fill_extras(&mut socket, settings);
     let [ports, tcp_ports] = loaded_ports(&mut socket)?;
-    Ok(Installed { origin, ports, tcp_ports, queue })
+    Ok(Installed { origin, ports, tcp_ports, queue, expects })
 }
 
 /// Removes the table, and with it every map, set and timeout policy, and the conntrack entries that its bindings made:
@@ -178,6 +194,15 @@ pub fn remove() -> Result<bool, KernelError> {
         Err(error) => return Err(KernelError::system("listing the bindings")(error)),
     };
     let removed = nft::delete_table(&mut socket).map_err(KernelError::system("deleting the table"))?;
+    // The kernel lets go of what a table has named a moment after the table is gone.
+    for _ in 0..10 {
+        match cthelper::unregister(&mut socket) {
+            Ok(true) => break,
+            Ok(false) => thread::sleep(Duration::from_millis(20)),
+            // There are no helpers here.
+            Err(_) => break,
+        }
+    }
     if !public.is_empty() {
         remove_entries(&public).map_err(KernelError::system("deleting conntrack entries"))?;
     }
@@ -258,6 +283,60 @@ fn fill_queue_points(
         "a way to queue packets: neither nft's `queue` (CONFIG_NFT_QUEUE) nor xtables' NFQUEUE \
          (CONFIG_NFT_COMPAT, CONFIG_NETFILTER_XT_TARGET_NFQUEUE) is there ({reason})"
     )))
+}
+
+/// Fills the chains that not every kernel and not everybody has use for, or empties them. What is refused is no reason to
+/// do without the rest: it is said in the log. Answers whether media can be expected.
+fn fill_extras(socket: &mut NetlinkSocket, settings: &RulesetSettings) -> bool {
+    const EMPTY: &str = "flush chain inet sipalg attach\nflush chain inet sipalg expected\n";
+    let mut refused = None;
+    let mut expects = false;
+    for _ in 0..TRIES {
+        refused = None;
+        if !settings.expect {
+            refused = load(EMPTY, Mode::Commit).err();
+            break;
+        }
+        // Between these two another router's `unload` may take the helper away again.
+        if let Err(error) = cthelper::register(socket) {
+            refused = Some(KernelError::system("registering the conntrack helper")(error));
+            break;
+        }
+        match load(&format!("{EMPTY}{}", expecting(cthelper::NAME)), Mode::Commit) {
+            Ok(()) => {
+                expects = true;
+                break;
+            }
+            Err(error) => refused = Some(error),
+        }
+    }
+    if let Some(error) = refused {
+        tracing::warn!(%error, "media can't be expected: it is pinned when it is answered");
+        let _ = load(EMPTY, Mode::Commit);
+    }
+    let short = if settings.offload { shortcut::rules() } else { Ok(String::new()) };
+    let loaded = short
+        .map_err(KernelError::system("listing the interfaces"))
+        .and_then(|rules| load(&format!("flush chain inet sipalg short_way\n{rules}"), Mode::Commit));
+    if let Err(error) = loaded {
+        tracing::warn!(%error, "media can't be offloaded: it takes the usual way");
+    }
+    expects
+}
+
+/// Another router may come in between a few times, not for ever.
+const TRIES: usize = 5;
+
+fn expecting(helper: &str) -> String {
+    let mut text = String::new();
+    for (object, family, nfproto) in [("media4", "ip", "ipv4"), ("media6", "ip6", "ipv6")] {
+        text.push_str(&format!(
+            "table inet sipalg {{\n\tct helper {object} {{ type \"{helper}\" protocol udp; l3proto {family}; }}\n}}\n\
+             add rule inet sipalg attach meta nfproto {nfproto} meta l4proto udp ct helper set \"{object}\"\n"
+        ));
+    }
+    text.push_str(&format!("add rule inet sipalg expected ct helper \"{helper}\" accept\n"));
+    text
 }
 
 fn own_rules(socket: &mut NetlinkSocket) -> Result<Vec<Rule>, KernelError> {

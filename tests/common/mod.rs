@@ -51,6 +51,8 @@ pub struct Kernel {
     pub pinholes: BTreeMap<SocketAddr, Inside>,
     pub peers: BTreeSet<Peer>,
     pub pins: Vec<PinnedFlow>,
+    /// Public endpoints where media is expected.
+    pub expected: BTreeSet<SocketAddr>,
     pub sustained: Vec<(FlowKey, Duration)>,
     /// When the kernel would close what is open by itself.
     pub until: BTreeMap<Opened, Instant>,
@@ -115,6 +117,8 @@ pub fn kind(op: &Op) -> &'static str {
         Op::Unfollow { .. } => "unfollow",
         Op::Reset { .. } => "reset",
         Op::Purge { .. } => "purge",
+        Op::Expect { .. } => "expect",
+        Op::Unexpect { .. } => "unexpect",
     }
 }
 
@@ -406,6 +410,17 @@ impl Bench {
                 let renewed = pinholes.chain(peers.iter().copied().map(Opened::Peer));
                 kernel.until.extend(renewed.map(|it| (it, now + *lifetime)));
             }
+            Op::Expect { public, .. } => {
+                for it in public {
+                    assert!(kernel.pinholes.contains_key(&it.0), "{it:?} is expected at nothing");
+                    kernel.expected.insert(it.0);
+                }
+            }
+            Op::Unexpect { public, .. } => {
+                for it in public {
+                    assert!(kernel.expected.remove(&it.0), "{it:?} was not expected");
+                }
+            }
             Op::Follow { .. } | Op::Unfollow { .. } | Op::Reset { .. } => {}
             Op::Purge { address } => {
                 let ours = |it: &PinnedFlow| it.public.0.ip() == *address;
@@ -597,6 +612,7 @@ impl Bench {
     /// Nothing is open, now.
     #[track_caller]
     pub fn assert_all_closed(&self) {
+        assert!(self.kernel.expected.is_empty(), "{:?}", self.kernel.expected);
         assert_eq!(self.kernel.pinholes, BTreeMap::new());
         assert_eq!(self.kernel.peers, BTreeSet::new());
         assert_eq!(self.kernel.pins, []);

@@ -38,6 +38,9 @@ pub(super) enum Inflight {
         tags: Tags,
         flow: PinnedFlow,
     },
+    Expect {
+        keys: BindingKeys,
+    },
     Latch {
         binding: BindingKey,
         flow: PinnedFlow,
@@ -88,7 +91,7 @@ impl Engine {
             self.connections.replace(id, again);
             return;
         }
-        let failure = outcome.err();
+        let mut failure = outcome.err();
         match purpose {
             Inflight::Lookup { asked } => {
                 let found = match outcome {
@@ -110,6 +113,10 @@ impl Engine {
                         peer.admitting = None;
                     }
                 }
+            }
+            Inflight::Expect { keys } => {
+                // Media before the answer is a good thing to have; the call goes on without.
+                self.expected(&keys, failure.take());
             }
             Inflight::Pin { call, tags, flow } => self.pinned(call, tags, flow, failure),
             Inflight::Latch { binding, flow } => {

@@ -128,10 +128,11 @@ impl Engine {
             .set_deadline(&context.transaction, transaction::deadline(&transaction, context.now));
         let (now, call) = (context.now, transaction.call);
         match status {
-            ..=199 => {}
+            // Now conntrack knows the signalling flow for sure.
+            ..=199 => self.expect_again(call),
             200..=299 => self.accept_offer(now, call, context.tags, context.transaction),
             // The same offer comes again, with credentials or another session interval.
-            401 | 407 | 422 | 494 => {}
+            401 | 407 | 422 | 494 => self.expect_again(call),
             _ => self.take_back_offer(now, call, context.transaction),
         }
         match (transaction.method, status) {

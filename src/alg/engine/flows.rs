@@ -16,6 +16,7 @@ use super::super::flow::{Direction, Flow, Mapping, PublicSide, flow_key};
 use super::super::guard;
 use super::super::io::{PacketId, PacketIn, QueuePoint, Tuples};
 use super::super::learning::Learner;
+use super::super::policy::Admission;
 use super::super::verdict::Reason;
 use super::Engine;
 use super::commands::Inflight;
@@ -347,6 +348,9 @@ impl Engine {
         let admitted = binding.peers.iter().any(|peer| peer.far.is_none_or(|ip| ip == far.ip()));
         if !admitted {
             return self.drop_packet(packet.id, Reason::NotNegotiated);
+        }
+        if self.policy.admission == Admission::Rule {
+            return self.accept(packet.id, None, Reason::Unchanged);
         }
         let flow = PinnedFlow { inside: key.inside, far, public, hairpin: None };
         let known = binding.latched.iter().position(|(latched, _)| *latched == flow);

@@ -21,6 +21,7 @@
 mod commands;
 mod departure;
 mod dialog;
+mod expecting;
 mod flows;
 mod keeping;
 mod media;
@@ -167,7 +168,8 @@ impl Engine {
         self.connections.set_limits(&limits);
         self.bindings.set_policy(&policy);
         self.shares.set_limit(limits.per_host);
-        self.policy = Policy { seed: self.policy.seed, ..policy };
+        // Like the seed, the way of admission belongs to what is in the kernel already.
+        self.policy = Policy { seed: self.policy.seed, admission: self.policy.admission, ..policy };
         self.advertise();
     }
 

@@ -129,6 +129,15 @@ fn command((command, outcome): &(Command, Outcome)) -> Value {
         Op::Lookup { source, destination, .. } => {
             json!({ "op": "lookup", "source": source.to_string(), "destination": destination.to_string() })
         }
+        Op::Expect { public, source, lifetime, .. } => json!({
+            "op": "expect",
+            "public": public.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "source": source.map(|it| it.to_string()),
+            "lifetime": lifetime.as_secs(),
+        }),
+        Op::Unexpect { public, .. } => {
+            json!({ "op": "unexpect", "public": public.iter().map(ToString::to_string).collect::<Vec<_>>() })
+        }
         Op::Follow { line, lifetime } => {
             json!({ "op": "follow", "line": connection(line), "lifetime": lifetime.as_secs() })
         }

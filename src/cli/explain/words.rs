@@ -63,6 +63,8 @@ pub(super) fn command(op: &Op) -> Option<Vec<(&'static str, String)>> {
         Op::Unpin { flow } => {
             vec![("unpins", format!("{} <-> {} as {}", flow.inside, flow.far, flow.public))]
         }
+        Op::Expect { public, .. } => public.iter().map(|it| ("expects", format!("media at {it}"))).collect(),
+        Op::Unexpect { .. } => return None,
         Op::Purge { address } => vec![("forgets", format!("everything that {address} stood for"))],
         Op::Sustain { flow, lifetime } => {
             vec![("sustains", format!("{} <-> {} for {}", flow.inside, flow.far, lasting(*lifetime)))]
