@@ -65,6 +65,11 @@ impl Learning {
         self.told.get(&packet).copied()
     }
 
+    /// The packet has its verdict: what conntrack has told of it gives its room to others.
+    pub fn forget(&mut self, packet: PacketId) {
+        self.told.remove(&packet);
+    }
+
     /// A token for a packet. `None`: too many are on their way.
     pub fn send(&mut self, now: Instant, learner: Learner) -> Option<u32> {
         while self.packets.pop_expired(now).is_some() {}
@@ -132,6 +137,10 @@ mod tests {
         }
         assert_eq!(learning.told(PacketId(7)), Some(tuples));
         assert_eq!(learning.told(PacketId(ON_THE_WAY as u64)), None, "there is no room");
+        learning.forget(PacketId(8));
+        learning.tell(now, PacketId(ON_THE_WAY as u64), tuples);
+        assert_eq!(learning.told(PacketId(8)), None);
+        assert_eq!(learning.told(PacketId(ON_THE_WAY as u64)), Some(tuples), "there is room again");
         learning.tell(now + PATIENCE, PacketId(ON_THE_WAY as u64), tuples);
         assert_eq!(learning.told(PacketId(7)), None);
         assert_eq!(learning.told(PacketId(ON_THE_WAY as u64)), Some(tuples));

@@ -59,6 +59,11 @@ impl<W: Copy + Eq + Hash> Parking<W> {
         self.packets.is_empty()
     }
 
+    /// Whether `packet` waits.
+    pub fn waits(&self, packet: W) -> bool {
+        self.packets.contains_key(&packet)
+    }
+
     /// Number of packets that wait.
     pub fn len(&self) -> usize {
         self.packets.len()

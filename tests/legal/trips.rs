@@ -44,6 +44,21 @@ fn one_trip_and_two_give_the_same_bytes() {
 }
 
 #[test]
+fn however_many_flows_begin_at_once_each_is_learned() {
+    let mut bench = Bench::default();
+    bench.one_trip = true;
+    bench.keeps_records = false;
+    // More than may be on their way at one time; the time stands still.
+    for n in 0..17_000 {
+        let phone = format!("10.1.{}.{}:5060", n / 250, n % 250);
+        let branch = format!("z9hG4bK-{n}");
+        let dialog = Dialog { branch: &branch, call_id: "many", ..Dialog::default() };
+        let passed = bench.out(&phone, PROXY, request("OPTIONS", &phone, 1, dialog, false, ""));
+        assert_eq!(passed.reason, Reason::Rewritten, "{phone}");
+    }
+}
+
+#[test]
 fn what_does_not_come_through_the_router_is_not_ours() {
     let mut bench = Bench::default();
     let public = "22.33.44.55:17375";

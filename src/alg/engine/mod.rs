@@ -187,7 +187,12 @@ impl Engine {
     pub fn handle(&mut self, now: Instant, input: Input<'_>) {
         self.expire(now);
         match input {
-            Input::Packet(packet) => self.handle_packet(now, &packet),
+            Input::Packet(packet) => {
+                self.handle_packet(now, &packet);
+                if !self.parking.waits(packet.id) {
+                    self.learning.forget(packet.id);
+                }
+            }
             Input::Translated { packet, tuples } => self.learning.tell(now, packet, tuples),
             Input::CommandDone { id, outcome } => self.handle_done(now, id, outcome),
             Input::FlowDestroyed(tuples) => {
