@@ -485,6 +485,22 @@ fn a_call_has_early_media_from_a_stranger_and_then_the_short_way_until_it_moves(
 }
 
 #[test]
+fn interfaces_that_come_later_and_come_again_take_part() {
+    let _guard = HELPERS.lock();
+    let (network, _sipalg, _dir) = Network::with_daemon("offload = true\n");
+    let devices = || network.router.run("nft list flowtable inet sipalg media");
+    assert!(devices().contains("wan") && !devices().contains("dsl0"), "{}", devices());
+    for _ in 0..2 {
+        network.router.run("ip link add dsl0 type veth peer name dsl1");
+        network.router.run("ip address add 198.51.100.1/24 dev dsl0");
+        eventually("the new interface takes part", || devices().contains("dsl0"));
+        assert!(devices().contains("wan"), "{}", devices());
+        network.router.run("ip link delete dsl0");
+        eventually("the old one is out", || !devices().contains("dsl0"));
+    }
+}
+
+#[test]
 fn the_short_way_is_measured() {
     let mut rivals = [false, true].map(|offload| {
         let mut network = Network::with(&RulesetSettings { offload, ..RulesetSettings::default() });
