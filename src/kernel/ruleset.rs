@@ -324,6 +324,23 @@ fn fill_extras(socket: &mut NetlinkSocket, settings: &RulesetSettings) -> bool {
     expects
 }
 
+/// Takes interfaces that have come into the flowtable for media, if there is one. What is refused is said in the log.
+pub fn follow_interfaces() {
+    let followed = NetlinkSocket::netfilter()
+        .map_err(KernelError::system("opening a netlink socket"))
+        .and_then(|mut socket| own_rules(&mut socket))
+        .and_then(|rules| {
+            if !rules.iter().any(|rule| rule.chain == "short_way") {
+                return Ok(());
+            }
+            let text = shortcut::flowtable().map_err(KernelError::system("listing the interfaces"))?;
+            load(&text, Mode::Commit)
+        });
+    if let Err(error) = followed {
+        tracing::warn!(%error, "media by interfaces that came later can't be offloaded");
+    }
+}
+
 /// Another router may come in between a few times, not for ever.
 const TRIES: usize = 5;
 
