@@ -96,7 +96,7 @@ impl Network {
         let [config, log] = ["sipalg.toml", "log"].map(|name| dir.path().join(name));
         let text = format!(
             "state-file = \"none\"\nuser = \"none\"\n[control]\nsocket = \"none\"\n[log]\ntarget = \"stderr\"\n\
-             level = \"debug\"\n[media]\n{media}"
+             level = \"debug\"\n[media]\nadmission = \"auto\"\n{media}"
         );
         fs::write(&config, text).unwrap();
         let (config, log_path) = (config.display(), log.display());
