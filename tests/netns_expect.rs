@@ -480,7 +480,9 @@ fn a_call_has_early_media_from_a_stranger_and_then_the_short_way_until_it_moves(
     server.send_to(answer(&heard, "200 OK", known_as, "", "").as_bytes(), known_as).unwrap();
     receive(&phone);
     eventually("nothing is left of the call", || network.entries(&["sport=40000"]).is_empty());
-    let check = network.router.run(&format!("{} check", env!("CARGO_BIN_EXE_sipalg")));
+    let config = dir.path().join("sipalg.toml");
+    let check = format!("{} check --config {}", env!("CARGO_BIN_EXE_sipalg"), config.display());
+    let check = network.router.run(&check);
     assert!(check.contains("expectation: media before an answer is expected"), "{check}");
 }
 
