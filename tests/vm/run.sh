@@ -14,15 +14,11 @@ LIMIT=1200 # seconds for one kernel, far above what it takes
 
 # What runs in the guest, in this order. `shipped` and `lab` are the guest's own; the others are test programs of cargo,
 # with arguments of theirs behind a colon, separated by commas, if not all of their tests shall run. An emulated router
-# takes its time, so what is not likely to differ runs on one kernel only: three minutes for each of them. What is left
-# out tests nothing of the kernel, or asks for more calls in a second than an emulated processor makes. SUITES= names
-# others, for every kernel; netns_clients takes five minutes by itself, and a few of its tests are too fast for it.
+# takes its time: about three minutes for these. SUITES= names others, for every kernel: netns_kernel, netns_queue,
+# netns_expect:--test-threads=1 (runs nowhere else), netns_clients:rulesets::,--test-threads=2. netns_clients takes five
+# minutes by itself, and a few of its tests are too fast for an emulated processor, as are some of netns_tcp.
 suites_of() {
-    case $1 in
-    6.1) more="netns_kernel netns_queue" ;;
-    *) more="netns_clients:rulesets::,--test-threads=2" ;;
-    esac
-    echo "${SUITES:-shipped lab privileges netns_daemon netns_routed netns_ipv6 netns_expect:--test-threads=1 $more}"
+    echo "${SUITES:-shipped lab privileges netns_daemon netns_routed netns_ipv6}"
 }
 
 need() {
