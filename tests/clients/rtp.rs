@@ -30,6 +30,11 @@ fn parse(bytes: &[u8]) -> Option<(u16, &str)> {
     Some((u16::from_be_bytes([header[2], header[3]]), str::from_utf8(text).ok()?))
 }
 
+/// A socket at `address`. What was closed just now is still open in a process that another test is about to start.
+fn bind(address: SocketAddr) -> UdpSocket {
+    wait::until("the media port to be free", || UdpSocket::bind(address).ok())
+}
+
 /// Packets by source.
 type Heard = Mutex<HashMap<SocketAddr, usize>>;
 
@@ -48,12 +53,8 @@ impl Handset {
         address: Ipv4Addr,
         ports: impl IntoIterator<Item = u16> + Send,
     ) -> Self {
-        let sockets: Vec<UdpSocket> = namespace.within(|| {
-            ports
-                .into_iter()
-                .map(|port| UdpSocket::bind((address, port)).expect("the media port is free"))
-                .collect()
-        });
+        let sockets: Vec<UdpSocket> =
+            namespace.within(|| ports.into_iter().map(|port| bind((address, port).into())).collect());
         let stop = Arc::new(AtomicBool::new(false));
         let heard = Arc::new(Mutex::new(HashMap::new()));
         let thread = thread::spawn({
@@ -126,7 +127,7 @@ impl Speaker {
     /// A socket at `address`.
     pub(crate) fn bind(namespace: &Namespace, address: impl Into<SocketAddr>) -> Self {
         let address = address.into();
-        let socket = namespace.within(|| UdpSocket::bind(address)).expect("the media port is free");
+        let socket = namespace.within(|| bind(address));
         Self { socket, address, sequence: 0 }
     }
 
