@@ -134,6 +134,15 @@ pub enum Op {
         /// The packet's destination.
         destination: SocketAddr,
     },
+    /// Asks conntrack which endpoint of `host` the NAT hides behind `public`: who began a live UDP entry whose source is
+    /// translated to it. Takes time in proportion to conntrack's table, so it is not for every packet. Answered by
+    /// [`Reply::Found`]; nothing is found where there are several.
+    Recognise {
+        /// The public endpoint.
+        public: Outside,
+        /// The inside host.
+        host: IpAddr,
+    },
     /// Deletes every UDP entry of conntrack whose translation needs this address: the machine does not have it any
     /// more, so nothing may be sent from it.
     Purge {
@@ -166,7 +175,7 @@ pub type Outcome = Result<Reply, Failure>;
 pub enum Reply {
     /// Done as asked.
     Done,
-    /// To [`Op::Lookup`]: the entry, if there is one.
+    /// To [`Op::Lookup`] and [`Op::Recognise`]: the entry, if there is one.
     Found(Option<Tuples>),
 }
 

@@ -79,6 +79,7 @@ impl Recorder {
         match (planned, &command.op) {
             (Some(failure), _) => Err(failure),
             (None, &Op::Lookup { source, destination }) => Ok(Reply::Found(self.lookup(source, destination))),
+            (None, Op::Recognise { .. }) => Ok(Reply::Found(None)),
             (None, _) => Ok(Reply::Done),
         }
     }

@@ -40,8 +40,12 @@ impl Ledger {
                 }
             }
             Op::Dismiss { peers } => self.dismiss(peers),
-            Op::Pin { .. } | Op::Unpin { .. } | Op::Lookup { .. } | Op::Sustain { .. } | Op::Purge { .. } => {
-            }
+            Op::Pin { .. }
+            | Op::Unpin { .. }
+            | Op::Lookup { .. }
+            | Op::Recognise { .. }
+            | Op::Sustain { .. }
+            | Op::Purge { .. } => {}
         }
         if self.len() > 2 * self.after_sweep + SLACK {
             self.sweep(now);
@@ -65,6 +69,11 @@ impl Ledger {
         let admitted =
             self.peers.iter().map(|(&peer, &end)| Op::Admit { peers: vec![peer], lifetime: left(end) });
         quarantined.chain(open).chain(admitted).collect()
+    }
+
+    /// Whether a public endpoint is, or lately was, one of ours.
+    pub(super) fn owns(&self, public: Outside) -> bool {
+        self.quarantine.contains_key(&public) || self.pinholes.keys().any(|pinhole| pinhole.public == public)
     }
 
     fn put(&mut self, now: Instant, pinholes: &[Pinhole], peers: &[Peer], lifetime: Duration) {

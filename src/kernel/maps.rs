@@ -196,7 +196,12 @@ fn goals(op: &Op) -> Option<Vec<Goal>> {
         }
         Op::Admit { peers, lifetime } => all(&[(Aim::Put, *lifetime, admissions(peers))]),
         Op::Dismiss { peers } => all(&[(Aim::Gone, Duration::ZERO, admissions(peers))]),
-        Op::Pin { .. } | Op::Unpin { .. } | Op::Lookup { .. } | Op::Sustain { .. } | Op::Purge { .. } => None,
+        Op::Pin { .. }
+        | Op::Unpin { .. }
+        | Op::Lookup { .. }
+        | Op::Recognise { .. }
+        | Op::Sustain { .. }
+        | Op::Purge { .. } => None,
     }
 }
 

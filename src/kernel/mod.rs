@@ -155,10 +155,12 @@ impl Kernel {
         let conntrack = &mut self.conntrack;
         match op {
             Op::Pin { flow, signalling } => {
-                pin::pin(conntrack, flow, signalling, self.pin_lifetime).map(|()| None)
+                let is_ours = || self.ledger.owns(flow.public);
+                pin::pin(conntrack, flow, signalling, self.pin_lifetime, is_ours).map(|()| None)
             }
             Op::Unpin { flow } => pin::unpin(conntrack, flow).map(|()| None),
             Op::Lookup { source, destination } => conntrack.find(*source, *destination).map(Some),
+            Op::Recognise { public, host } => conntrack.find_behind(public.0, *host).map(Some),
             Op::Sustain { flow, lifetime } => {
                 let tuple = Tuple::new(flow.inside.0, flow.far);
                 conntrack.set_timeout(tuple, seconds(*lifetime)).map(|()| None)

@@ -3,11 +3,13 @@
 //! A failed command undoes what was made for it and decides the verdict of the packets that waited
 //! (`on-failure`). Commands that nobody waits for only leave a line in the log when they fail.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use super::super::binding::{Admitted, BindingKey, BindingKeys, Latch, State};
 use super::super::call::{Before, Leg, Stream};
 use super::super::command::{Command, CommandId, Failure, FlowKey, Op, Outcome, Pinholes, PinnedFlow, Reply};
+use super::super::endpoint::Outside;
 use super::super::event::Event;
 use super::super::key::Key;
 use super::super::policy::OnFailure;
@@ -31,7 +33,7 @@ pub(super) enum Inflight {
     },
     Admit {
         binding: BindingKey,
-        far: Option<std::net::IpAddr>,
+        far: Option<IpAddr>,
     },
     Pin {
         call: Key,
@@ -56,6 +58,11 @@ pub(super) enum Inflight {
         call: Key,
         tags: Tags,
         flow: PinnedFlow,
+    },
+    /// Who is behind a public endpoint that a phone of this address wrote?
+    Recognise {
+        public: Outside,
+        host: IpAddr,
     },
     /// Nobody waits for it; the text is its name in the log.
     Background(&'static str),
@@ -83,7 +90,9 @@ impl Engine {
             self.parking.replace(id, again);
             return;
         }
+        // A phone that is not recognised is served as far as that goes.
         let failure = outcome.err();
+        let harm = failure.filter(|_| !matches!(purpose, Inflight::Recognise { .. }));
         match purpose {
             Inflight::Lookup { asked } => {
                 let found = match outcome {
@@ -121,13 +130,17 @@ impl Engine {
                 let alive = matches!(outcome, Ok(Reply::Found(Some(_))));
                 self.heard(now, call, tags, alive);
             }
+            Inflight::Recognise { public, host } => {
+                self.failed("recognise", failure);
+                self.recognised(now, public, host, outcome);
+            }
             Inflight::Recheck { flow } => self.rechecked(now, flow, outcome),
             Inflight::Repin { call, tags, flow } => self.repin(call, tags, flow, outcome),
             // What is gone already is as gone as it should be.
             Inflight::Background(name) => self.failed(name, failure.filter(|it| *it != Failure::NotFound)),
         }
         let mut released = Vec::new();
-        self.parking.done(id, failure, |it| released.push(it));
+        self.parking.done(id, harm, |it| released.push(it));
         for it in released {
             match (it.failure, self.policy.on_failure) {
                 (None, _) => self.outputs.push_back(Queued::Again(it.packet)),

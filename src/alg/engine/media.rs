@@ -57,8 +57,10 @@ impl Engine {
             }
         }
         if first {
-            let held = !scratch.description.media.is_empty() && scratch.streams.is_empty();
+            let silent = scratch.streams.is_empty() && scratch.aware.is_empty();
+            let held = !scratch.description.media.is_empty() && silent;
             let held = held || is_on_hold(&scratch.description);
+            self.note_aware(context, index, scratch);
             self.set_local(context, index, &scratch.streams, held);
         } else {
             self.add_local(context, index, &scratch.streams);
@@ -403,11 +405,9 @@ impl Engine {
                 }
             }
         }
-        if leg.local.is_empty() {
-            for flow in super::routed::flows(leg, call.flow) {
-                if !flows.contains(&flow) {
-                    flows.push(flow);
-                }
+        for flow in super::routed::flows(leg, call.flow) {
+            if !flows.contains(&flow) {
+                flows.push(flow);
             }
         }
         // What is there is taken back only when the far end named something else, never because it fell silent. So is

@@ -246,6 +246,7 @@ impl Engine {
                     let own = |written| self.bindings.own_of(Outside(actual(written)), sender);
                     scratch.local.clear();
                     scratch.local.extend(sdp::local_streams(bytes, &scratch.description, may, own));
+                    self.recognise(context, scratch, first);
                     self.offer_local(context, scratch, first)?;
                 }
                 Direction::Inbound if first => {

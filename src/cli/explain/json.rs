@@ -129,6 +129,9 @@ fn command((command, outcome): &(Command, Outcome)) -> Value {
         Op::Lookup { source, destination } => {
             json!({ "op": "lookup", "source": source.to_string(), "destination": destination.to_string() })
         }
+        Op::Recognise { public, host } => {
+            json!({ "op": "recognise", "public": public.to_string(), "host": host.to_string() })
+        }
         Op::Purge { address } => json!({ "op": "purge", "address": address.to_string() }),
         Op::Sustain { flow, lifetime } => json!({
             "op": "sustain",

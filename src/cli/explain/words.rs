@@ -65,7 +65,7 @@ pub(super) fn command(op: &Op) -> Option<Vec<(&'static str, String)>> {
         Op::Sustain { flow, lifetime } => {
             vec![("sustains", format!("{} <-> {} for {}", flow.inside, flow.far, lasting(*lifetime)))]
         }
-        Op::Lookup { .. } => return None,
+        Op::Lookup { .. } | Op::Recognise { .. } => return None,
     })
 }
 
