@@ -152,6 +152,10 @@ impl Engine {
             && counts
             && negotiates(&envelope, direction);
         if is_read {
+            self.wait_for_turn(&context, &mut scratch.needs);
+            if !scratch.needs.is_empty() {
+                return Outcome::Park;
+            }
             if let Err(reason) = self.prepare_media(&context, scratch) {
                 return Outcome::Accept(reason);
             }
