@@ -52,10 +52,6 @@ bench: deps-test
 build: deps
 	$(CARGO) build --locked --release
 
-# Not a part of `make test` for the same reason. Podman and buildah work in a storage and a network of their own.
-test-container: deps-package build
-	$(SUDO) tests/container.sh
-
 # Manual pages and completions, by the program itself.
 generated: build
 	rm -rf target/generated
@@ -70,6 +66,10 @@ deb: deps-deb generated
 # (debootstrap, once) and two minutes in a virtual machine. tests/vm/package.sh says more.
 test-package: deps-package deb
 	$(SUDO) tests/vm/package.sh
+
+# Not a part of `make test` for the same reason. Podman and buildah work in a storage and a network of their own.
+test-container: deps-package build
+	$(SUDO) tests/container.sh
 
 # After `make generated`. An existing configuration stays as it is.
 install:

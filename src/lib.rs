@@ -18,10 +18,10 @@
 //!   registrations, what must be replaced in it, and what the kernel must do first. It is pure: no socket, no file, no
 //!   clock, no lock, no randomness. The same inputs give the same outputs.
 //! - Shells, which do what the engine asks: [`queue`] (packets in, verdicts out), [`kernel`] (nftables elements,
-//!   conntrack entries, the ruleset, the probe), [`config`] (the administrator's file, turned into [`alg::Policy`]).
+//!   conntrack entries, the ruleset, the probe, seccomp filters), [`config`] (the administrator's file, turned into [`alg::Policy`]).
 //! - [`control`]: how other programs ask a running gateway: a socket, and what is said over it.
 //! - `fuzzing`, behind the feature of that name, is no part of the program: the bodies of the fuzz targets.
-//! - Programs: [`daemon`] (start-up order, the packet thread, signals), [`lab`] (a network in namespaces, for the demo),
+//! - Programs: [`daemon`] (start-up order, what is given up after it, the packet thread, signals), [`lab`] (a network in namespaces, for the demo),
 //!   and [`cli`], which is the command line around all of it.
 //!
 //! # Who may import whom

@@ -210,7 +210,7 @@ fn a_value_that_makes_no_sense_is_refused_with_what_would() {
         ),
         ("[sip]\nports = []", "line 2: sip.ports: must name at least one port"),
         ("[sip]\nports = [70000]", "line 2: a port is a number from 1 to 65535"),
-        ("[queue]\nbase = 65533", "line 2: queue.base: must be at most 65532: there are four queues"),
+        ("[queue]\nbase = 65531", "line 2: queue.base: must be at most 65530: there are six queues"),
         (
             "[queue]\nmax-length = 0",
             "line 2: queue.max-length: must be between 16 and 65536; the kernel holds no more",

@@ -51,6 +51,11 @@ fn engine() {
 }
 
 #[test]
+fn tcp() {
+    replay("tcp");
+}
+
+#[test]
 fn differential() {
     replay("differential");
 }

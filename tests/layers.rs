@@ -21,7 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("sip", &["span", "ip_text", "search"]),
     ("sdp", &["span", "ip_text", "search"]),
     // The engine.
-    ("alg", &["span", "edit", "expiring", "ip_text", "packet", "sip", "sdp"]),
+    ("alg", &["span", "edit", "expiring", "ip_text", "search", "packet", "sip", "sdp"]),
     // Shells: neither queue nor kernel knows the other, nor the configuration.
     ("queue", &["alg", "packet", "edit", "span", "netlink"]),
     ("kernel", &["alg", "netlink"]),

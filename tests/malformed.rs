@@ -93,10 +93,13 @@ fn a_packet_that_is_cut_or_spoiled_anywhere_passes() {
             assert!(bench.commands.is_empty());
         }
     }
-    let mut other = whole;
-    other[9] = 6;
-    let (passed, out) = Bench::default().pass(QueuePoint::Signalling, LAN, WAN, &other);
-    assert_eq!((passed.reason, out), (Reason::NotUdp, other));
+    // SCTP, and what would have to be a segment of a connection that nobody has seen begin.
+    for (protocol, reason) in [(132, Reason::NotUdp), (6, Reason::NotInspected)] {
+        let mut other = whole.clone();
+        other[9] = protocol;
+        let (passed, out) = Bench::default().pass(QueuePoint::Signalling, LAN, WAN, &other);
+        assert_eq!((passed.reason, out), (reason, other));
+    }
 }
 
 #[test]

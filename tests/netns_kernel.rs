@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)] // clippy knows tests by their attribute only, not their helpers
 
+#[path = "netns_kernel/connections.rs"]
+mod connections;
 #[path = "netns_kernel/elements.rs"]
 mod elements;
 #[path = "netns_kernel/flows.rs"]
@@ -160,7 +162,7 @@ fn pinned(pinhole: Pinhole, far: &str, hairpin: Option<Inside>) -> PinnedFlow {
 }
 
 fn key(inside: Inside, far: &str) -> FlowKey {
-    FlowKey { inside, far: far.parse().unwrap() }
+    FlowKey { transport: sipalg::alg::Transport::Udp, inside, far: far.parse().unwrap() }
 }
 
 fn pin(pinhole: Pinhole, far: &str) -> Op {
@@ -173,7 +175,11 @@ fn unpin(pinhole: Pinhole, far: &str) -> Op {
 }
 
 fn lookup(network: &Network, kernel: &mut Kernel, source: &str, destination: &str) -> Option<Tuples> {
-    let op = Op::Lookup { source: source.parse().unwrap(), destination: destination.parse().unwrap() };
+    let op = Op::Lookup {
+        transport: sipalg::alg::Transport::Udp,
+        source: source.parse().unwrap(),
+        destination: destination.parse().unwrap(),
+    };
     match network.execute(kernel, vec![op])[..] {
         [Ok(Reply::Found(found))] => found,
         ref other => panic!("{other:?}"),

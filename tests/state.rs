@@ -25,6 +25,7 @@ fn held(bench: &Bench) -> Held {
         pinholes: bench.kernel.pinholes.iter().map(pinhole).collect(),
         owned: bench.kernel.pinholes.keys().map(|public| (Outside(*public), hour)).collect(),
         peers: bench.kernel.peers.iter().map(|peer| (*peer, hour)).collect(),
+        followed: Vec::new(),
     }
 }
 

@@ -101,8 +101,10 @@ impl Workshop {
     fn accept_all(&self, network: &Network) -> Result<Child> {
         // Some kernels have the NFQUEUE target but no queue expression.
         if network.load(QUEUE_RULES).is_err() {
-            let rule = "-A FORWARD -p udp --dport 5060 -j NFQUEUE --queue-num 0";
-            feed(network.router.command("iptables").args(rule.split(' ')), "")?;
+            for what in ["udp --dport", "tcp --dport", "tcp --sport"] {
+                let rule = format!("-A FORWARD -p {what} 5060 -j NFQUEUE --queue-num 0");
+                feed(network.router.command("iptables").args(rule.split(' ')), "")?;
+            }
         }
         let mut child =
             network.router.command(&self.accept_all.to_string_lossy()).stdout(Stdio::piped()).spawn()?;
@@ -184,9 +186,14 @@ table ip helper {
         type \"sip\" protocol udp
         l3proto ip
     }
+    ct helper sip_tcp {
+        type \"sip\" protocol tcp
+        l3proto ip
+    }
     chain attach {
         type filter hook prerouting priority mangle; policy accept;
         udp dport 5060 ct helper set \"sip\"
+        tcp dport 5060 ct helper set \"sip_tcp\"
     }
 }
 ";
@@ -196,6 +203,8 @@ table ip accept_all {
     chain forward {
         type filter hook forward priority filter + 20; policy accept;
         udp dport 5060 queue num 0
+        tcp dport 5060 queue num 0
+        tcp sport 5060 queue num 0
     }
 }
 ";

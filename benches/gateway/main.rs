@@ -24,6 +24,7 @@ mod namespace;
 mod network;
 mod report;
 mod socket;
+mod stream;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -58,6 +59,15 @@ struct Arguments {
     bench: bool,
 }
 
+/// What the phones send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Traffic {
+    /// UDP.
+    Datagrams(Calls),
+    /// TCP.
+    Segments,
+}
+
 /// With sipalg, a round of new calls ends after so many: with the packets that are still queued then, less than the
 /// calls that it keeps by default (32,768), and less than the ports of all public addresses.
 const NEW_CALLS: u64 = 24_000;
@@ -79,9 +89,14 @@ fn main() -> Result<ExitCode> {
     });
     let mut scenarios = Vec::new();
     let time = Duration::from_secs_f64(arguments.seconds);
-    for (name, calls, nat) in [
-        ("one dialog, repeated", Calls::Known, Nat::Masquerade),
-        ("a new dialog and pinhole for every message", Calls::New, Nat::Pool),
+    for (name, traffic, nat) in [
+        ("one dialog, repeated", Traffic::Datagrams(Calls::Known), Nat::Masquerade),
+        ("a new dialog and pinhole for every message", Traffic::Datagrams(Calls::New), Nat::Pool),
+        (
+            "over TCP, a dialog for each of 32 connections, every message answered",
+            Traffic::Segments,
+            Nat::Masquerade,
+        ),
     ] {
         let mut rounds = Vec::new();
         for round in 0..arguments.rounds {
@@ -89,7 +104,7 @@ fn main() -> Result<ExitCode> {
             for i in 0..gateways.len() {
                 // Every round begins with another one.
                 let gateway = gateways[(i + round) % gateways.len()];
-                match measure(&workshop, gateway, calls, nat, time) {
+                match measure(&workshop, gateway, traffic, nat, time) {
                     Ok(measurement) => {
                         eprintln!(
                             "{name}, round {}: {}: {:.0}/s",
@@ -129,23 +144,28 @@ fn main() -> Result<ExitCode> {
 fn measure(
     workshop: &Workshop,
     gateway: Gateway,
-    calls: Calls,
+    traffic: Traffic,
     nat: Nat,
     time: Duration,
 ) -> Result<Measurement> {
-    let limited = calls == Calls::New && matches!(gateway, Gateway::Nfq | Gateway::Netlink);
+    let is_new = traffic == Traffic::Datagrams(Calls::New);
+    let limited = is_new && matches!(gateway, Gateway::Nfq | Gateway::Netlink);
     let bounds = Bounds { time, calls: if limited { NEW_CALLS } else { u64::MAX } };
     let network = Network::new(nat)?;
     let running = workshop.start(gateway, &network)?;
     let mut before = None;
-    let tally = load::round(&network, calls, gateway.expected(), bounds, || before = running.cpu())?;
+    let at_start = || before = running.cpu();
+    let tally = match traffic {
+        Traffic::Datagrams(calls) => load::round(&network, calls, gateway.expected(), bounds, at_start)?,
+        Traffic::Segments => stream::round(&network, gateway.expected(), bounds, at_start)?,
+    };
     let cpu = running.cpu().zip(before).map(|(after, before)| after - before);
     Ok(Measurement {
         rate: tally.rate(),
         offered: tally.offered,
         cpu: cpu.map(|time| time.as_secs_f64() * 1e6 / tally.handled as f64),
         spoilt: tally.spoilt,
-        endpoints: (calls == Calls::New && gateway.expected() == Expected::Translated)
+        endpoints: (is_new && gateway.expected() == Expected::Translated)
             .then(|| tally.endpoints as f64 / tally.handled as f64),
     })
 }

@@ -118,7 +118,7 @@ impl Report {
     /// The tables.
     pub(crate) fn text(&self) -> String {
         let mut text = format!(
-            "INVITE with SDP over UDP, {} bytes; Linux {}, {} processors\n\
+            "INVITE with SDP, {} bytes; Linux {}, {} processors\n\
              minimum / median / maximum of the rounds; ratios compare within a round\n\
              spoilt: arrived, but not translated; pinholes: different media endpoints for each message\n",
             self.message_bytes, self.kernel, self.processors

@@ -197,7 +197,9 @@ impl KnownDialog {
             match output {
                 Output::Verdict(verdict) => match verdict.action {
                     Action::Rewrite { edits, .. } => places += edits.len(),
-                    Action::Accept { .. } | Action::Drop => panic!("not rewritten: {:?}", verdict.reason),
+                    Action::Accept { .. } | Action::Replace { .. } | Action::Drop => {
+                        panic!("not rewritten: {:?}", verdict.reason)
+                    }
                 },
                 Output::Command(_) | Output::Again(_) | Output::Event(_) => {
                     panic!("not a known dialog: {output:?}")
@@ -239,18 +241,24 @@ fn answer(op: &Op) -> Reply {
     match op {
         Op::Recognise { .. } => Reply::Found(None),
         Op::Lookup { .. } => Reply::Found(Some(Tuples {
+            transport: sipalg::alg::Transport::Udp,
             orig_source: phone,
             orig_destination: provider,
             reply_source: provider,
             reply_destination: public,
         })),
         Op::Open { .. }
+        | Op::Follow { .. }
+        | Op::Unfollow { .. }
+        | Op::Reset { .. }
         | Op::Renew { .. }
         | Op::Close { .. }
         | Op::Admit { .. }
         | Op::Dismiss { .. }
         | Op::Pin { .. }
         | Op::Unpin { .. }
+        | Op::Expect { .. }
+        | Op::Unexpect { .. }
         | Op::Purge { .. }
         | Op::Sustain { .. } => Reply::Done,
     }

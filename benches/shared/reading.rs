@@ -82,6 +82,7 @@ fn answer(op: &Op) -> Reply {
     match op {
         Op::Recognise { .. } => Reply::Found(None),
         Op::Lookup { .. } => Reply::Found(Some(Tuples {
+            transport: sipalg::alg::Transport::Udp,
             orig_source,
             orig_destination: far,
             reply_source: far,

@@ -77,8 +77,24 @@ pub struct Binding {
     pub died: Option<Instant>,
     /// A flow of it died, so that it has to be pinned anew before media can come in again.
     pub lapsed: bool,
+    /// Whether conntrack expects media here.
+    pub expecting: Expecting,
     /// Flows that were pinned because media came from another port than announced.
     pub latched: Vec<(PinnedFlow, Latch)>,
+}
+
+/// Whether conntrack expects media at a binding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Expecting {
+    /// Not asked for. Entered when the binding is made, and from `Yes` when its far end is known.
+    #[default]
+    No,
+    /// Asked for. Entered from `No` with an offer, and from `Refused` with its first answer.
+    Yes,
+    /// The kernel does not know the signalling flow yet: this is the flow's first packet. Entered from `Yes`.
+    Refused,
+    /// The kernel never will. Entered from `Yes`.
+    Never,
 }
 
 /// How far a latched flow is.

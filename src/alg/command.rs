@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 
@@ -41,6 +41,9 @@ pub struct Pinhole {
 /// The pinholes of one stream: RTP and, when it has one, RTCP.
 pub type Pinholes = ArrayVec<Pinhole, 2>;
 
+/// The public endpoints of one stream.
+pub type Publics = ArrayVec<Outside, 2>;
+
 /// A media flow whose both ends are known, to be a conntrack entry that looks answered and assured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PinnedFlow {
@@ -54,9 +57,32 @@ pub struct PinnedFlow {
     pub hairpin: Option<Inside>,
 }
 
+/// What carries a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Transport {
+    /// UDP.
+    #[default]
+    Udp,
+    /// TCP.
+    Tcp,
+}
+
+/// A TCP connection through the NAT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Line {
+    /// The end that the NAT hides.
+    pub inside: Inside,
+    /// The other end.
+    pub far: SocketAddr,
+    /// What the far end takes for the inside one: segments from outside go from `far` to it.
+    pub public: Outside,
+}
+
 /// A flow as its two ends address each other on the inside of the NAT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FlowKey {
+    /// What carries it.
+    pub transport: Transport,
     /// The end that the NAT hides.
     pub inside: Inside,
     /// The other end.
@@ -65,6 +91,7 @@ pub struct FlowKey {
 
 impl Hash for FlowKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.transport as u8).hash(state);
         self.inside.hash(state);
         hash_endpoint(self.far, state);
     }
@@ -126,9 +153,33 @@ pub enum Op {
         /// The flow.
         flow: PinnedFlow,
     },
+    /// Has conntrack expect media at these public endpoints, as flows related to the signalling flow: the first packet of
+    /// a far end that nobody has named yet passes. Undone by [`Op::Unexpect`], or by its lifetime, or by the end of the
+    /// signalling flow's entry. Media that passes is translated by the pinholes.
+    Expect {
+        /// Where; with open pinholes.
+        public: Publics,
+        /// From whom; `None`: from anybody. From any port in either case.
+        source: Option<IpAddr>,
+        /// What kind of media, for the kernel's limits.
+        class: MediaClass,
+        /// Whose media it is.
+        signalling: FlowKey,
+        /// How long.
+        lifetime: Duration,
+    },
+    /// Takes expectations back, and deletes the entries of media that has come by them. What is gone is no error.
+    Unexpect {
+        /// Where.
+        public: Publics,
+        /// Whose media it was.
+        signalling: FlowKey,
+    },
     /// Asks conntrack for the entry that a packet from `source` to `destination`, as seen at FORWARD, belongs to.
     /// Answered by [`Reply::Found`].
     Lookup {
+        /// What carries the packet.
+        transport: Transport,
         /// The packet's source.
         source: SocketAddr,
         /// The packet's destination.
@@ -143,19 +194,67 @@ pub enum Op {
         /// The inside host.
         host: IpAddr,
     },
+    /// Queues the segments that come from outside on this connection before conntrack sees them
+    /// ([`QueuePoint::BeforeConntrack`](super::QueuePoint)), and lets none of it, either way, pass without the daemon: its
+    /// numbers are, or will be, translated. A daemon that is gone for a moment means that its segments are dropped; one
+    /// that stays away, that both ends are reset at their next segment. Repeated for a connection that is followed
+    /// already it renews the lifetime. Undone by [`Op::Unfollow`] or [`Op::Reset`].
+    Follow {
+        /// The connection.
+        line: Line,
+        /// How long without another [`Op::Follow`]; longer than conntrack keeps an idle connection.
+        lifetime: Duration,
+    },
+    /// The connection is over, or was never translated: its segments are nobody's business any more. What is gone
+    /// already is no error.
+    Unfollow {
+        /// The connection.
+        line: Line,
+    },
+    /// Nobody can translate this followed connection any more: both ends get a reset at their next segment, and nothing
+    /// of it passes. For an hour; after that it is as if it had never been followed.
+    Reset {
+        /// The connection.
+        line: Line,
+    },
     /// Deletes every UDP entry of conntrack whose translation needs this address: the machine does not have it any
     /// more, so nothing may be sent from it.
     Purge {
         /// The address.
         address: IpAddr,
     },
-    /// Sets the remaining lifetime of a signalling flow's conntrack entry.
+    /// Sets the remaining lifetime of a signalling flow's conntrack entry. Never asked for TCP.
     Sustain {
         /// The flow.
         flow: FlowKey,
         /// How long from now on.
         lifetime: Duration,
     },
+}
+
+/// Kinds of media whose expectations conntrack counts apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MediaClass {
+    /// `m=audio`
+    Audio,
+    /// `m=video`
+    Video,
+    /// `m=image`: fax
+    Image,
+    /// All others.
+    Other,
+}
+
+impl MediaClass {
+    /// The class of an `m=` line of this kind.
+    pub fn of(kind: &[u8]) -> Self {
+        match kind {
+            b"audio" => Self::Audio,
+            b"video" => Self::Video,
+            b"image" => Self::Image,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// An address that may send to a public endpoint.
@@ -200,4 +299,11 @@ pub enum Failure {
 pub trait Executor {
     /// Carries out `commands` in order, as few transactions as it likes, and appends one outcome for each, in order.
     fn execute(&mut self, commands: &[Command], outcomes: &mut Vec<Outcome>);
+
+    /// Says that somebody is still at work, for what must not go on without ([`Op::Follow`]). To be called by the thread
+    /// that translates, so that one which hangs is noticed, and again at the time that this answers; `None`: nothing
+    /// depends on it.
+    fn keep_alive(&mut self, _now: Instant) -> Option<Instant> {
+        None
+    }
 }

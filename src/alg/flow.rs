@@ -11,7 +11,7 @@ use std::time::Instant;
 use arrayvec::ArrayString;
 use std::fmt::Write as _;
 
-use super::command::{CommandId, FlowKey};
+use super::command::{CommandId, FlowKey, Transport};
 use super::endpoint::{Inside, Outside};
 use super::key::Key;
 use super::names::Names;
@@ -159,7 +159,7 @@ impl Flow {
 }
 
 /// Which way a packet goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Direction {
     /// From inside to outside.
     Outbound,
@@ -167,11 +167,13 @@ pub enum Direction {
     Inbound,
 }
 
-/// The key of a flow whose packet goes from `source` to `destination` in `direction`, as FORWARD sees it.
+/// The key of a UDP flow whose packet goes from `source` to `destination` in `direction`, as FORWARD sees it.
 pub fn flow_key(source: SocketAddr, destination: SocketAddr, direction: Direction) -> FlowKey {
     match direction {
-        Direction::Outbound => FlowKey { inside: Inside(source), far: destination },
-        Direction::Inbound => FlowKey { inside: Inside(destination), far: source },
+        Direction::Outbound => {
+            FlowKey { transport: Transport::Udp, inside: Inside(source), far: destination }
+        }
+        Direction::Inbound => FlowKey { transport: Transport::Udp, inside: Inside(destination), far: source },
     }
 }
 

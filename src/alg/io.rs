@@ -2,10 +2,25 @@
 //!
 //! These types, with [`Command`], [`Verdict`] and [`Event`], are the whole language between the pure core and the
 //! shells around it. None of them does anything.
+//!
+//! # TCP
+//!
+//! A segment comes in like a datagram, at these points:
+//!
+//! - [`QueuePoint::NewFlow`] and [`QueuePoint::Learn`]: a SYN of an entry that conntrack has not confirmed, before and
+//!   after the NAT, whichever end it comes from.
+//! - [`QueuePoint::Signalling`]: all segments of confirmed entries at FORWARD, to or from a signalling port. Those from
+//!   outside of a followed connection need not come here again; if they do they pass as they are.
+//! - [`QueuePoint::BeforeConntrack`]: segments from outside of followed connections. Conntrack sees only what the engine
+//!   makes of them, so for it both ends count in the numbers of the inside one.
+//!
+//! A segment gets its verdict at once, or it is *held*: it has none, like a packet that waits for a command, and is
+//! asked for with [`Output::Again`] when its time has come, within [`Policy::tcp_patience`](super::Policy). The shell must never let a TCP segment
+//! pass as it came for want of room, time or at its end: it drops it, and TCP sends it again.
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::command::{Command, CommandId, Outcome};
+use super::command::{Command, CommandId, Outcome, Transport};
 use super::event::Event;
 use super::verdict::Verdict;
 
@@ -25,10 +40,13 @@ pub enum QueuePoint {
     Learn,
     /// PREROUTING before any DNAT: first packet of media to one of our public endpoints.
     Latch,
+    /// PREROUTING before conntrack (and behind reassembly): a TCP segment from outside to the public endpoint of a
+    /// connection that is [followed](super::Op::Follow). Source and destination are those of the wire.
+    BeforeConntrack,
 }
 
 impl QueuePoint {
-    /// All four, in the order of their queue numbers.
+    /// Those of UDP, in the order of their queue numbers.
     pub const ALL: [Self; 4] = [Self::Signalling, Self::NewFlow, Self::Learn, Self::Latch];
 }
 
@@ -50,6 +68,8 @@ pub struct PacketIn<'a> {
 /// Both directions of a conntrack entry, as seen on the wire before any translation by the entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tuples {
+    /// Transport of the entry.
+    pub transport: Transport,
     /// Source of the original direction.
     pub orig_source: SocketAddr,
     /// Destination of the original direction.
@@ -80,13 +100,21 @@ pub enum Input<'a> {
         /// What came of it.
         outcome: Outcome,
     },
-    /// A UDP conntrack entry is gone.
+    /// A conntrack entry is gone: of UDP, or of TCP to or from a signalling port.
     FlowDestroyed(Tuples),
     /// This machine does not have this address any more.
     AddressGone(IpAddr),
     /// The ruleset was gone (an administrator flushed it) and is in place again, with its elements. What comes with a
     /// ruleset and not with its elements is lost: the lifetime rule that new flows got.
     RulesetReloaded,
+    /// The MTU of an interface: told before the first packet that names it, and whenever it changes. Without it only
+    /// what the two ends of a connection said themselves bounds the length of a segment.
+    Mtu {
+        /// Index of the interface.
+        interface: u32,
+        /// Largest IP packet in bytes.
+        mtu: u32,
+    },
     /// A deadline of [`poll_timeout`](super::Engine::poll_timeout) has passed. (Any input does this work too.)
     Timeout,
 }

@@ -65,6 +65,11 @@ impl Learning {
         self.told.get(&packet).copied()
     }
 
+    /// The packet has its verdict: what conntrack has told of it gives its room to others.
+    pub fn forget(&mut self, packet: PacketId) {
+        self.told.remove(&packet);
+    }
+
     /// A token for a packet. `None`: too many are on their way.
     pub fn send(&mut self, now: Instant, learner: Learner) -> Option<u32> {
         while self.packets.pop_expired(now).is_some() {}
@@ -121,6 +126,7 @@ mod tests {
         let [phone, public, far] =
             ["192.168.1.10:5060", "22.33.44.55:17375", "22.33.44.20:5060"].map(|it| it.parse().unwrap());
         let tuples = Tuples {
+            transport: crate::alg::Transport::Udp,
             orig_source: phone,
             orig_destination: far,
             reply_source: far,
@@ -131,6 +137,10 @@ mod tests {
         }
         assert_eq!(learning.told(PacketId(7)), Some(tuples));
         assert_eq!(learning.told(PacketId(ON_THE_WAY as u64)), None, "there is no room");
+        learning.forget(PacketId(8));
+        learning.tell(now, PacketId(ON_THE_WAY as u64), tuples);
+        assert_eq!(learning.told(PacketId(8)), None);
+        assert_eq!(learning.told(PacketId(ON_THE_WAY as u64)), Some(tuples), "there is room again");
         learning.tell(now + PATIENCE, PacketId(ON_THE_WAY as u64), tuples);
         assert_eq!(learning.told(PacketId(7)), None);
         assert_eq!(learning.told(PacketId(ON_THE_WAY as u64)), Some(tuples));

@@ -43,6 +43,7 @@ pub mod rewrite;
 pub mod shares;
 pub mod state;
 pub mod stats;
+pub mod tcp;
 pub mod transaction;
 pub mod verdict;
 pub mod views;

@@ -75,6 +75,15 @@ impl Names {
         self.users.get(at).map(|(_, form)| *form)
     }
 
+    /// The ports in the forms; 5060 where there is none.
+    pub fn ports(&self) -> impl Iterator<Item = u16> {
+        self.forms.iter().map(|form| {
+            let port =
+                form.rsplit_once(':').filter(|(host, _)| !host.starts_with('[') || host.ends_with(']'));
+            port.and_then(|(_, port)| port.trim().parse().ok()).unwrap_or(5060)
+        })
+    }
+
     /// The text of a form.
     pub fn text(&self, form: FormId) -> Option<&str> {
         self.forms.get(usize::from(form.0)).map(ArrayString::as_str)

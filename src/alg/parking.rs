@@ -4,6 +4,8 @@
 //! it there are done, and then handled again from the start: handling is idempotent, so nothing of the first attempt
 //! has to be kept. This file only counts who waits for what.
 
+use std::hash::Hash;
+
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
@@ -12,9 +14,9 @@ use super::io::PacketId;
 
 /// What became of a packet's wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Released {
-    /// The packet.
-    pub packet: PacketId,
+pub struct Released<W = PacketId> {
+    /// Who waited: a packet, if nothing else is said.
+    pub packet: W,
     /// The identity to give back to it.
     pub identity: Option<u32>,
     /// The first failure among its commands.
@@ -23,9 +25,9 @@ pub struct Released {
 
 /// Who waits for what.
 #[derive(Debug)]
-pub struct Parking {
-    packets: HashMap<PacketId, Wait, FixedState>,
-    commands: HashMap<CommandId, Vec<PacketId>, FixedState>,
+pub struct Parking<W = PacketId> {
+    packets: HashMap<W, Wait, FixedState>,
+    commands: HashMap<CommandId, Vec<W>, FixedState>,
     limit: usize,
 }
 
@@ -36,7 +38,7 @@ struct Wait {
     failure: Option<Failure>,
 }
 
-impl Parking {
+impl<W: Copy + Eq + Hash> Parking<W> {
     /// Room for `limit` packets.
     pub fn new(limit: usize, hasher: FixedState) -> Self {
         Self { packets: HashMap::with_hasher(hasher.clone()), commands: HashMap::with_hasher(hasher), limit }
@@ -57,13 +59,18 @@ impl Parking {
         self.packets.is_empty()
     }
 
+    /// Whether `packet` waits.
+    pub fn waits(&self, packet: W) -> bool {
+        self.packets.contains_key(&packet)
+    }
+
     /// Number of packets that wait.
     pub fn len(&self) -> usize {
         self.packets.len()
     }
 
     /// Lets `packet` wait for all of `needs` (at least one; duplicates are fine).
-    pub fn park(&mut self, packet: PacketId, identity: Option<u32>, needs: &[CommandId]) {
+    pub fn park(&mut self, packet: W, identity: Option<u32>, needs: &[CommandId]) {
         let mut outstanding = 0;
         for need in needs {
             let waiters = self.commands.entry(*need).or_default();
@@ -83,7 +90,7 @@ impl Parking {
     }
 
     /// A command is done: hands out who waits for nothing more.
-    pub fn done(&mut self, id: CommandId, failure: Option<Failure>, mut release: impl FnMut(Released)) {
+    pub fn done(&mut self, id: CommandId, failure: Option<Failure>, mut release: impl FnMut(Released<W>)) {
         for packet in self.commands.remove(&id).unwrap_or_default() {
             let Some(wait) = self.packets.get_mut(&packet) else { continue };
             wait.outstanding = wait.outstanding.saturating_sub(1);

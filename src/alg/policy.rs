@@ -23,6 +23,8 @@ pub struct Policy {
     pub media_inactivity: Duration,
     /// Who may send media to an open endpoint.
     pub media_source: MediaSource,
+    /// How that is let in by a firewall which lets in only what is established or related.
+    pub admission: Admission,
     /// How media between two phones behind the same NAT goes.
     pub media_local: MediaLocal,
     /// What becomes of descriptions with ICE.
@@ -42,6 +44,10 @@ pub struct Policy {
     pub advertise: Vec<IpAddr>,
     /// What happens to a message when a kernel command fails.
     pub on_failure: OnFailure,
+    /// How long segments of an incomplete message are held. A sender that loses four repeats in a row needs 6.2 s to get
+    /// through (0.2, 0.4, 0.8, … s between them); to let a connection go for ever is the greater harm. Less than the shell
+    /// keeps a packet for.
+    pub tcp_patience: Duration,
     /// How large each table may become.
     pub limits: Limits,
     /// Seeds the hashes of all tables, so that nobody can choose colliding keys.
@@ -55,6 +61,18 @@ pub enum MediaSource {
     Negotiated,
     /// Everybody, for as long as the call lives.
     Any,
+}
+
+/// How media from outside gets through the router's firewall (`kernel::admission` has the whole of it). It begins from
+/// the least that has to be changed there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// As soon as both ends of a stream are known, its conntrack entry is made: the media is `established`.
+    Pinned,
+    /// The same, and with an offer goes an expectation of conntrack: media that comes before the answer is `related`.
+    Expectation,
+    /// No entries are made: the firewall has a rule of its own for what the maps translate.
+    Rule,
 }
 
 /// How media between two phones behind the same NAT goes.
@@ -107,6 +125,16 @@ pub struct Limits {
     pub openings_per_minute: u32,
     /// Packets that wait for the kernel at one time.
     pub parked: usize,
+    /// TCP connections.
+    pub connections: usize,
+    /// Bytes of TCP streams that are kept: incomplete messages, and what nobody has acknowledged.
+    pub tcp_bytes: usize,
+    /// The same for one inside host.
+    pub tcp_bytes_per_host: usize,
+    /// TCP segments that are held at one time. The shell has room for as many packets without a verdict.
+    pub tcp_held: usize,
+    /// The same for one inside host.
+    pub tcp_held_per_host: usize,
 }
 
 /// An address block.
@@ -144,6 +172,7 @@ impl Default for Policy {
             pinhole_lifetime: Duration::from_secs(3600),
             media_inactivity: Duration::from_secs(900),
             media_source: MediaSource::Negotiated,
+            admission: Admission::Pinned,
             media_local: MediaLocal::Direct,
             media_ice: MediaIce::Translate,
             denied_ports: DENIED_PORTS.to_vec(),
@@ -153,6 +182,7 @@ impl Default for Policy {
             hands_off: Vec::new(),
             advertise: Vec::new(),
             on_failure: OnFailure::Pass,
+            tcp_patience: Duration::from_secs(7),
             limits: Limits::default(),
             seed: [0x5349_5020_414c_4720, 0x646f_206e_6f20_6861],
         }
@@ -171,6 +201,11 @@ impl Default for Limits {
             per_host: 32_768,
             openings_per_minute: 12_000,
             parked: 1024,
+            connections: 32_768,
+            tcp_bytes: 64 << 20,
+            tcp_bytes_per_host: 8 << 20,
+            tcp_held: 768,
+            tcp_held_per_host: 384,
         }
     }
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::binding::{self, Admitted, Binding, BindingKey, Latch};
 use super::call::{self, Call, CallNames, Leg, Pending, Phase, Pin, Remote, Stream};
-use super::command::{FlowKey, Peer, Pinhole, PinnedFlow};
+use super::command::{FlowKey, Line, Peer, Pinhole, PinnedFlow};
 use super::endpoint::Outside;
 use super::envelope::Method;
 use super::flow::{Direction, Flow, Mapping, PublicSide};
@@ -24,6 +24,7 @@ use super::key::Key;
 use super::names::{FormId, Names};
 use super::registration::Registration;
 use super::rewrite::sdp::LocalStream;
+use super::tcp::Connection;
 use super::transaction::{Tags, Transaction};
 
 /// All that an engine knows.
@@ -45,6 +46,9 @@ pub struct State {
     pub bindings: Vec<Entry<BindingKey, BindingState>>,
     /// The ports of each public address.
     pub pools: Vec<PoolState>,
+    /// TCP connections, exactly as they were translated last. They are only true if no segment has passed since: who does
+    /// not know that has to leave them out, and they will be reset.
+    pub connections: Vec<Entry<FlowKey, Connection>>,
     /// Flows whose lifetime is still to be set, and when.
     pub settling: Vec<(FlowKey, Moment)>,
 }
@@ -84,6 +88,8 @@ pub struct Held {
     pub owned: Vec<(Outside, Duration)>,
     /// Who may send.
     pub peers: Vec<(Peer, Duration)>,
+    /// TCP connections that are followed. What the engine does not know of them it lets be [reset](super::Op::Reset).
+    pub followed: Vec<Line>,
 }
 
 /// A moment, in nanoseconds after the export; negative: before.
@@ -176,7 +182,7 @@ macro_rules! timeless {
 
 timeless!(bool, u16, u32, u64, usize, u8, Box<str>, Box<CallNames>, Duration, IpAddr);
 timeless!(Key, Tags, Method, Direction, FormId, Names, Phase, Stream, Remote, LocalStream);
-timeless!(call::Held, Pending, (SocketAddr, u16));
+timeless!(call::Held, Pending, binding::Expecting, (SocketAddr, u16));
 timeless!(FlowKey, Pinhole, PinnedFlow, BindingKey, Outside, (BindingKey, Option<IpAddr>));
 
 /// The form of a struct is a struct of the forms of its fields.
@@ -294,6 +300,7 @@ kept! {
         pins: Vec<(SocketAddr, u16)>,
         died: Option<Instant>,
         lapsed: bool,
+        expecting: binding::Expecting,
         latched: Vec<(PinnedFlow, Latch)>,
     }
 }
@@ -326,6 +333,19 @@ impl Kept for Mapping {
             MappingState::NotNated => Self::NotNated,
             MappingState::Public(endpoint) => Self::Public(Box::new(PublicSide::new(endpoint))),
         }
+    }
+}
+
+/// What is held of it is dropped with the process that holds it, and sent again.
+impl Kept for Connection {
+    type Form = Self;
+
+    fn keep(&self, _: Instant) -> Self {
+        self.at_rest()
+    }
+
+    fn revive(form: Self, _: Instant) -> Self {
+        form
     }
 }
 

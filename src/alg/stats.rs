@@ -44,4 +44,10 @@ pub struct Sizes {
     pub ports: usize,
     /// Packets that wait for a command.
     pub parked: usize,
+    /// TCP connections.
+    pub connections: usize,
+    /// TCP segments that are held.
+    pub held_segments: usize,
+    /// Bytes of TCP streams that are kept.
+    pub stream_bytes: usize,
 }

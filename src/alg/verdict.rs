@@ -34,6 +34,11 @@ pub enum Action<'e> {
         /// IPv4 identification for a packet that loses its DF bit; never 0.
         spare_identity: u16,
     },
+    /// Let these bytes, a whole IP packet with its lengths and sums, go in its place. (TCP.) If they cannot, drop it.
+    Replace {
+        /// The packet.
+        packet: &'e [u8],
+    },
     /// Drop it.
     Drop,
 }
@@ -67,8 +72,12 @@ reasons! {
     NotNated = "not_nated",
     /// Not an IP packet that makes sense, or a fragment.
     BrokenPacket = "broken_packet",
-    /// Not UDP.
+    /// Neither UDP nor TCP.
     NotUdp = "not_udp",
+    /// A TCP segment of a connection that is not inspected: it does not speak SIP, or was there before us.
+    NotInspected = "not_inspected",
+    /// A TCP segment of a connection that is, or was, inspected. Its messages are counted under reasons of their own.
+    Segment = "segment",
     /// No SIP start line.
     NotSip = "not_sip",
     /// Keep-alive of RFC 5626 (CRLFs) or an empty datagram.

@@ -51,6 +51,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Problem> {
 
     let mut findings = probe::run(&daemon::ruleset_settings(&config));
     findings.extend(daemon::privileges::findings(&config));
+    findings.extend(daemon::media_findings(&config));
     let exit =
         findings.iter().find(|finding| finding.level == Level::Problem).map_or(Exit::Good, Exit::of_finding);
     lines.extend(findings.into_iter().map(|finding| Line {

@@ -21,7 +21,7 @@ use toml::de::DeTable;
 
 use crate::alg;
 use raw::Raw;
-pub use raw::{Backend, LogTarget, Overload};
+pub use raw::{Admission as Wish, Backend, LogTarget, Overload};
 pub use value::{Place, User};
 
 /// Where the settings are, unless `--config` says otherwise.
@@ -37,12 +37,18 @@ pub struct Config {
     pub policy: alg::Policy,
     /// UDP ports of the provider's side whose packets are queued.
     pub sip_ports: Vec<RangeInclusive<u16>>,
+    /// TCP ports of the provider's side; none: no TCP connection is looked at.
+    pub tcp_ports: Vec<RangeInclusive<u16>>,
     /// The queue's.
     pub queue: Queue,
     /// The log's.
     pub log: Log,
     /// Whether conntrack shall count the packets of each stream.
     pub accounting: bool,
+    /// How media gets through the firewall; what `auto` means says the kernel.
+    pub admission: raw::Admission,
+    /// Whether established media takes the kernel's short way.
+    pub offload: bool,
     /// Where to keep what a restart must know.
     pub state_file: Place,
     /// Whom to run as.
@@ -58,7 +64,7 @@ pub struct Config {
 pub struct Queue {
     /// Which reader.
     pub backend: Backend,
-    /// The first of four consecutive queue numbers, in the order of [`alg::QueuePoint::ALL`].
+    /// The first of six consecutive queue numbers, in the order of [`alg::QueuePoint::ALL`].
     pub base: u16,
     /// Packets that one queue holds in the kernel.
     pub max_length: u32,
@@ -187,8 +193,8 @@ impl Config {
                 return unfit(key, format!("must be at least {least}s"));
             }
         }
-        if queue.base > u16::MAX - 3 {
-            return unfit("queue.base", "must be at most 65532: there are four queues".to_owned());
+        if queue.base > u16::MAX - 5 {
+            return unfit("queue.base", "must be at most 65530: there are six queues".to_owned());
         }
         if !(16..=65_536).contains(&queue.max_length) {
             return unfit(
@@ -226,6 +232,12 @@ impl Config {
                     raw::Source::Negotiated => alg::MediaSource::Negotiated,
                     raw::Source::Any => alg::MediaSource::Any,
                 },
+                // What `auto` means is known when the kernel has been asked.
+                admission: match media.admission {
+                    raw::Admission::Auto | raw::Admission::Pinned => alg::Admission::Pinned,
+                    raw::Admission::Expectation => alg::Admission::Expectation,
+                    raw::Admission::Rule => alg::Admission::Rule,
+                },
                 media_local: match media.local {
                     raw::Local::Direct => alg::MediaLocal::Direct,
                     raw::Local::Hairpin => alg::MediaLocal::Hairpin,
@@ -254,10 +266,13 @@ impl Config {
                     per_host: limits.per_host as usize,
                     openings_per_minute: limits.openings_per_minute,
                     parked: limits.parked as usize,
+                    ..alg::Limits::default()
                 },
                 seed: alg::Policy::default().seed,
+                tcp_patience: alg::Policy::default().tcp_patience,
             },
             sip_ports: sip.ports.into_iter().map(|ports| ports.0).collect(),
+            tcp_ports: sip.tcp_ports.into_iter().map(|ports| ports.0).collect(),
             queue: Queue {
                 backend: queue.backend,
                 base: queue.base,
@@ -268,6 +283,8 @@ impl Config {
             },
             log: Log { target: log.target, level: log.level.0 },
             accounting: media.accounting,
+            admission: media.admission,
+            offload: media.offload,
             state_file,
             user,
             control_socket: control.socket,

@@ -41,6 +41,8 @@ pub struct Raw {
 pub struct Sip {
     /// Server side UDP ports of signalling.
     pub ports: Vec<Ports>,
+    /// Server side TCP ports of signalling.
+    pub tcp_ports: Vec<Ports>,
     /// If not empty: the only servers whose messages are touched.
     pub servers: Vec<Block>,
     /// If not empty: the only servers that are believed about registrations.
@@ -67,6 +69,10 @@ pub struct Media {
     pub quarantine: Seconds,
     /// Who may send.
     pub source: Source,
+    /// How media gets through the firewall.
+    pub admission: Admission,
+    /// Whether the kernel carries established media past the firewall's rules.
+    pub offload: bool,
     /// The way between two phones behind the same NAT.
     pub local: Local,
     /// Descriptions with ICE.
@@ -91,7 +97,7 @@ pub struct Media {
 pub struct Queue {
     /// Which reader.
     pub backend: Backend,
-    /// The first of four queue numbers.
+    /// The first of six queue numbers.
     pub base: u16,
     /// Packets that one queue holds.
     pub max_length: u32,
@@ -163,6 +169,20 @@ pub enum Source {
     Negotiated,
     /// Everybody, for the life of the call.
     Any,
+}
+
+/// Values of `media.admission`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Admission {
+    /// `Expectation` where the kernel can do that, else `Pinned`.
+    Auto,
+    /// Entries are made, and media before the answer is expected.
+    Expectation,
+    /// Entries are made.
+    Pinned,
+    /// The firewall has a rule.
+    Rule,
 }
 
 /// Values of `media.local`.
@@ -241,6 +261,7 @@ impl Default for Sip {
     fn default() -> Self {
         Self {
             ports: vec![Ports(5060..=5060)],
+            tcp_ports: vec![Ports(5060..=5060)],
             servers: alg::Policy::default().servers.into_iter().map(Block).collect(),
             registrars: alg::Policy::default().registrars.into_iter().map(Block).collect(),
             hands_off: alg::Policy::default().hands_off.into_iter().map(Block).collect(),
@@ -267,6 +288,8 @@ impl Default for Media {
                 alg::MediaSource::Negotiated => Source::Negotiated,
                 alg::MediaSource::Any => Source::Any,
             },
+            admission: Admission::Auto,
+            offload: false,
             local: match policy.media_local {
                 alg::MediaLocal::Direct => Local::Direct,
                 alg::MediaLocal::Hairpin => Local::Hairpin,

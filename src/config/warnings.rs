@@ -41,6 +41,18 @@ impl Config {
                     .to_owned(),
             );
         }
+        if self.tcp_ports.iter().any(|ports| ports.contains(&5061)) {
+            warn(
+                "sip.tcp-ports contains 5061, which is SIP over TLS: it can't be read and passes untouched"
+                    .to_owned(),
+            );
+        }
+        if self.tcp_ports.iter().any(|ports| *ports.start() < 1024) {
+            warn(
+                "sip.tcp-ports contains a port below 1024: those connections are another service's"
+                    .to_owned(),
+            );
+        }
         if policy.ports.len() < 100 {
             let calls = policy.ports.len() / 4;
             warn(format!(

@@ -1,6 +1,6 @@
 //! The gateway's side of the control socket.
 //!
-//! Only root is answered: the socket has mode 0600, and each client's identity is asked of the kernel, for a mode alone
+//! Only root is answered, and the user whom the gateway runs as: the socket has mode 0600, and each client's identity is asked of the kernel, for a mode alone
 //! does not hold where somebody else owns the directory. Clients, sizes and times are bounded, so that nobody who may
 //! connect can hold the gateway up; the packet thread has no part in this.
 

@@ -3,14 +3,14 @@
 //! The gate owns the queue. It knows which packets of the batch are still open, keeps those that outlast it
 //! ([`Held`]), and turns an [`Action`] into a packet: edits become a new payload, lengths and checksums follow
 //! ([`Datagram`]). It decides nothing; what cannot be carried out passes as it came, for doing no harm is the rule that
-//! is left.
+//! is left. A segment of TCP is dropped then: as it came it may be a wrong one, and it is sent again.
 
 use std::io;
 use std::time::Instant;
 
 use tracing::{Level, debug, enabled, trace};
 
-use super::held::Held;
+use super::held::{Held, Kind};
 use crate::alg::{Action, Edits, PacketId, PacketIn, Tuples, Verdict};
 use crate::packet::{Datagram, Identity, TooLarge};
 use crate::queue::{Counters, PacketQueue};
@@ -29,7 +29,8 @@ pub struct Gate<Q> {
 /// What should not happen, counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mishaps {
-    /// Edited packets that would have been too large; they passed as they came.
+    /// Edited packets that would have been too large; they passed as they came. (This, and the following: those of TCP
+    /// were dropped.)
     pub too_large: u64,
     /// Packets that passed as they came because too many others were waiting.
     pub held_full: u64,
@@ -63,6 +64,19 @@ impl<Q: PacketQueue> Gate<Q> {
         self.queue.receive()
     }
 
+    /// A look at the packet at this place of the batch.
+    pub fn glance(&self, index: usize) -> Option<Glance> {
+        let packet = self.queue.packet(index)?;
+        Some(Glance { kind: Kind::of(&packet), interfaces: [packet.indev, packet.outdev] })
+    }
+
+    /// Drops the packet at this place of the batch unseen.
+    pub fn turn_away(&mut self, index: usize) {
+        if let Some(id) = self.queue.packet(index).map(|packet| packet.id) {
+            self.queue.discard(id);
+        }
+    }
+
     /// The packet at this place of the batch, which waits for its verdict from now on.
     pub fn admit(&mut self, index: usize) -> Option<PacketIn<'_>> {
         let packet = self.queue.packet(index)?;
@@ -87,6 +101,7 @@ impl<Q: PacketQueue> Gate<Q> {
             self.mishaps.stray += 1;
             return;
         };
+        let kind = Kind::of(&packet);
         trace!(packet = id.0, point = ?packet.point, reason = verdict.reason.name(), "verdict");
         let way = match verdict.action {
             Action::Accept { identity: None } => Way::AsItCame,
@@ -94,6 +109,11 @@ impl<Q: PacketQueue> Gate<Q> {
             Action::Rewrite { edits, identity, spare_identity } => {
                 let identity = Identity { set: identity, spare: spare_identity };
                 rewrite(&packet, edits, identity, mtu(packet.outdev), &mut self.buffer)
+            }
+            Action::Replace { packet } => {
+                self.buffer.clear();
+                self.buffer.extend_from_slice(packet);
+                Way::Changed
             }
             Action::Drop => Way::Gone,
         };
@@ -107,7 +127,7 @@ impl<Q: PacketQueue> Gate<Q> {
             Way::Gone => self.queue.discard(id),
             Way::TooLarge => {
                 self.mishaps.too_large += 1;
-                self.queue.accept(id);
+                give_up(&mut self.queue, id, kind);
             }
         }
         self.open.retain(|(open, _)| *open != id);
@@ -117,10 +137,11 @@ impl<Q: PacketQueue> Gate<Q> {
     /// Ends the batch: packets still open are held, or pass if they cannot be.
     pub fn put_aside(&mut self, now: Instant) {
         for (id, index) in self.open.drain(..) {
-            let held = self.queue.packet(index).is_some_and(|packet| self.held.insert(&packet, now).is_ok());
-            if !held {
+            let Some(packet) = self.queue.packet(index) else { continue };
+            let kind = Kind::of(&packet);
+            if self.held.insert(&packet, now).is_err() {
                 self.mishaps.held_full += 1;
-                self.queue.accept(id);
+                give_up(&mut self.queue, id, kind);
             }
         }
     }
@@ -128,19 +149,19 @@ impl<Q: PacketQueue> Gate<Q> {
     /// Lets packets pass for which no verdict came in all the time that there was; how many.
     pub fn release_forgotten(&mut self, now: Instant) -> usize {
         let mut count = 0;
-        while let Some(id) = self.held.pop_overdue(now) {
-            self.queue.accept(id);
+        while let Some((id, kind)) = self.held.pop_overdue(now) {
+            give_up(&mut self.queue, id, kind);
             count += 1;
         }
         self.mishaps.forgotten += count as u64;
         count
     }
 
-    /// Lets every packet pass that waits.
+    /// Lets every packet pass that waits; the last batch has been put aside.
     pub fn release_all(&mut self) {
-        for id in self.open.drain(..).map(|(id, _)| id).chain(self.held.ids()) {
+        for (id, kind) in self.held.ids() {
             self.held.remove(id);
-            self.queue.accept(id);
+            give_up(&mut self.queue, id, kind);
         }
     }
 
@@ -183,6 +204,23 @@ impl<Q: PacketQueue> Gate<Q> {
     }
 }
 
+/// What may be seen of a packet without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Glance {
+    /// What may become of it without a verdict.
+    pub kind: Kind,
+    /// Indices of the interfaces that it came in by and will leave by; 0 when not known.
+    pub interfaces: [u32; 2],
+}
+
+/// The verdict for a packet for which there is none.
+fn give_up<Q: PacketQueue>(queue: &mut Q, id: PacketId, kind: Kind) {
+    match kind {
+        Kind::Datagram => queue.accept(id),
+        Kind::Segment => queue.discard(id),
+    }
+}
+
 fn waiting<'a, Q: PacketQueue>(
     queue: &'a Q,
     open: &[(PacketId, usize)],
@@ -196,11 +234,8 @@ fn waiting<'a, Q: PacketQueue>(
 }
 
 fn restamp(packet: &PacketIn<'_>, identity: u32, buffer: &mut Vec<u8>) -> Way {
-    match Datagram::parse(packet.bytes) {
-        Ok(datagram) => {
-            datagram.restamp(identity, buffer);
-            Way::Changed
-        }
+    match crate::packet::restamp(packet.bytes, identity, buffer) {
+        Ok(()) => Way::Changed,
         Err(_) => Way::AsItCame,
     }
 }

@@ -8,23 +8,55 @@ use std::time::{Duration, Instant};
 
 use crate::alg::{PacketId, PacketIn, QueuePoint};
 use crate::expiring::ExpiringMap;
+use crate::packet;
 
-/// Most packets held. As many as the engine parks by default.
+/// Most packets held of each kind: of UDP, as many as the engine parks by default; of TCP, as many again. So neither keeps
+/// the other out.
 const PACKETS: usize = 1024;
-/// Most bytes held: room for that many packets of usual size, not for that many of 64 KiB.
+/// Most bytes held of each kind: room for that many packets of usual size, not for that many of 64 KiB.
 const BYTES: usize = 8 << 20;
-/// No verdict waits for anything but commands, which take milliseconds. What is held longer was forgotten.
-pub const LIFETIME: Duration = Duration::from_secs(10);
+/// A verdict waits for commands, which take milliseconds, or for the rest of a message, which may take seven seconds. What is
+/// held longer was forgotten.
+pub const LIFETIME: Duration = Duration::from_secs(30);
 
 /// The held packets.
 #[derive(Debug)]
 pub struct Held {
     packets: ExpiringMap<PacketId, Copied, RandomState>,
+    /// What is held of [`Kind::Datagram`] and of [`Kind::Segment`].
+    sizes: [Size; 2],
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Size {
+    packets: usize,
     bytes: usize,
+}
+
+/// What may become of a packet for which there is no verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It passes as it came: UDP, and everything else that is no segment.
+    Datagram,
+    /// It is dropped, and sent again: TCP. In a connection that is translated, as it came would be wrong.
+    Segment,
+}
+
+impl Kind {
+    /// That of a packet.
+    pub fn of(packet: &PacketIn<'_>) -> Self {
+        // At this point there is nothing else, whole or not.
+        if packet.point == QueuePoint::BeforeConntrack || packet::carries_tcp(packet.bytes) {
+            Self::Segment
+        } else {
+            Self::Datagram
+        }
+    }
 }
 
 #[derive(Debug)]
 struct Copied {
+    kind: Kind,
     point: QueuePoint,
     indev: u32,
     outdev: u32,
@@ -38,7 +70,7 @@ pub struct Full;
 
 impl Default for Held {
     fn default() -> Self {
-        Self { packets: ExpiringMap::new(PACKETS, RandomState::new()), bytes: 0 }
+        Self { packets: ExpiringMap::new(2 * PACKETS, RandomState::new()), sizes: <_>::default() }
     }
 }
 
@@ -48,35 +80,45 @@ impl Held {
     /// # Errors
     /// [`Full`].
     pub fn insert(&mut self, packet: &PacketIn<'_>, now: Instant) -> Result<(), Full> {
-        if self.bytes + packet.bytes.len() > BYTES {
-            return Err(Full);
-        }
         let PacketIn { id, point, indev, outdev, bytes } = *packet;
         self.remove(id);
-        let copied = Copied { point, indev, outdev, bytes: bytes.into() };
+        let kind = Kind::of(packet);
+        let size = self.sizes.get_mut(kind as usize).ok_or(Full)?;
+        if size.packets >= PACKETS || size.bytes + bytes.len() > BYTES {
+            return Err(Full);
+        }
+        let copied = Copied { kind, point, indev, outdev, bytes: bytes.into() };
         self.packets.insert(id, copied, now + LIFETIME).map_err(|_| Full)?;
-        self.bytes += bytes.len();
+        *size = Size { packets: size.packets + 1, bytes: size.bytes + bytes.len() };
         Ok(())
     }
 
     /// A held packet.
     pub fn get(&self, id: PacketId) -> Option<PacketIn<'_>> {
-        let Copied { point, indev, outdev, bytes } = self.packets.get(&id)?;
+        let Copied { point, indev, outdev, bytes, .. } = self.packets.get(&id)?;
         Some(PacketIn { id, point: *point, indev: *indev, outdev: *outdev, bytes })
     }
 
     /// Forgets a packet; whether it was held.
     pub fn remove(&mut self, id: PacketId) -> bool {
         let removed = self.packets.remove(&id);
-        self.bytes -= removed.as_ref().map_or(0, |copied| copied.bytes.len());
+        if let Some(copied) = &removed {
+            self.took_out(copied.kind, copied.bytes.len());
+        }
         removed.is_some()
     }
 
+    fn took_out(&mut self, kind: Kind, bytes: usize) {
+        if let Some(size) = self.sizes.get_mut(kind as usize) {
+            *size = Size { packets: size.packets - 1, bytes: size.bytes - bytes };
+        }
+    }
+
     /// Takes out one packet that has been held for too long.
-    pub fn pop_overdue(&mut self, now: Instant) -> Option<PacketId> {
+    pub fn pop_overdue(&mut self, now: Instant) -> Option<(PacketId, Kind)> {
         let (id, copied) = self.packets.pop_expired(now)?;
-        self.bytes -= copied.bytes.len();
-        Some(id)
+        self.took_out(copied.kind, copied.bytes.len());
+        Some((id, copied.kind))
     }
 
     /// When [`Held::pop_overdue`] is worth a call.
@@ -84,10 +126,10 @@ impl Held {
         self.packets.poll_timeout()
     }
 
-    /// The names of all held packets, in their order, which is that of arrival in each queue.
-    pub fn ids(&self) -> Vec<PacketId> {
-        let mut ids: Vec<_> = self.packets.iter().map(|(id, _)| *id).collect();
-        ids.sort_unstable();
+    /// All held packets, in the order of their names, which is that of arrival in each queue.
+    pub fn ids(&self) -> Vec<(PacketId, Kind)> {
+        let mut ids: Vec<_> = self.packets.iter().map(|(id, copied)| (*id, copied.kind)).collect();
+        ids.sort_unstable_by_key(|(id, _)| *id);
         ids
     }
 
@@ -135,7 +177,24 @@ mod tests {
         let fit = (0..).take_while(|id| held.insert(&packet(*id, b"x"), now).is_ok()).count();
         assert_eq!(fit, PACKETS);
         assert_eq!(held.insert(&packet(5, b"xyz"), now), Ok(()), "a held packet may be replaced");
-        assert_eq!(held.bytes, PACKETS + 2);
+        assert_eq!(held.sizes, [Size { packets: PACKETS, bytes: PACKETS + 2 }, Size::default()]);
+    }
+
+    #[test]
+    fn segments_and_datagrams_keep_each_other_out_of_nothing() {
+        let (mut held, now) = (Held::default(), Instant::now());
+        let segment = |id| PacketIn { point: QueuePoint::BeforeConntrack, ..packet(id, b"x") };
+        let fit = (0..).take_while(|id| held.insert(&segment(*id), now).is_ok()).count();
+        assert_eq!(fit, PACKETS);
+        assert_eq!(held.insert(&packet(1 << 40, b"x"), now), Ok(()));
+        assert!(held.remove(PacketId(7)));
+        assert_eq!(held.insert(&segment(1 << 41), now), Ok(()));
+        assert_eq!(held.ids().last(), Some(&(PacketId(1 << 41), Kind::Segment)));
+        let mut whole = [0; 40];
+        (whole[0], whole[3], whole[9]) = (0x45, 40, 6);
+        assert_eq!(Kind::of(&packet(1, &whole)), Kind::Segment);
+        whole[9] = 17;
+        assert_eq!(Kind::of(&packet(1, &whole)), Kind::Datagram);
     }
 
     #[test]
@@ -144,7 +203,7 @@ mod tests {
         held.insert(&packet(1, b"x"), now).unwrap();
         assert_eq!(held.pop_overdue(now + LIFETIME - Duration::from_millis(1)), None);
         assert!(held.poll_timeout().is_some_and(|due| due <= now + LIFETIME));
-        assert_eq!(held.pop_overdue(now + LIFETIME), Some(PacketId(1)));
-        assert_eq!((held.len(), held.bytes), (0, 0));
+        assert_eq!(held.pop_overdue(now + LIFETIME), Some((PacketId(1), Kind::Datagram)));
+        assert_eq!((held.len(), held.sizes), (0, <_>::default()));
     }
 }

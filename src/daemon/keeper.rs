@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use super::state_file::{self, Found};
+use super::state_file::{self, Found, Moment};
 use super::worker::Snapshot;
 use crate::alg::{Engine, Sizes, State, Stats};
 use crate::control::protocol::StateFile;
@@ -51,7 +51,11 @@ impl Keeper {
     pub(super) fn take_up(&self, engine: &mut Engine) {
         match state_file::read(&self.path) {
             Ok(Found::Nothing | Found::OfAnotherKernel) => {}
-            Ok(Found::State(state, age)) => {
+            Ok(Found::State(mut state, age, written)) => {
+                // Segments have passed since: a map of what was translated before them would make wrong bytes.
+                if written == Moment::Meanwhile {
+                    state.connections.clear();
+                }
                 engine.import(Instant::now(), age, *state);
                 let sizes = engine.sizes();
                 let (calls, registrations, seconds) = (sizes.calls, sizes.registrations, age.as_secs());
@@ -110,7 +114,7 @@ impl Keeper {
 
     /// Writes the last state of all.
     pub(super) fn finish(&self, state: &State) {
-        if let Err(error) = state_file::write(&self.path, state) {
+        if let Err(error) = state_file::write(&self.path, state, Moment::AtTheEnd) {
             warn!(file = %self.path.display(), %error, "the state file can't be written: a restart forgets calls");
         }
     }

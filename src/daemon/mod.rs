@@ -39,8 +39,9 @@ use tracing::{info, warn};
 
 pub use error::Error;
 
-use crate::alg::{Engine, Held, Policy};
+use crate::alg::{Admission, Engine, Held, Policy};
 use crate::config::{self, Backend, Config, Overload};
+use crate::kernel::admission::{self, Wanted};
 use crate::kernel::events::Events;
 use crate::kernel::probe::{self, Finding, Level};
 use crate::kernel::ruleset::{self, RulesetSettings};
@@ -72,6 +73,7 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), Error> {
     let (problems, notes): (Vec<Finding>, Vec<Finding>) = probe::run(&ruleset)
         .into_iter()
         .chain(privileges::findings(&config))
+        .chain(media_findings(&config))
         .filter(|finding| finding.level != Level::Ok)
         .partition(|finding| finding.level == Level::Problem);
     for Finding { name, text, remedy, .. } in &notes {
@@ -81,7 +83,10 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), Error> {
         return Err(Error::NotReady { findings: problems });
     }
 
-    let mut kernel = Kernel::open(&KernelSettings::default())?;
+    let (admission, _) = admission::choose(wanted(&config));
+    ruleset.expect = admission == Admission::Expectation;
+    let by_rule = admission == Admission::Rule;
+    let mut kernel = Kernel::open(&KernelSettings { by_rule, ..KernelSettings::default() })?;
     let queue = queue::open(queue_backend(&config.queue), &queue_options(&config.queue))?;
     let one_trip = queue.tells_entries();
     ruleset.one_trip = one_trip;
@@ -96,7 +101,12 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), Error> {
     }
     let events = router::Events(Events::open(&kernel)?);
     let mtus = Mtus::open().map_err(Error::doing("open a socket"))?;
-    let policy = Policy { seed: seed().map_err(Error::doing("read /dev/urandom"))?, ..config.policy.clone() };
+    let seed = seed().map_err(Error::doing("read /dev/urandom"))?;
+    let admission = match admission {
+        Admission::Expectation if !installed.expects => Admission::Pinned,
+        way => way,
+    };
+    let policy = Policy { seed, admission, ..config.policy.clone() };
     privileges::shed(&Needs::of(&config, file.as_deref()))?.log();
 
     let mut core = Engine::new(policy);
@@ -124,7 +134,8 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), Error> {
     info!(
         version = env!("CARGO_PKG_VERSION"),
         ports = ?installed.ports,
-        queues = ?(config.queue.base..=config.queue.base + 3),
+        tcp_ports = ?installed.tcp_ports,
+        queues = ?(config.queue.base..=config.queue.base + 5),
         backend = ?config.queue.backend,
         form = ?installed.queue,
         trips = if one_trip { 1 } else { 2 },
@@ -161,10 +172,27 @@ fn count_traffic(switch: &traffic::Switch) {
 
 /// What the ruleset depends on.
 pub fn ruleset_settings(config: &Config) -> RulesetSettings {
-    let mut ports: Vec<u16> = config.sip_ports.iter().cloned().flatten().collect();
-    ports.sort_unstable();
-    ports.dedup();
-    RulesetSettings { ports, queue_base: config.queue.base, ..RulesetSettings::default() }
+    let [ports, tcp_ports] = [&config.sip_ports, &config.tcp_ports].map(|ranges| {
+        let mut ports: Vec<u16> = ranges.iter().cloned().flatten().collect();
+        ports.sort_unstable();
+        ports.dedup();
+        ports
+    });
+    let (queue_base, offload) = (config.queue.base, config.offload);
+    RulesetSettings { ports, tcp_ports, queue_base, offload, ..RulesetSettings::default() }
+}
+
+/// How media gets through the firewall, and whether it can take the short way if it shall.
+pub fn media_findings(config: &Config) -> Vec<Finding> {
+    let (_, admission) = admission::choose(wanted(config));
+    [Some(admission), config.offload.then(probe::offload)].into_iter().flatten().collect()
+}
+
+fn wanted(config: &Config) -> Wanted {
+    match config.admission {
+        config::Wish::Auto => Wanted::Auto,
+        _ => Wanted::Exactly(config.policy.admission),
+    }
 }
 
 fn queue_backend(settings: &config::Queue) -> queue::Backend {
@@ -212,8 +240,9 @@ mod tests {
 
     #[test]
     fn the_ruleset_gets_every_port_once() {
-        let config = Config::parse("[sip]\nports = [\"5070-5072\", 5060, 5071]").unwrap();
+        let config = Config::parse("[sip]\nports = [\"5070-5072\", 5060, 5071]\ntcp-ports = []").unwrap();
         assert_eq!(ruleset_settings(&config).ports, [5060, 5070, 5071, 5072]);
+        assert_eq!(ruleset_settings(&config).tcp_ports, [0; 0]);
         assert_eq!(ruleset_settings(&config).queue_base, 5060);
     }
 

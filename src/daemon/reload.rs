@@ -13,7 +13,8 @@ use crate::kernel::KernelError;
 use crate::kernel::ruleset::{self, Installed, Origin, RulesetSettings};
 
 /// Keys, and sections with a point behind them, whose values are in use from the start to the end.
-const FIXED: [&str; 5] = ["queue.", "log.target", "state-file", "user", "control.socket"];
+const FIXED: [&str; 7] =
+    ["media.admission", "media.offload", "queue.", "log.target", "state-file", "user", "control.socket"];
 
 /// The keys that differ, if all of them can be changed now.
 ///
@@ -42,8 +43,9 @@ pub(super) fn take_over(
     ruleset: RulesetSettings,
     policy: Policy,
 ) -> Result<(), KernelError> {
-    // What the queue can do does not change while it is open.
-    let ruleset = RulesetSettings { one_trip: router.ruleset().one_trip, ..ruleset };
+    // What the kernel and the queue can do was found at the start.
+    let RulesetSettings { expect, one_trip, .. } = *router.ruleset();
+    let ruleset = RulesetSettings { expect, one_trip, ..ruleset };
     if ruleset != *router.ruleset() {
         let installed = ruleset::install(&ruleset)?;
         warn_of_other_ports(&installed, &ruleset);
@@ -55,12 +57,20 @@ pub(super) fn take_over(
 
 /// An administrator's ruleset is used as it is, ports included.
 pub(super) fn warn_of_other_ports(installed: &Installed, wanted: &RulesetSettings) {
-    if installed.origin == Origin::Administrator && installed.ports != wanted.ports {
-        warn!(
-            ruleset = ?installed.ports,
-            configuration = ?wanted.ports,
-            "the ruleset that you included queues other ports than sip.ports says; the ruleset's hold"
-        );
+    if installed.origin != Origin::Administrator {
+        return;
+    }
+    for (key, installed, wanted) in [
+        ("sip.ports", &installed.ports, &wanted.ports),
+        ("sip.tcp-ports", &installed.tcp_ports, &wanted.tcp_ports),
+    ] {
+        if installed != wanted {
+            warn!(
+                ruleset = ?installed,
+                configuration = ?wanted,
+                "the ruleset that you included queues other ports than {key} says; the ruleset's hold"
+            );
+        }
     }
 }
 

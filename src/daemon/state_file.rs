@@ -17,7 +17,7 @@ use crate::alg::State;
 use crate::config::Place;
 
 /// The version that is written; others are set aside.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Where systemd makes a directory for us, and where we make one without it.
 const DIRECTORY: &str = "/var/lib/sipalg";
 /// The file's name in it.
@@ -33,6 +33,18 @@ struct Header {
     kernel: KernelId,
     /// The time since the boot when it was written, in seconds.
     uptime: f64,
+    /// When it was written.
+    written: Moment,
+}
+
+/// When a state was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Moment {
+    /// While packets passed: what it says may have changed since.
+    Meanwhile,
+    /// After the last packet.
+    AtTheEnd,
 }
 
 /// Which kernel, and which part of it.
@@ -49,8 +61,8 @@ struct KernelId {
 pub(super) enum Found {
     /// No file.
     Nothing,
-    /// A state that is so old.
-    State(Box<State>, Duration),
+    /// A state that is so old, and when it was written.
+    State(Box<State>, Duration, Moment),
     /// A state of another boot or another network namespace: nothing of what it speaks of is left.
     OfAnotherKernel,
     /// A file that can't be used; it has this name now.
@@ -81,7 +93,7 @@ fn in_directory(state: Option<&str>) -> PathBuf {
 ///
 /// # Errors
 /// What the system says; the old file is still there then.
-pub(super) fn write(path: &Path, state: &State) -> io::Result<()> {
+pub(super) fn write(path: &Path, state: &State, written: Moment) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     if !directory.exists() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
@@ -89,7 +101,8 @@ pub(super) fn write(path: &Path, state: &State) -> io::Result<()> {
     let fresh = with_suffix(path, "new");
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
     let mut out = BufWriter::new(file);
-    let header = Header { version: VERSION, kernel: KernelId::own()?, uptime: uptime()?.as_secs_f64() };
+    let header =
+        Header { version: VERSION, kernel: KernelId::own()?, uptime: uptime()?.as_secs_f64(), written };
     serde_json::to_writer(&mut out, &header)?;
     out.write_all(b"\n")?;
     serde_json::to_writer(&mut out, state)?;
@@ -138,7 +151,7 @@ pub(super) fn read(path: &Path) -> io::Result<Found> {
         return Ok(Found::OfAnotherKernel);
     }
     let written = Duration::try_from_secs_f64(header.uptime).unwrap_or_default();
-    Ok(Found::State(Box::new(state), uptime()?.saturating_sub(written)))
+    Ok(Found::State(Box::new(state), uptime()?.saturating_sub(written), header.written))
 }
 
 fn set_aside(path: &Path, suffix: &str, why: String) -> io::Result<Found> {
@@ -193,9 +206,9 @@ mod tests {
         let path = directory.path().join("below/state");
         assert!(matches!(read(&path).unwrap(), Found::Nothing));
         for _ in 0..2 {
-            write(&path, &some_state()).unwrap();
+            write(&path, &some_state(), Moment::Meanwhile).unwrap();
         }
-        let Found::State(state, age) = read(&path).unwrap() else { panic!("it is there") };
+        let Found::State(state, age, Moment::Meanwhile) = read(&path).unwrap() else { panic!("it is there") };
         assert_eq!(*state, some_state());
         assert!(age < Duration::from_secs(60), "{age:?}");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -209,7 +222,7 @@ mod tests {
         let path = directory.path().join("state");
         fs::write(&path, "{\"sipalg-state\":7,\"moon\":true}\nwho knows\n").unwrap();
         let Found::SetAside { to, why } = read(&path).unwrap() else { panic!("not a state of ours") };
-        assert_eq!(why, "it is of version 7, this program knows 1");
+        assert_eq!(why, "it is of version 7, this program knows 2");
         assert_eq!(to, directory.path().join("state.version-7"));
         assert!(!path.exists());
         assert!(fs::read_to_string(&to).unwrap().ends_with("who knows\n"));
@@ -219,7 +232,7 @@ mod tests {
     fn half_a_file_and_nonsense_are_set_aside() {
         let directory = directory();
         let path = directory.path().join("state");
-        write(&path, &some_state()).unwrap();
+        write(&path, &some_state(), Moment::AtTheEnd).unwrap();
         let whole = fs::read(&path).unwrap();
         for bytes in [&whole[..whole.len() - 20], &whole[..20], b"", b"[]\n[]\n"] {
             fs::write(&path, bytes).unwrap();
@@ -236,7 +249,7 @@ mod tests {
         for (what, own) in
             [("boot", KernelId::own().unwrap().boot), ("namespace", KernelId::own().unwrap().namespace)]
         {
-            write(&path, &some_state()).unwrap();
+            write(&path, &some_state(), Moment::AtTheEnd).unwrap();
             let text = fs::read_to_string(&path).unwrap();
             fs::write(&path, text.replacen(&own, "another", 1)).unwrap();
             assert!(matches!(read(&path).unwrap(), Found::OfAnotherKernel), "{what}");

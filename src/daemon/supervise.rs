@@ -157,11 +157,15 @@ impl Supervisor {
             .await;
         let outcome = match copied {
             Err(refusal) => Err(refusal.error),
-            Ok((state, took)) => match spawn_blocking(move || state_file::write(&path, &state)).await {
-                Ok(Ok(())) => Ok(took),
-                Ok(Err(error)) => Err(error.to_string()),
-                Err(error) => Err(error.to_string()),
-            },
+            Ok((state, took)) => {
+                match spawn_blocking(move || state_file::write(&path, &state, state_file::Moment::Meanwhile))
+                    .await
+                {
+                    Ok(Ok(())) => Ok(took),
+                    Ok(Err(error)) => Err(error.to_string()),
+                    Err(error) => Err(error.to_string()),
+                }
+            }
         };
         keeper.done(outcome);
     }

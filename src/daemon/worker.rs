@@ -10,7 +10,7 @@
 //! needs from the rest of the daemon is [`Surroundings`], what others may know of it is a [`Snapshot`], and what they
 //! want of the engine they send as an [`Order`], which is carried out between two batches.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::mem;
 use std::net::IpAddr;
@@ -19,7 +19,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::gate::{Gate, Mishaps};
+use super::gate::{Gate, Glance, Mishaps};
+use super::held::Kind;
 use super::orders::{self, Desk, Inbox, Order};
 use crate::alg::{
     Command, Engine, Event, Executor, Failure, Input, Outcome, Output, PacketId, Sizes, Stats, Tuples,
@@ -37,6 +38,10 @@ const RETRY: Duration = Duration::from_millis(10);
 const PUBLISH: Duration = Duration::from_secs(1);
 /// For so long at most, packets that still arrive are handled after the order to stop.
 const LAST_PACKETS: Duration = Duration::from_secs(1);
+/// Segments that waited before the start are found within this time, however many packets there are.
+const BACKLOG: Duration = Duration::from_secs(1);
+/// More interfaces than this are not remembered at one time.
+const INTERFACES: usize = 1024;
 /// Attempts to send the last verdicts.
 const LAST_ATTEMPTS: usize = 100;
 
@@ -79,7 +84,7 @@ impl Core for Engine {
 /// What the kernel tells by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KernelEvent {
-    /// A UDP conntrack entry is gone.
+    /// A conntrack entry of UDP or TCP is gone.
     Destroyed(Tuples),
     /// Somebody changed the nftables ruleset; perhaps ours is gone.
     RulesetChanged,
@@ -175,6 +180,13 @@ pub struct Worker<C, Q, X, E, S> {
     orders: Option<Inbox<Order<C, X, S>>>,
     /// The last time that the queue was asked it had packets, so it may have more.
     flowing: bool,
+    /// Until this time, or until the queue was empty once, segments are turned away: they were queued before what an
+    /// earlier run had left was settled, and are sent again.
+    backlog: Option<Instant>,
+    /// What the engine knows of interfaces.
+    mtus: HashMap<u32, usize>,
+    /// When the executor wants to say again that we are at work.
+    next_beat: Option<Instant>,
 }
 
 impl<C, Q, X, E, S> Worker<C, Q, X, E, S>
@@ -206,6 +218,9 @@ where
             trouble: None,
             orders: None,
             flowing: false,
+            backlog: None,
+            mtus: HashMap::new(),
+            next_beat: None,
         }
     }
 
@@ -230,10 +245,12 @@ where
     }
 
     /// Handles packets until `stop` can be read or is closed by its other end. Then packets that have arrived get
-    /// their verdicts, those that still wait pass as they came, and all verdicts are sent.
+    /// their verdicts, those that still wait pass as they came (segments of TCP are dropped), and all verdicts are sent.
     pub fn run(&mut self, stop: impl AsFd) {
         // What the engine wants before the first packet: after a restart it looks what the kernel still has.
-        self.settle(Instant::now());
+        let now = Instant::now();
+        self.settle(now);
+        self.backlog = Some(now + BACKLOG);
         loop {
             let timeout = self.poll_timeout().map(|due| due.saturating_duration_since(Instant::now()));
             // A queue in trouble would wake us at once, again and again.
@@ -266,8 +283,16 @@ where
     fn turn(&mut self, now: Instant) -> usize {
         let count = self.receive(now);
         self.flowing = count > 0;
+        self.backlog = self.backlog.filter(|until| count > 0 && now < *until);
         for index in 0..count {
-            if let Some((packet, tuples)) = self.gate.entry(index) {
+            let glance = self.gate.glance(index);
+            if let Some(Glance { kind: Kind::Segment, interfaces }) = glance {
+                if self.backlog.is_some() {
+                    self.gate.turn_away(index);
+                    continue;
+                }
+                self.tell_mtus(interfaces, now);
+            } else if let Some((packet, tuples)) = self.gate.entry(index) {
                 self.core.handle(now, Input::Translated { packet, tuples });
                 self.drain(now);
             }
@@ -284,6 +309,7 @@ where
         self.gate.put_aside(now);
         let forgotten = self.gate.release_forgotten(now);
         self.flush(now);
+        self.next_beat = self.executor.keep_alive(now);
         self.note_trouble(now);
         self.stale |= count > 0;
         if self.stale && now.saturating_duration_since(self.published) >= PUBLISH {
@@ -291,6 +317,22 @@ where
         }
         debug_assert_eq!(forgotten, 0, "the engine never gave a verdict");
         count
+    }
+
+    /// Tells the engine what it does not know yet of the interfaces of a segment.
+    fn tell_mtus(&mut self, interfaces: [u32; 2], now: Instant) {
+        for interface in interfaces.into_iter().filter(|index| *index != 0) {
+            let mtu = self.surroundings.mtu(interface, now);
+            let Ok(told) = u32::try_from(mtu) else { continue };
+            if self.mtus.get(&interface) != Some(&mtu) {
+                if self.mtus.len() >= INTERFACES {
+                    self.mtus.clear();
+                }
+                self.mtus.insert(interface, mtu);
+                self.core.handle(now, Input::Mtu { interface, mtu: told });
+                self.drain(now);
+            }
+        }
     }
 
     fn receive(&mut self, now: Instant) -> usize {
@@ -400,7 +442,7 @@ where
         let pause = if self.flowing { Duration::ZERO } else { ASK };
         let ask = self.gate.queue().descriptor().is_none().then(|| Instant::now() + pause);
         let publish = self.stale.then(|| self.published + PUBLISH);
-        [self.core.poll_timeout(), self.gate.poll_timeout(), self.retry, ask, publish]
+        [self.core.poll_timeout(), self.gate.poll_timeout(), self.retry, ask, publish, self.next_beat]
             .into_iter()
             .flatten()
             .min()

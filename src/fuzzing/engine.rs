@@ -460,6 +460,7 @@ fn policy(bits: u8) -> Policy {
             per_host: 3,
             openings_per_minute: 8,
             parked: 2,
+            ..Limits::default()
         };
     }
     if is(0x20) {

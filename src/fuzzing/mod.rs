@@ -12,6 +12,7 @@
 //! | [`sip()`] | a SIP message | spans in order and in bounds; the header table of a line reader |
 //! | [`sdp()`] | a description | the same, with the lines of a line reader |
 //! | [`engine()`] | a script of datagrams, times and outcomes | see [`mod@engine`] |
+//! | [`tcp()`] | a script of segments, acknowledgments and times | see its module |
 //! | [`differential()`] | a SIP message, or a description | whoever else understands it reads the same in it |
 
 mod differential;
@@ -19,6 +20,7 @@ pub mod engine;
 mod packet;
 mod sdp;
 mod sip;
+mod tcp;
 mod world;
 
 pub use differential::differential;
@@ -26,6 +28,7 @@ pub use engine::engine;
 pub use packet::packet;
 pub use sdp::sdp;
 pub use sip::sip;
+pub use tcp::tcp;
 
 use crate::span::Span;
 
@@ -33,8 +36,14 @@ use crate::span::Span;
 pub type Target = fn(&[u8]);
 
 /// All targets, under the names of their binaries and corpora.
-pub const TARGETS: [(&str, Target); 5] =
-    [("packet", packet), ("sip", sip), ("sdp", sdp), ("engine", engine), ("differential", differential)];
+pub const TARGETS: [(&str, Target); 6] = [
+    ("packet", packet),
+    ("sip", sip),
+    ("sdp", sdp),
+    ("engine", engine),
+    ("differential", differential),
+    ("tcp", tcp),
+];
 
 /// Asserts that `spans` lie within `within`, one after the other.
 fn assert_ordered(spans: &[Span], within: Span) {

@@ -17,7 +17,7 @@ use crate::alg::{
     Action, Command, Edits, Engine, Failure, Input, Inside, Op, Outcome, Output, PacketId, PacketIn, Peer,
     PinnedFlow, Policy, QueuePoint, Reason, Reply, Tuples,
 };
-use crate::packet::{Datagram, Identity};
+use crate::packet::{Datagram, Identity, Segment};
 use crate::sip::{HeaderName, Message, body};
 
 /// Interface index of the LAN.
@@ -147,6 +147,9 @@ impl World {
 
     /// Any packet at any point.
     pub(super) fn packet(&mut self, point: QueuePoint, devices: (u32, u32), bytes: &[u8]) {
+        if Segment::parse(bytes).is_ok() {
+            return; // TCP has a target of its own
+        }
         self.queue(point, devices, bytes.to_vec(), None);
     }
 
@@ -307,7 +310,7 @@ impl World {
                 Output::Verdict(verdict) => {
                     let action = match verdict.action {
                         Action::Accept { identity } => Decision::Accept(identity),
-                        Action::Drop => Decision::Drop,
+                        Action::Drop | Action::Replace { .. } => Decision::Drop,
                         Action::Rewrite { edits, identity, spare_identity } => {
                             let identity = Identity { set: identity, spare: spare_identity };
                             Decision::Rewrite(edits.clone(), identity)
@@ -358,6 +361,7 @@ impl World {
         let (now, calm) = (self.now, !self.troubled);
         let kernel = &mut self.kernel;
         match op {
+            Op::Follow { .. } | Op::Unfollow { .. } | Op::Reset { .. } => {}
             Op::Open { pinholes, lifetime } => {
                 for it in pinholes {
                     let old = kernel.pinholes.insert(it.public.0, (it.inside, now + *lifetime));
@@ -403,11 +407,11 @@ impl World {
                 }
                 kernel.peers.extend(peers.iter().map(|peer| (*peer, now + *lifetime)));
             }
-            Op::Sustain { .. } | Op::Purge { .. } => {}
+            Op::Sustain { .. } | Op::Purge { .. } | Op::Expect { .. } | Op::Unexpect { .. } => {}
             Op::Recognise { public, host } => {
                 return Ok(Reply::Found(self.recognise(public.0, *host)));
             }
-            Op::Lookup { source, destination } => {
+            Op::Lookup { source, destination, .. } => {
                 return Ok(Reply::Found(self.lookup(*source, *destination)));
             }
         }
@@ -488,7 +492,13 @@ fn ends(flow: &PinnedFlow) -> (SocketAddr, SocketAddr, SocketAddr) {
 }
 
 fn tuples(inside: SocketAddr, far: SocketAddr, public: SocketAddr) -> Tuples {
-    Tuples { orig_source: inside, orig_destination: far, reply_source: far, reply_destination: public }
+    Tuples {
+        transport: crate::alg::Transport::Udp,
+        orig_source: inside,
+        orig_destination: far,
+        reply_source: far,
+        reply_destination: public,
+    }
 }
 
 /// A UDP packet; `None`: too long, or two families.

@@ -2,7 +2,7 @@
 //!
 //! One socket, one request at a time, each answered at once. Zones: an entry is found only in its own zone, and a packet
 //! does not tell us which that is. So the zones in use are kept ([`Conntrack::learn_zones`]) and tried in turn; on
-//! nearly every router there is only the default one. Only UDP; only zones that hold for both directions.
+//! nearly every router there is only the default one. Only UDP and TCP; only zones that hold for both directions.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::ctmessage::{self as message, Entry, NewEntry, Tuple};
 use super::socket::NetlinkSocket;
+use crate::alg::Transport;
 use crate::netlink::Writer;
 
 /// More zones than this are not tried.
@@ -53,17 +54,12 @@ impl Conntrack {
     /// The entry of a packet as it looks at FORWARD: inside source when it leaves, inside destination when it comes. Its
     /// own tuple is one of the entry's if it travels in the direction whose source is not translated before; the reversed
     /// one is if it travels the other way.
-    pub(super) fn find(&mut self, source: SocketAddr, destination: SocketAddr) -> io::Result<Option<Entry>> {
-        let found = self.find_in_zones(source, destination)?;
-        if found.is_none() && self.learn_zones() {
-            self.find_in_zones(source, destination)
-        } else {
-            Ok(found)
-        }
+    pub(super) fn find(&mut self, tuple: Tuple) -> io::Result<Option<Entry>> {
+        let found = self.find_in_zones(tuple)?;
+        if found.is_none() && self.learn_zones() { self.find_in_zones(tuple) } else { Ok(found) }
     }
 
-    fn find_in_zones(&mut self, source: SocketAddr, destination: SocketAddr) -> io::Result<Option<Entry>> {
-        let tuple = Tuple::new(source, destination);
+    fn find_in_zones(&mut self, tuple: Tuple) -> io::Result<Option<Entry>> {
         for at in 0..self.zones.len() {
             let zone = self.zones.get(at).copied().unwrap_or_default();
             for tuple in [tuple, tuple.reversed()] {
@@ -83,7 +79,8 @@ impl Conntrack {
         self.socket.call(self.writer.bytes(), |answer| {
             // A kernel that knows no filter (before 5.8) tells everything.
             let Some(entry) = message::parse(answer) else { return };
-            if entry.reply.destination != public || entry.original.source.ip() != host {
+            let is_it = (entry.reply.transport, entry.reply.destination) == (Transport::Udp, public);
+            if !is_it || entry.original.source.ip() != host {
                 return;
             }
             is_clear &= found.as_ref().is_none_or(|it| it.original.source == entry.original.source);
@@ -119,11 +116,30 @@ impl Conntrack {
         message::delete(&mut self.writer, entry);
         match self.socket.call(self.writer.bytes(), |_| ()) {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => self.expire(entry),
             result => result,
         }
     }
 
-    /// Hands every UDP entry to `sink`.
+    /// Kernels before 6.4 don't delete an entry whose packets a flowtable carries. But they let its time be over, and who
+    /// looks for it then finds it dead; the flowtable lets go of dead entries at their next packet.
+    fn expire(&mut self, entry: &Entry) -> io::Result<()> {
+        message::set_timeout(&mut self.writer, entry.original, entry.zone, 0);
+        match self.socket.call(self.writer.bytes(), |_| ()) {
+            Err(error) if error.raw_os_error() != Some(libc::ENOENT) => return Err(error),
+            _ => (),
+        }
+        self.get(entry.original, entry.zone).map(drop)
+    }
+
+    /// Sends a request that another file writes.
+    pub(super) fn call(&mut self, write: impl FnOnce(&mut Writer)) -> io::Result<()> {
+        self.writer.clear();
+        write(&mut self.writer);
+        self.socket.call(self.writer.bytes(), |_| ())
+    }
+
+    /// Hands every entry of UDP and TCP to `sink`.
     pub(super) fn dump(&mut self, mut sink: impl FnMut(Entry)) -> io::Result<()> {
         for family in [libc::AF_INET, libc::AF_INET6] {
             message::dump(&mut self.writer, family as u8);

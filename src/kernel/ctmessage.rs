@@ -1,11 +1,11 @@
 //! Conntrack entries in the language of ctnetlink.
 //!
 //! Writes the requests and reads the answers; sends nothing ([`super::conntrack`]) and decides nothing ([`super::pin`]).
-//! All integers in attributes are big-endian. Only UDP: other protocols have no place in [`Tuples`] yet.
+//! All integers in attributes are big-endian. UDP and TCP, as in [`Tuples`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::alg::Tuples;
+use crate::alg::{Transport, Tuples};
 use crate::netlink::{
     Attributes, Message, MessageType, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, Writer,
 };
@@ -61,17 +61,22 @@ pub(super) const SEEN_ASSURED_CONFIRMED: u32 = 0xe;
 /// One direction of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Tuple {
+    pub(super) transport: Transport,
     pub(super) source: SocketAddr,
     pub(super) destination: SocketAddr,
 }
 
 impl Tuple {
-    pub(super) fn new(source: SocketAddr, destination: SocketAddr) -> Self {
-        Self { source, destination }
+    pub(super) fn new(transport: Transport, source: SocketAddr, destination: SocketAddr) -> Self {
+        Self { transport, source, destination }
+    }
+
+    pub(super) fn udp(source: SocketAddr, destination: SocketAddr) -> Self {
+        Self::new(Transport::Udp, source, destination)
     }
 
     pub(super) fn reversed(self) -> Self {
-        Self { source: self.destination, destination: self.source }
+        Self { source: self.destination, destination: self.source, ..self }
     }
 
     fn family(&self) -> u8 {
@@ -106,6 +111,7 @@ impl Entry {
     /// Both directions, for the engine.
     pub(super) fn tuples(&self) -> Tuples {
         Tuples {
+            transport: self.original.transport,
             orig_source: self.original.source,
             orig_destination: self.original.destination,
             reply_source: self.reply.source,
@@ -200,7 +206,7 @@ pub(super) fn delete(writer: &mut Writer, entry: &Entry) {
     });
 }
 
-/// The UDP entry in a message of ctnetlink.
+/// The entry in a message of ctnetlink, if it is one of UDP or TCP.
 pub(super) fn parse(message: &Message<'_>) -> Option<Entry> {
     if message.kind().subsystem != CTNETLINK {
         return None;
@@ -237,18 +243,25 @@ fn request(writer: &mut Writer, message: u8, flags: u16, family: u8, attributes:
     writer.message(MessageType { subsystem: CTNETLINK, message }, flags, 1, family, 0, attributes);
 }
 
-fn put_tuple(w: &mut Writer, kind: u16, tuple: Tuple) {
+pub(super) fn put_tuple(w: &mut Writer, kind: u16, tuple: Tuple) {
     w.nest(kind, |w| {
         w.nest(CTA_TUPLE_IP, |w| {
             put_address(w, tuple.source.ip(), CTA_IP_V4_SRC, CTA_IP_V6_SRC);
             put_address(w, tuple.destination.ip(), CTA_IP_V4_DST, CTA_IP_V6_DST);
         });
         w.nest(CTA_TUPLE_PROTO, |w| {
-            w.put(CTA_PROTO_NUM, &[libc::IPPROTO_UDP as u8]);
+            w.put(CTA_PROTO_NUM, &[number(tuple.transport)]);
             w.put_u16(CTA_PROTO_SRC_PORT, tuple.source.port());
             w.put_u16(CTA_PROTO_DST_PORT, tuple.destination.port());
         });
     });
+}
+
+fn number(transport: Transport) -> u8 {
+    match transport {
+        Transport::Udp => libc::IPPROTO_UDP as u8,
+        Transport::Tcp => libc::IPPROTO_TCP as u8,
+    }
 }
 
 fn put_nat(w: &mut Writer, kind: u16, to: SocketAddr) {
@@ -277,15 +290,15 @@ fn put_zone(w: &mut Writer, zone: u16) {
 
 fn tuple(attributes: Attributes<'_>) -> Option<Tuple> {
     let (ip, proto) = (attributes.nested(CTA_TUPLE_IP), attributes.nested(CTA_TUPLE_PROTO));
-    if proto.bytes(CTA_PROTO_NUM) != Some(&[libc::IPPROTO_UDP as u8]) {
-        return None;
-    }
+    let is_it = |transport: &Transport| proto.bytes(CTA_PROTO_NUM) == Some(&[number(*transport)]);
+    let transport = [Transport::Udp, Transport::Tcp].into_iter().find(is_it)?;
     let address = |v4, v6| -> Option<IpAddr> {
         let four = ip.bytes(v4).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok()).map(Ipv4Addr::from);
         let six = || ip.bytes(v6).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok()).map(Ipv6Addr::from);
         four.map(IpAddr::V4).or_else(|| six().map(IpAddr::V6))
     };
     Some(Tuple {
+        transport,
         source: SocketAddr::new(address(CTA_IP_V4_SRC, CTA_IP_V6_SRC)?, proto.u16(CTA_PROTO_SRC_PORT)?),
         destination: SocketAddr::new(address(CTA_IP_V4_DST, CTA_IP_V6_DST)?, proto.u16(CTA_PROTO_DST_PORT)?),
     })
@@ -305,7 +318,7 @@ mod tests {
     };
 
     fn tuple(source: &str, destination: &str) -> Tuple {
-        Tuple::new(source.parse().unwrap(), destination.parse().unwrap())
+        Tuple::udp(source.parse().unwrap(), destination.parse().unwrap())
     }
 
     fn theirs(tuple: Tuple) -> Vec<TheirTuple> {

@@ -8,9 +8,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use arrayvec::ArrayVec;
 
-use crate::alg::{Inside, Outside, Peer, Pinhole};
+use crate::alg::{Inside, Line, Outside, Peer, Pinhole};
 
-/// The longest key: protocol, IPv6 address, port, IPv6 address.
+/// The longest key: protocol, IPv6 address, port, IPv6 address; or twice an IPv6 address and a port.
 const LONGEST: usize = 40;
 
 /// Bytes of a key, or of what a map holds.
@@ -24,6 +24,10 @@ pub(super) enum Table {
     Owned,
     Peers,
     Open,
+    Followed,
+    Broken,
+    Lines,
+    Alive,
 }
 
 /// A map or set of one IP version.
@@ -47,6 +51,13 @@ impl Set {
             (Table::Peers, true) => c"peers6",
             (Table::Open, false) => c"open4",
             (Table::Open, true) => c"open6",
+            (Table::Followed, false) => c"followed4",
+            (Table::Followed, true) => c"followed6",
+            (Table::Broken, false) => c"broken4",
+            (Table::Broken, true) => c"broken6",
+            (Table::Lines, false) => c"lines4",
+            (Table::Lines, true) => c"lines6",
+            (Table::Alive, _) => c"alive",
         }
     }
 }
@@ -93,6 +104,28 @@ impl Element {
             }
             None => Self::new(Table::Open, public, |key| key.udp().endpoint(public), |data| data),
         }
+    }
+
+    /// A connection's segments as they show themselves where they are queued: from inside, and from outside.
+    pub(super) fn segments(table: Table, line: &Line) -> [Self; 2] {
+        let Line { inside: Inside(inside), far, public: Outside(public) } = *line;
+        [(inside, far), (far, public)].map(|(source, destination)| {
+            Self::new(table, far, |key| key.endpoint(source).endpoint(destination), |data| data)
+        })
+    }
+
+    /// A connection, to be read back.
+    pub(super) fn line(line: &Line) -> Self {
+        let Line { inside: Inside(inside), far, public: Outside(public) } = *line;
+        let key = |key: Fields| key.endpoint(inside).endpoint(far);
+        Self::new(Table::Lines, far, key, |data| data.endpoint(public))
+    }
+
+    /// The sign that the daemon is at work.
+    pub(super) fn alive() -> Self {
+        let set = Set { table: Table::Alive, v6: false };
+        // A key that is no concatenation is not padded.
+        Self { set, key: [libc::IPPROTO_TCP as u8].into_iter().collect(), data: Bytes::new() }
     }
 
     fn new(
@@ -218,6 +251,25 @@ mod tests {
         assert_eq!(reader.endpoint(), Some(public.0));
         assert_eq!(reader.address(), Some("2001:db8::9".parse().unwrap()));
         assert_eq!(reader.address(), None);
+    }
+
+    #[test]
+    fn a_connection_is_found_by_both_directions_of_its_segments() {
+        let [inside, far, public] =
+            ["[fd00::10]:5061", "[2001:db8::9]:5060", "[2001:db8::1]:49152"].map(|it| it.parse().unwrap());
+        let line = Line { inside: Inside(inside), far, public: Outside(public) };
+        let element = Element::line(&line);
+        assert_eq!((element.set.name(), element.key.len()), (c"lines6", LONGEST));
+        let mut reader = Reader::new(&element.key, true);
+        assert_eq!([(); 2].map(|()| reader.endpoint()), [Some(inside), Some(far)]);
+        assert_eq!(Reader::new(&element.data, true).endpoint(), Some(public));
+        for (element, ends) in
+            Element::segments(Table::Followed, &line).iter().zip([[inside, far], [far, public]])
+        {
+            let mut reader = Reader::new(&element.key, true);
+            assert_eq!([(); 2].map(|()| reader.endpoint()), ends.map(Some));
+            assert_eq!((element.set.name(), element.data.len()), (c"followed6", 0));
+        }
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! One socket hears of every conntrack entry that dies, and of every change to nf_tables. Our own changes of elements come
 //! back too, thousands in a second; a filter in the kernel drops them before they can fill the queue. Of the others' changes
 //! only those to our table count, and most of them only if the table is no longer whole: an administrator may load
-//! the file over itself as often as he likes. A flowtable that somebody makes is worth a warning. If the queue overruns all the same, that is an event of its own: whoever
-//! relies on the events has to look for himself.
+//! the file over itself as often as he likes. A flowtable that somebody makes is worth a warning. If the queue overruns
+//! all the same, that is an event of its own: whoever relies on the events has to look for himself.
 //!
 //! conntrack tells of entries that were made while somebody listened, or while the sysctl
 //! `net.netfilter.nf_conntrack_events` was 1; and it tells late, up to a minute after an entry's timeout.
@@ -32,7 +32,7 @@ const TABLE_NAME: u16 = 1;
 /// What others did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KernelEvent {
-    /// A UDP conntrack entry is gone.
+    /// A conntrack entry of UDP or TCP is gone.
     Destroyed(Tuples),
     /// The table is gone, was gone, or is no longer whole: [`install`](super::ruleset::install), then
     /// [`restore`](Kernel::restore).

@@ -42,7 +42,7 @@ impl Recorder {
     /// From now on lookups of this flow find this mapping. Goes before the simulated masquerade. `None`: the flow is
     /// there, and the NAT leaves it alone.
     pub fn set_mapping(&mut self, inside: Inside, far: SocketAddr, public: Option<Outside>) {
-        self.mappings.insert(FlowKey { inside, far }, public);
+        self.mappings.insert(FlowKey { transport: crate::alg::Transport::Udp, inside, far }, public);
     }
 
     /// The command with this number fails, counted from 0 since the beginning.
@@ -78,7 +78,9 @@ impl Recorder {
         });
         match (planned, &command.op) {
             (Some(failure), _) => Err(failure),
-            (None, &Op::Lookup { source, destination }) => Ok(Reply::Found(self.lookup(source, destination))),
+            (None, &Op::Lookup { source, destination, .. }) => {
+                Ok(Reply::Found(self.lookup(source, destination)))
+            }
             (None, Op::Recognise { .. }) => Ok(Reply::Found(None)),
             (None, _) => Ok(Reply::Done),
         }
@@ -86,8 +88,10 @@ impl Recorder {
 
     /// Either end of the packet may be the inside one, as with conntrack.
     fn lookup(&self, source: SocketAddr, destination: SocketAddr) -> Option<Tuples> {
-        let outbound = FlowKey { inside: Inside(source), far: destination };
-        let inbound = FlowKey { inside: Inside(destination), far: source };
+        let outbound =
+            FlowKey { transport: crate::alg::Transport::Udp, inside: Inside(source), far: destination };
+        let inbound =
+            FlowKey { transport: crate::alg::Transport::Udp, inside: Inside(destination), far: source };
         let known = |key: FlowKey| Some((key, *self.mappings.get(&key)?));
         let simulated = |key: FlowKey| {
             let public = self.masquerade?;
@@ -101,6 +105,7 @@ impl Recorder {
             .or_else(|| simulated(outbound))
             .or_else(|| simulated(inbound))?;
         Some(Tuples {
+            transport: crate::alg::Transport::Udp,
             orig_source: key.inside.0,
             orig_destination: key.far,
             reply_source: key.far,
@@ -134,7 +139,11 @@ mod tests {
     use crate::alg::CommandId;
 
     fn lookup(source: &str, destination: &str) -> Command {
-        let op = Op::Lookup { source: source.parse().unwrap(), destination: destination.parse().unwrap() };
+        let op = Op::Lookup {
+            transport: crate::alg::Transport::Udp,
+            source: source.parse().unwrap(),
+            destination: destination.parse().unwrap(),
+        };
         Command { id: CommandId(1), op }
     }
 
@@ -147,7 +156,13 @@ mod tests {
 
     fn tuples(a: &str, b: &str, c: &str, d: &str) -> Tuples {
         let p = |s: &str| s.parse().unwrap();
-        Tuples { orig_source: p(a), orig_destination: p(b), reply_source: p(c), reply_destination: p(d) }
+        Tuples {
+            transport: crate::alg::Transport::Udp,
+            orig_source: p(a),
+            orig_destination: p(b),
+            reply_source: p(c),
+            reply_destination: p(d),
+        }
     }
 
     #[test]

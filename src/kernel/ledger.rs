@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
-use crate::alg::{Op, Outside, Peer, Pinhole, Pinholes};
+use crate::alg::{Line, Op, Outside, Peer, Pinhole, Pinholes};
 
 /// Dead entries are swept when there may be this many of them beside the living.
 const SLACK: usize = 1024;
@@ -20,6 +20,7 @@ pub(super) struct Ledger {
     pinholes: HashMap<Pinhole, Instant, RandomState>,
     peers: HashMap<Peer, Instant, RandomState>,
     quarantine: HashMap<Outside, Instant, RandomState>,
+    followed: HashMap<Line, Instant, RandomState>,
     after_sweep: usize,
 }
 
@@ -40,16 +41,35 @@ impl Ledger {
                 }
             }
             Op::Dismiss { peers } => self.dismiss(peers),
+            Op::Follow { line, lifetime } => self.follow(now, *line, *lifetime),
+            // A broken one that is forgotten has still lost what was sent in the meantime, and its ends find out.
+            Op::Unfollow { line } | Op::Reset { line } => {
+                self.followed.remove(line);
+            }
             Op::Pin { .. }
             | Op::Unpin { .. }
             | Op::Lookup { .. }
             | Op::Recognise { .. }
             | Op::Sustain { .. }
-            | Op::Purge { .. } => {}
+            | Op::Purge { .. }
+            | Op::Expect { .. }
+            | Op::Unexpect { .. } => {}
         }
         if self.len() > 2 * self.after_sweep + SLACK {
             self.sweep(now);
         }
+    }
+
+    /// Enters a connection that is followed already.
+    pub(super) fn follow(&mut self, now: Instant, line: Line, lifetime: Duration) {
+        if let Some(end) = now.checked_add(lifetime) {
+            self.followed.insert(line, end);
+        }
+    }
+
+    /// Whether any connection is followed.
+    pub(super) fn follows(&self) -> bool {
+        !self.followed.is_empty()
     }
 
     /// The commands that make everything again, in an order that leaves nothing open to strangers.
@@ -68,7 +88,8 @@ impl Ledger {
         });
         let admitted =
             self.peers.iter().map(|(&peer, &end)| Op::Admit { peers: vec![peer], lifetime: left(end) });
-        quarantined.chain(open).chain(admitted).collect()
+        let followed = self.followed.iter().map(|(&line, &end)| Op::Follow { line, lifetime: left(end) });
+        followed.chain(quarantined).chain(open).chain(admitted).collect()
     }
 
     /// Whether a public endpoint is, or lately was, one of ours.
@@ -96,11 +117,12 @@ impl Ledger {
         self.pinholes.retain(|_, end| *end > now);
         self.peers.retain(|_, end| *end > now);
         self.quarantine.retain(|_, end| *end > now);
+        self.followed.retain(|_, end| *end > now);
         self.after_sweep = self.len();
     }
 
     fn len(&self) -> usize {
-        self.pinholes.len() + self.peers.len() + self.quarantine.len()
+        self.pinholes.len() + self.peers.len() + self.quarantine.len() + self.followed.len()
     }
 }
 

@@ -16,10 +16,15 @@ use std::time::Duration;
 use super::element::{Element, Reader, Set, Table};
 use super::nft::{self, Change, Fault, Verb};
 use super::socket::NetlinkSocket;
-use crate::alg::{Failure, Held, Inside, Op, Outside, Peer, Pinhole};
+use crate::alg::{Failure, Held, Inside, Line, Op, Outside, Peer, Pinhole};
 
 /// Each try settles one doubt about an element, and no element has more than three.
 const TRIES: usize = 6;
+/// How long both ends of a broken connection are told so.
+const BROKEN: Duration = Duration::from_secs(3600);
+/// For so long after the last sign of life the daemon may come back. A thread that is not scheduled is not dead, and a
+/// restart takes a second; who talks to a daemon that is dead has to wait for so long.
+const ALIVE: Duration = Duration::from_secs(2);
 /// Commands of one transaction: keeps a request below 1 MiB even if each has both pinholes and several peers.
 const AT_ONCE: usize = 256;
 
@@ -38,6 +43,15 @@ pub(super) fn execute<'a>(
         outcomes.extend(jobs.into_iter().zip(some).map(outcome));
     }
     outcomes
+}
+
+/// The sign that the daemon is at work.
+pub(super) fn beat(socket: &mut NetlinkSocket) -> Result<(), Failure> {
+    let goals = [Goal { element: Element::alive(), aim: Aim::Renew, timeout: ALIVE }];
+    let mut jobs = [Job::new(&goals)];
+    settle(socket, &mut jobs);
+    let [Job { outcome, .. }] = jobs;
+    outcome
 }
 
 /// Everything that the maps and sets hold.
@@ -79,6 +93,18 @@ pub(super) fn held(socket: &mut NetlinkSocket) -> io::Result<Held> {
         list(Table::Open, &mut |mut key, _, left| {
             let public = key.udp().and_then(|()| key.endpoint());
             held.peers.extend(public.map(|public| (Peer { public: Outside(public), far: None }, left)));
+        })?;
+        let mut segments = HashSet::new();
+        list(Table::Followed, &mut |mut key, _, _| {
+            segments.extend(key.endpoint().and_then(|source| Some((source, key.endpoint()?))));
+        })?;
+        // A connection that is followed in one direction only has been forgotten by the rules: its tuple has another.
+        list(Table::Lines, &mut |mut key, mut data, _| {
+            let (inside, far, public) = (key.endpoint(), key.endpoint(), data.endpoint());
+            let (Some(inside), Some(far), Some(public)) = (inside, far, public) else { return };
+            if segments.contains(&(inside, far)) && segments.contains(&(far, public)) {
+                held.followed.push(Line { inside: Inside(inside), far, public: Outside(public) });
+            }
         })?;
     }
     Ok(held)
@@ -196,12 +222,34 @@ fn goals(op: &Op) -> Option<Vec<Goal>> {
         }
         Op::Admit { peers, lifetime } => all(&[(Aim::Put, *lifetime, admissions(peers))]),
         Op::Dismiss { peers } => all(&[(Aim::Gone, Duration::ZERO, admissions(peers))]),
+        Op::Follow { line, lifetime } => {
+            let mut all = vec![Goal { element: Element::alive(), aim: Aim::Renew, timeout: ALIVE }];
+            all.extend(Element::segments(Table::Broken, line).map(goal(Aim::Gone, Duration::ZERO)));
+            all.extend(Element::segments(Table::Followed, line).map(goal(Aim::Put, *lifetime)));
+            all.push(goal(Aim::Put, *lifetime)(Element::line(line)));
+            Some(all)
+        }
+        Op::Unfollow { line } => {
+            let mut all = vec![goal(Aim::Gone, Duration::ZERO)(Element::line(line))];
+            for table in [Table::Broken, Table::Followed] {
+                all.extend(Element::segments(table, line).map(goal(Aim::Gone, Duration::ZERO)));
+            }
+            Some(all)
+        }
+        Op::Reset { line } => {
+            let mut all: Vec<_> = Element::segments(Table::Broken, line).map(goal(Aim::Put, BROKEN)).into();
+            all.extend(Element::segments(Table::Followed, line).map(goal(Aim::Gone, Duration::ZERO)));
+            all.push(goal(Aim::Gone, Duration::ZERO)(Element::line(line)));
+            Some(all)
+        }
         Op::Pin { .. }
         | Op::Unpin { .. }
         | Op::Lookup { .. }
         | Op::Recognise { .. }
         | Op::Sustain { .. }
-        | Op::Purge { .. } => None,
+        | Op::Purge { .. }
+        | Op::Expect { .. }
+        | Op::Unexpect { .. } => None,
     }
 }
 

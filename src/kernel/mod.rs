@@ -9,10 +9,13 @@
 //! namespace of the thread that opened them.
 
 mod addresses;
+pub mod admission;
 mod conntrack;
+mod cthelper;
 mod ctmessage;
 mod element;
 pub mod events;
+mod expectation;
 pub mod fake;
 mod ledger;
 mod libnftables;
@@ -24,6 +27,7 @@ pub mod probe;
 mod rules;
 pub mod ruleset;
 pub mod seccomp;
+mod shortcut;
 mod socket;
 pub mod traffic;
 
@@ -36,7 +40,7 @@ use ctmessage::Tuple;
 use ledger::Ledger;
 use socket::NetlinkSocket;
 
-use crate::alg::{Command, Executor, Failure, Held, Op, Outcome, Outside, Reply};
+use crate::alg::{Command, Executor, Failure, Held, Op, Outcome, Outside, Reply, Transport};
 
 /// Settings of [`Kernel`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,11 +48,14 @@ pub struct KernelSettings {
     /// First lifetime of a pinned flow; from its first packet on conntrack's own UDP timeouts hold. Long enough for the
     /// slowest phone to begin; parts of a second are rounded up.
     pub pin_lifetime: Duration,
+    /// Whether the router's firewall lets media in by a rule of its own: then no entries are made, and a pin only makes
+    /// sure that none is in the way.
+    pub by_rule: bool,
 }
 
 impl Default for KernelSettings {
     fn default() -> Self {
-        Self { pin_lifetime: Duration::from_secs(180) }
+        Self { pin_lifetime: Duration::from_secs(180), by_rule: false }
     }
 }
 
@@ -106,6 +113,9 @@ pub struct Kernel {
     ledger: Ledger,
     /// Seconds.
     pin_lifetime: u32,
+    by_rule: bool,
+    /// When the kernel is told next that we are at work, if connections are followed.
+    next_beat: Option<Instant>,
 }
 
 impl Kernel {
@@ -117,7 +127,14 @@ impl Kernel {
         let mut nft = NetlinkSocket::netfilter().map_err(KernelError::system("opening a netlink socket"))?;
         let zones = rules::uses_zones(&mut nft).map_err(KernelError::system("reading the rules"))?;
         let conntrack = Conntrack::open(zones).map_err(KernelError::system("opening a conntrack socket"))?;
-        Ok(Self { nft, conntrack, ledger: Ledger::default(), pin_lifetime: seconds(settings.pin_lifetime) })
+        Ok(Self {
+            nft,
+            conntrack,
+            ledger: Ledger::default(),
+            pin_lifetime: seconds(settings.pin_lifetime),
+            by_rule: settings.by_rule,
+            next_beat: None,
+        })
     }
 
     /// Puts back every element that should be there by what has been carried out so far: after
@@ -137,12 +154,19 @@ impl Kernel {
         }
     }
 
-    /// What the maps and sets hold now.
+    /// What the maps and sets hold now. From now on the connections that are followed are this program's: it is alive for
+    /// them.
     ///
     /// # Errors
     /// The table is not there, or the kernel refuses.
     pub fn held(&mut self) -> Result<Held, KernelError> {
-        maps::held(&mut self.nft).map_err(KernelError::system("listing the maps and sets"))
+        let held = maps::held(&mut self.nft).map_err(KernelError::system("listing the maps and sets"))?;
+        let now = Instant::now();
+        for line in &held.followed {
+            self.ledger.follow(now, *line, FOLLOWED);
+        }
+        self.keep_alive(now);
+        Ok(held)
     }
 
     /// The netlink address under which this makes its changes to nftables.
@@ -154,21 +178,44 @@ impl Kernel {
     fn track(&mut self, op: &Op) -> Outcome {
         let conntrack = &mut self.conntrack;
         match op {
+            Op::Pin { flow, signalling } if self.by_rule => {
+                let is_ours = || self.ledger.owns(flow.public);
+                pin::make_way(conntrack, flow, signalling, is_ours).map(|()| None)
+            }
             Op::Pin { flow, signalling } => {
                 let is_ours = || self.ledger.owns(flow.public);
                 pin::pin(conntrack, flow, signalling, self.pin_lifetime, is_ours).map(|()| None)
             }
             Op::Unpin { flow } => pin::unpin(conntrack, flow).map(|()| None),
-            Op::Lookup { source, destination } => conntrack.find(*source, *destination).map(Some),
+            Op::Lookup { transport, source, destination } => {
+                conntrack.find(Tuple::new(*transport, *source, *destination)).map(Some)
+            }
             Op::Recognise { public, host } => conntrack.find_behind(public.0, *host).map(Some),
             Op::Sustain { flow, lifetime } => {
-                let tuple = Tuple::new(flow.inside.0, flow.far);
+                let tuple = Tuple::new(flow.transport, flow.inside.0, flow.far);
                 conntrack.set_timeout(tuple, seconds(*lifetime)).map(|()| None)
             }
-            Op::Purge { address } => purge(conntrack, *address).map(|()| None),
-            Op::Open { .. } | Op::Renew { .. } | Op::Close { .. } | Op::Admit { .. } | Op::Dismiss { .. } => {
-                Ok(None)
+            Op::Expect { public, source, class, signalling, lifetime } => {
+                let expected = expectation::Expected { source: *source, class: *class, signalling };
+                let seconds = seconds(*lifetime);
+                let mut each = public.iter().map(|Outside(it)| *it);
+                each.try_for_each(|public| expectation::create(conntrack, &expected, public, seconds))
+                    .map(|()| None)
             }
+            Op::Unexpect { public, signalling } => {
+                let public: Vec<_> = public.iter().map(|Outside(it)| *it).collect();
+                expectation::remove(conntrack, signalling, &public).map(|()| None)
+            }
+            Op::Purge { address } => purge(conntrack, *address).map(|()| None),
+            // Elements: carried out by now.
+            Op::Open { .. }
+            | Op::Renew { .. }
+            | Op::Close { .. }
+            | Op::Admit { .. }
+            | Op::Dismiss { .. }
+            | Op::Follow { .. }
+            | Op::Unfollow { .. }
+            | Op::Reset { .. } => Ok(None),
         }
         .map(|found| found.map_or(Reply::Done, |entry| Reply::Found(entry.map(|entry| entry.tuples()))))
         .map_err(|error| match error.raw_os_error() {
@@ -201,7 +248,25 @@ impl Executor for Kernel {
             }
         }));
     }
+
+    /// If it can't be told, that says the kernel's silence: connections are reset.
+    fn keep_alive(&mut self, now: Instant) -> Option<Instant> {
+        if !self.ledger.follows() {
+            self.next_beat = None;
+        } else if self.next_beat.is_none_or(|due| due <= now) {
+            if let Err(error) = maps::beat(&mut self.nft) {
+                tracing::warn!(%error, "the kernel can't be told that TCP connections are still translated");
+            }
+            self.next_beat = now.checked_add(BEAT);
+        }
+        self.next_beat
+    }
 }
+
+/// How often the kernel is told that somebody is at work.
+const BEAT: Duration = Duration::from_millis(300);
+/// How long a connection that an earlier run followed is believed to be followed, unless the engine says more.
+const FOLLOWED: Duration = Duration::from_secs(8 * 86_400);
 
 /// Deletes the entries whose translation needs an address that this machine does not have any more: masquerade's go by
 /// themselves, those that stem from a pin or from a map do not.
@@ -211,7 +276,7 @@ fn purge(conntrack: &mut Conntrack, address: IpAddr) -> io::Result<()> {
         let (original, reply) = (entry.original, entry.reply);
         let source = reply.destination != original.source && reply.destination.ip() == address;
         let destination = original.destination != reply.source && original.destination.ip() == address;
-        if source || destination {
+        if original.transport == Transport::Udp && (source || destination) {
             stale.push(entry);
         }
     })?;

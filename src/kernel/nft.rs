@@ -15,7 +15,7 @@ use nftnl::nftnl_sys as sys;
 use nftnl::{Batch, Chain, MsgType, NlMsg, ProtoFamily, Table};
 
 use super::element::Element;
-use super::ruleset::QueueForm;
+use super::ruleset::{Absent, Point, QueueForm};
 use super::socket::NetlinkSocket;
 
 /// The name of our table.
@@ -70,17 +70,20 @@ pub(super) fn change(socket: &mut NetlinkSocket, changes: &[Change<'_>]) -> io::
     commit(socket, &bytes(batch), &numbers)
 }
 
-/// Puts one queue rule into each of `points` (chain and queue number) and takes away what was there. A point without a
-/// number gets a rule that accepts, which is what a queue without a reader does.
+/// Puts one queue rule into each of `points` and takes away what was there. The first queue has number `base`. A point that
+/// is `left_out` gets a rule that accepts, which is what a queue without a reader does.
 pub(super) fn fill_queue_points(
     socket: &mut NetlinkSocket,
     form: QueueForm,
-    points: &[(&CStr, Option<u16>)],
+    base: u16,
+    points: &[Point],
+    left_out: Option<&CStr>,
 ) -> io::Result<Vec<Fault>> {
     let mut batch = Batch::with_page_size(PAGE);
     let mut numbers = Vec::new();
-    for &(chain, queue) in points {
-        let message = Numbered::new(QueueRule { table: TABLE, chain, queue, form });
+    for &Point { chain, queue, absent } in points {
+        let queue = Some(base.saturating_add(queue)).filter(|_| Some(chain) != left_out);
+        let message = Numbered::new(QueueRule { table: TABLE, chain, queue, absent, form });
         batch.add(&message, MsgType::Del);
         numbers.push(message.sequence.get());
         batch.add(&message, MsgType::Add);
@@ -93,7 +96,13 @@ pub(super) fn fill_queue_points(
 pub(super) fn knows_queue_form(socket: &mut NetlinkSocket, form: QueueForm) -> io::Result<bool> {
     let table = Table::new(c"sipalg_probe", ProtoFamily::Inet);
     let chain = Chain::new(c"probe", &table);
-    let rule = Numbered::new(QueueRule { table: c"sipalg_probe", chain: c"probe", queue: Some(0), form });
+    let rule = Numbered::new(QueueRule {
+        table: c"sipalg_probe",
+        chain: c"probe",
+        queue: Some(0),
+        absent: Absent::Pass,
+        form,
+    });
     let mut batch = Batch::with_page_size(PAGE);
     batch.add(&table, MsgType::Add);
     batch.add(&chain, MsgType::Add);
@@ -262,10 +271,18 @@ struct QueueRule<'a> {
     chain: &'a CStr,
     /// `None`: the rule accepts.
     queue: Option<u16>,
+    absent: Absent,
     form: QueueForm,
 }
 
 impl QueueRule<'_> {
+    fn flags(&self) -> u16 {
+        match self.absent {
+            Absent::Pass => BYPASS,
+            Absent::Drop => 0,
+        }
+    }
+
     /// nft: `accept`
     fn accept() -> *mut sys::nftnl_expr {
         // SAFETY: the name is a C string, and both attributes belong to this expression.
@@ -278,20 +295,20 @@ impl QueueRule<'_> {
     }
 
     /// nft: `queue flags bypass to N`
-    fn native(queue_number: u16) -> *mut sys::nftnl_expr {
+    fn native(&self, queue_number: u16) -> *mut sys::nftnl_expr {
         // SAFETY: the name is a C string, and every attribute belongs to this expression.
         unsafe {
             let queue = allocated(sys::nftnl_expr_alloc(c"queue".as_ptr()));
             sys::nftnl_expr_set_u16(queue, sys::NFTNL_EXPR_QUEUE_NUM as u16, queue_number);
             sys::nftnl_expr_set_u16(queue, sys::NFTNL_EXPR_QUEUE_TOTAL as u16, 1);
-            sys::nftnl_expr_set_u16(queue, sys::NFTNL_EXPR_QUEUE_FLAGS as u16, BYPASS);
+            sys::nftnl_expr_set_u16(queue, sys::NFTNL_EXPR_QUEUE_FLAGS as u16, self.flags());
             queue
         }
     }
 
     /// iptables: `-j NFQUEUE --queue-num N --queue-bypass`, revision 3: number, how many, flags, padding; host order.
-    fn compat(queue_number: u16) -> *mut sys::nftnl_expr {
-        let fields = [queue_number, 1, BYPASS, 0];
+    fn compat(&self, queue_number: u16) -> *mut sys::nftnl_expr {
+        let fields = [queue_number, 1, self.flags(), 0];
         let length = size_of_val(&fields);
         // SAFETY: the target takes over `info`, which it frees with `free`: so it comes from `malloc`, and has `length`
         // bytes. A null pointer ends the process as in all allocations of libnftnl.
@@ -325,8 +342,8 @@ unsafe impl NlMsg for QueueRule<'_> {
             sys::nftnl_rule_set_str(rule, sys::NFTNL_RULE_CHAIN as u16, self.chain.as_ptr());
             if kind == MsgType::Add {
                 let expression = match (self.queue, self.form) {
-                    (Some(number), QueueForm::Native) => Self::native(number),
-                    (Some(number), QueueForm::Compat) => Self::compat(number),
+                    (Some(number), QueueForm::Native) => self.native(number),
+                    (Some(number), QueueForm::Compat) => self.compat(number),
                     (None, _) => Self::accept(),
                 };
                 sys::nftnl_rule_add_expr(rule, expression);

@@ -33,7 +33,7 @@ pub(super) fn pin(
     timeout: u32,
     is_ours: impl Fn() -> bool,
 ) -> io::Result<()> {
-    let model = conntrack.find(signalling.inside.0, signalling.far)?;
+    let model = conntrack.find(Tuple::new(signalling.transport, signalling.inside.0, signalling.far))?;
     let (mark, zone) = model.map_or((0, 0), |entry| (entry.mark, entry.zone));
     let there = directions(flow);
     let entry = NewEntry {
@@ -52,13 +52,26 @@ pub(super) fn pin(
         if !is_translated(flow) {
             return Ok(());
         }
-        // A public endpoint that is not one of ours is the NAT's, who may give it to several hosts.
-        let spared = (!is_ours()).then_some(flow.inside);
-        if clear_the_way(conntrack, there, zone, spared)? {
+        if clear_the_way(conntrack, there, zone, spared(flow, &is_ours))? {
             return Ok(());
         }
     }
     Err(io::Error::from_raw_os_error(libc::EEXIST))
+}
+
+/// Deletes what is in the way of the flow, and makes nothing.
+pub(super) fn make_way(
+    conntrack: &mut Conntrack,
+    flow: &PinnedFlow,
+    signalling: &FlowKey,
+    is_ours: impl Fn() -> bool,
+) -> io::Result<()> {
+    if is_translated(flow) {
+        let tuple = Tuple::new(signalling.transport, signalling.inside.0, signalling.far);
+        let zone = conntrack.find(tuple)?.map_or(0, |entry| entry.zone);
+        clear_the_way(conntrack, directions(flow), zone, spared(flow, is_ours))?;
+    }
+    Ok(())
 }
 
 /// Deletes the flow's entry in whichever zone it is.
@@ -72,6 +85,12 @@ pub(super) fn unpin(conntrack: &mut Conntrack, flow: &PinnedFlow) -> io::Result<
         }
     }
     Ok(())
+}
+
+/// A public endpoint that is not one of ours is the NAT's, who may give it to several hosts: then only this host's entries
+/// are in the way.
+fn spared(flow: &PinnedFlow, is_ours: impl Fn() -> bool) -> Option<Inside> {
+    (!is_ours()).then_some(flow.inside)
 }
 
 fn is_translated(flow: &PinnedFlow) -> bool {
@@ -107,5 +126,5 @@ fn is_right(entry: &Entry, out: Tuple, back: Tuple) -> bool {
 pub(super) fn directions(flow: &PinnedFlow) -> (Tuple, Tuple) {
     let (Inside(inside), Outside(public)) = (flow.inside, flow.public);
     let far_sends_from = flow.hairpin.map_or(flow.far, |Inside(far)| far);
-    (Tuple::new(inside, flow.far), Tuple::new(far_sends_from, public))
+    (Tuple::udp(inside, flow.far), Tuple::udp(far_sends_from, public))
 }

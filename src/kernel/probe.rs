@@ -12,9 +12,10 @@ use std::io;
 use std::path::Path;
 
 use super::conntrack::Conntrack;
+use super::ctmessage::Tuple;
 use super::ruleset::{self, QueueForm, RulesetSettings};
 use super::socket::NetlinkSocket;
-use super::{nft, rules};
+use super::{nft, rules, shortcut};
 use crate::netlink::{Message, MessageType, NLM_F_ACK, NLM_F_DUMP, Writer};
 
 const CAP_NET_ADMIN: u32 = 12;
@@ -50,15 +51,15 @@ pub enum Level {
 }
 
 impl Finding {
-    fn ok(name: &'static str, text: impl Into<String>) -> Self {
+    pub(super) fn ok(name: &'static str, text: impl Into<String>) -> Self {
         Self { name, level: Level::Ok, text: text.into(), remedy: String::new() }
     }
 
-    fn note(name: &'static str, text: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(super) fn note(name: &'static str, text: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { name, level: Level::Note, text: text.into(), remedy: remedy.into() }
     }
 
-    fn problem(name: &'static str, text: impl Into<String>, remedy: impl Into<String>) -> Self {
+    pub(super) fn problem(name: &'static str, text: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { name, level: Level::Problem, text: text.into(), remedy: remedy.into() }
     }
 }
@@ -75,7 +76,7 @@ pub fn run(settings: &RulesetSettings) -> Vec<Finding> {
             findings.extend(takes_ruleset(settings));
             findings.push(queue(&mut socket));
             findings.push(conntrack());
-            findings.extend(helper::find(&mut socket, &settings.ports));
+            findings.extend(helper::find(&mut socket, settings));
             findings.push(flowtables(&mut socket));
             findings.push(glue());
             findings.push(cthelper(&mut socket));
@@ -106,7 +107,7 @@ fn rights() -> Finding {
 }
 
 fn takes_ruleset(settings: &RulesetSettings) -> Vec<Finding> {
-    let error = match ruleset::dry_run(&ruleset::for_daemon(&settings.ports)) {
+    let error = match ruleset::dry_run(&ruleset::for_daemon(&settings.ports, &settings.tcp_ports)) {
         Ok(()) => return vec![Finding::ok("ruleset", "the kernel takes the ruleset")],
         Err(error) => error,
     };
@@ -174,7 +175,7 @@ fn queue(socket: &mut NetlinkSocket) -> Finding {
 fn conntrack() -> Finding {
     const NAME: &str = "conntrack";
     let nobody = ([192, 0, 2, 1], 9).into();
-    match Conntrack::open(false).and_then(|mut conntrack| conntrack.find(nobody, nobody)) {
+    match Conntrack::open(false).and_then(|mut conntrack| conntrack.find(Tuple::udp(nobody, nobody))) {
         Ok(_) => Finding::ok(NAME, "entries can be looked up and made"),
         Err(error) => Finding::problem(
             NAME,
@@ -203,7 +204,7 @@ fn flowtables(socket: &mut NetlinkSocket) -> Finding {
 pub(super) const FLOWTABLE_TEXT: &str = "flows may be offloaded past our rules by the flowtable ";
 /// What to do about it.
 pub(super) const FLOWTABLE_REMEDY: &str =
-    "keep SIP out of it: udp dport != 5060 and udp sport != 5060 in front of its `flow add` rule";
+    "keep SIP out of it: th dport != 5060 and th sport != 5060 in front of its `flow add` rule";
 
 /// Family, table and name of the flowtable that a message announces; `None` if it is about something else.
 pub(super) fn flowtable_name(message: &Message<'_>) -> Option<String> {
@@ -211,8 +212,22 @@ pub(super) fn flowtable_name(message: &Message<'_>) -> Option<String> {
     let kind = MessageType { subsystem: NFNL_SUBSYS_NFTABLES, message: NFT_MSG_NEWFLOWTABLE };
     let attributes = message.attributes();
     let name = |kind| attributes.bytes(kind).map(rules::text).unwrap_or_default();
-    (message.kind() == kind)
+    // Our own takes no SIP.
+    (message.kind() == kind && name(1) != "sipalg")
         .then(|| format!("{} {} {}", rules::family_name(message.family()), name(1), name(2)))
+}
+
+/// Whether media can take the short way that `media.offload` asks for.
+pub fn offload() -> Finding {
+    const NAME: &str = "offload";
+    match ruleset::dry_run(shortcut::PROBE) {
+        Ok(()) => Finding::ok(NAME, "established media takes the short way (media.offload)"),
+        Err(error) => Finding::note(
+            NAME,
+            format!("media.offload is not possible, media takes the usual way: {error}"),
+            "use a kernel with CONFIG_NF_FLOW_TABLE_INET and CONFIG_NFT_FLOW_OFFLOAD",
+        ),
+    }
 }
 
 /// Whether packets could come with their conntrack entry.
@@ -257,8 +272,8 @@ fn cthelper(socket: &mut NetlinkSocket) -> Finding {
     let kind = MessageType { subsystem: NFNL_SUBSYS_CTHELPER, message: NFNL_MSG_CTHELPER_GET };
     writer.message(kind, NLM_F_DUMP, 1, libc::AF_UNSPEC as u8, 0, |_| ());
     let text = match socket.call(writer.bytes(), |_| ()) {
-        Ok(()) => "helpers in user space are possible (not needed)",
-        Err(_) => "no helpers in user space (not needed)",
+        Ok(()) => "helpers in user space are possible",
+        Err(_) => "no helpers in user space",
     };
     Finding::ok("cthelper", text)
 }

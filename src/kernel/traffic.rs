@@ -53,7 +53,7 @@ impl Meter {
     /// Those of netlink.
     pub fn read(&mut self, flow: &PinnedFlow) -> io::Result<Option<Traffic>> {
         let (out, _) = pin::directions(flow);
-        let Some(entry) = self.0.find(out.source, out.destination)? else { return Ok(None) };
+        let Some(entry) = self.0.find(out)? else { return Ok(None) };
         let Some([original, reply]) = entry.counted else { return Ok(None) };
         // The far end may have been first: then its packets are the original direction.
         let (out, back) = if entry.original == out { (original, reply) } else { (reply, original) };

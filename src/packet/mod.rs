@@ -5,17 +5,28 @@
 //! has no reason to change stay as they came, lengths and checksums come out right. etherparse validates, the mutable
 //! views of pnet_packet write header fields, sums are our own ([`checksum`]).
 //!
-//! What this module does not do: it knows no SIP and opens no socket. It does not verify checksums: conntrack has done
+//! What this module does not do: it knows no SIP and opens no socket. It does not verify checksums of UDP: conntrack has done
 //! so before a packet can be queued, and a packet that fails there has no flow. It does not answer a packet that became
 //! too large with an ICMP message.
 //!
-//! The network layer is apart ([`ip`]) from UDP ([`udp`]), so that another transport can stand beside it.
+//! [`Segment`] is the same for TCP: other numbers, another payload, fewer options. It can tell whether its checksum is
+//! right, for segments are also queued before conntrack.
+//!
+//! The network layer ([`ip`]) is apart from UDP ([`udp`]) and TCP ([`tcp`]), which stand beside each other.
 
 pub mod checksum;
 mod ip;
+mod tcp;
 mod udp;
 
+pub use tcp::{Numbers, Options, Segment};
 pub use udp::Datagram;
+
+/// Whether this is a whole IP packet that carries TCP.
+pub fn carries_tcp(bytes: &[u8]) -> bool {
+    const TCP: u8 = 6;
+    ip::IpPacket::parse(bytes).is_ok_and(|ip| ip.protocol == TCP)
+}
 
 /// The largest packet that [`Datagram::rebuild`] makes, in bytes, headers included.
 ///
@@ -36,6 +47,9 @@ pub enum Refusal {
     /// TCP, SCTP, …; also UDP under an IPsec authentication header, which vouches for every byte.
     #[error("not UDP")]
     NotUdp,
+    /// Not TCP, or TCP under an IPsec authentication header.
+    #[error("not TCP")]
+    NotTcp,
     /// There are fewer bytes than the IP header announces: the packet was copied short.
     #[error("truncated")]
     Truncated,
@@ -45,6 +59,18 @@ pub enum Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the packet would be larger than 65,535 bytes")]
 pub struct TooLarge;
+
+/// Writes the packet `bytes` into `out` (cleared first), the same but for its identity, whatever it carries.
+///
+/// # Errors
+/// [`Refusal`]: it is no whole IP packet.
+pub fn restamp(bytes: &[u8], identity: u32, out: &mut Vec<u8>) -> Result<(), Refusal> {
+    let packet = ip::IpPacket::parse(bytes)?;
+    out.clear();
+    out.extend_from_slice(packet.bytes);
+    packet.restamp(identity, out);
+    Ok(())
+}
 
 /// What to change besides the payload.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::alg::Tuples;
+use crate::alg::{Transport, Tuples};
 use crate::netlink::Attributes;
 
 const CTA_TUPLE_ORIG: u16 = 1;
@@ -19,11 +19,12 @@ const CTA_IP_V6_DST: u16 = 4;
 const CTA_PROTO_SRC_PORT: u16 = 2;
 const CTA_PROTO_DST_PORT: u16 = 3;
 
-/// Both directions of the entry in an `NFQA_CT` attribute; `None` if it is not of a protocol with ports.
+/// Both directions of the entry in an `NFQA_CT` attribute, which is one of UDP: nobody looks at those of segments. `None`
+/// if it is not of a protocol with ports.
 pub(super) fn tuples(entry: &[u8]) -> Option<Tuples> {
     let (orig_source, orig_destination) = ends(Attributes(entry).nested(CTA_TUPLE_ORIG))?;
     let (reply_source, reply_destination) = ends(Attributes(entry).nested(CTA_TUPLE_REPLY))?;
-    Some(Tuples { orig_source, orig_destination, reply_source, reply_destination })
+    Some(Tuples { transport: Transport::Udp, orig_source, orig_destination, reply_source, reply_destination })
 }
 
 fn ends(tuple: Attributes<'_>) -> Option<(SocketAddr, SocketAddr)> {
@@ -77,8 +78,13 @@ mod tests {
             put(&mut writer, CTA_TUPLE_ORIG, [a, b]);
             assert_eq!(tuples(writer.bytes()), None, "half of it");
             put(&mut writer, CTA_TUPLE_REPLY, [c, d]);
-            let expected =
-                Tuples { orig_source: a, orig_destination: b, reply_source: c, reply_destination: d };
+            let expected = Tuples {
+                transport: Transport::Udp,
+                orig_source: a,
+                orig_destination: b,
+                reply_source: c,
+                reply_destination: d,
+            };
             assert_eq!(tuples(writer.bytes()), Some(expected));
         }
     }

@@ -4,7 +4,7 @@
 //! default, which speaks NFQUEUE itself and moves a batch in two system calls; [`nfq`], on the crate of that name,
 //! simpler and slower, for comparison and as a way out; [`replay`], which reads a capture file and needs no rights.
 //!
-//! The four [`QueuePoint`]s of the ruleset are four consecutive queue numbers of one socket, from [`Options::first`]
+//! The queue points of the ruleset are six consecutive queue numbers of one socket, from [`Options::first`]
 //! on. A queue knows nothing of SIP, and neither makes nor undoes rules: it opens before the rule that queues, and
 //! packets that nobody reads pass (`queue flags bypass`).
 
@@ -23,6 +23,29 @@ pub mod replay;
 mod socket;
 
 pub use poll::wait;
+
+/// The queues, in the order of their numbers: what each is for, and whether it may overflow untouched.
+const QUEUES: [(QueuePoint, Overflow); 6] = [
+    (QueuePoint::Signalling, Overflow::AsTold),
+    (QueuePoint::NewFlow, Overflow::AsTold),
+    (QueuePoint::Learn, Overflow::AsTold),
+    (QueuePoint::Latch, Overflow::AsTold),
+    // TCP at the same point as the first: there a segment that nobody translates may be a wrong one.
+    (QueuePoint::Signalling, Overflow::Drop),
+    (QueuePoint::BeforeConntrack, Overflow::Drop),
+];
+
+/// What happens when one of [`QUEUES`] is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Overflow {
+    /// What [`Options::overload`] says.
+    AsTold,
+    /// Packets are dropped.
+    Drop,
+}
+
+/// A queue's number and what it is for.
+type Numbered = (u16, QueuePoint, Overflow);
 
 /// Most packets in one batch.
 pub const BATCH: usize = 32;
@@ -163,7 +186,7 @@ pub struct Counters {
 /// How to open a queue of the kernel's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Number of the first of the four queues.
+    /// Number of the first of the six queues.
     pub first: u16,
     /// Packets that may wait in each of them.
     pub max_length: u32,
@@ -201,16 +224,24 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The queue number of each point, in the order of [`QueuePoint::ALL`].
+    /// The number of each queue.
     ///
     /// # Errors
     /// [`OpenError::Numbers`] if they run past the last one there is.
-    pub fn numbers(&self) -> Result<[(u16, QueuePoint); QueuePoint::ALL.len()], OpenError> {
-        let mut numbers = QueuePoint::ALL.map(|point| (self.first, point));
-        for (offset, (number, _)) in (0..).zip(&mut numbers) {
+    fn numbers(&self) -> Result<[Numbered; QUEUES.len()], OpenError> {
+        let mut numbers = QUEUES.map(|(point, overflow)| (self.first, point, overflow));
+        for (offset, (number, ..)) in (0..).zip(&mut numbers) {
             *number = number.checked_add(offset).ok_or(OpenError::Numbers { first: self.first })?;
         }
         Ok(numbers)
+    }
+
+    /// Whether packets pass a queue that is full.
+    fn passes(&self, overflow: Overflow) -> bool {
+        match overflow {
+            Overflow::AsTold => self.overload == Overload::Pass,
+            Overflow::Drop => false,
+        }
     }
 }
 
@@ -224,7 +255,7 @@ pub enum OpenError {
     NotPermitted,
     /// Another program, or another instance, reads the queue.
     #[error(
-        "packet queue {queue} already has a reader{}: stop that program, or choose four other queue numbers",
+        "packet queue {queue} already has a reader{}: stop that program, or choose six other queue numbers",
         .reader.map(|id| format!(" (netlink port {id}, usually its process id)")).unwrap_or_default()
     )]
     Taken {
@@ -236,8 +267,8 @@ pub enum OpenError {
     /// The kernel has no NFQUEUE.
     #[error("this kernel has no packet queues: try `modprobe nfnetlink_queue`")]
     NotSupported,
-    /// Four queues from there on do not exist.
-    #[error("there are no four queue numbers from {first} on: the largest is 65535")]
+    /// Six queues from there on do not exist.
+    #[error("there are no six queue numbers from {first} on: the largest is 65535")]
     Numbers {
         /// The first one.
         first: u16,
@@ -253,12 +284,12 @@ pub enum OpenError {
     },
 }
 
-/// A packet's name over all four queues: the kernel counts in each of them separately.
+/// A packet's name over all six queues: the kernel counts in each of them separately.
 fn packet_id(index: usize, kernel_id: u32) -> PacketId {
     PacketId((index as u64) << 32 | u64::from(kernel_id))
 }
 
-/// Index of the queue among the four, and the kernel's own number of the packet.
+/// Index of the queue among the six, and the kernel's own number of the packet.
 fn split_id(id: PacketId) -> (usize, u32) {
     ((id.0 >> 32) as usize, id.0 as u32)
 }
@@ -270,10 +301,17 @@ mod tests {
     #[test]
     fn each_point_has_a_number() {
         let numbers = Options { first: 7, ..Options::default() }.numbers().unwrap();
-        assert_eq!(numbers.map(|(number, _)| number), [7, 8, 9, 10]);
-        assert_eq!(numbers.map(|(_, point)| point), QueuePoint::ALL);
-        assert!(Options { first: 65_532, ..Options::default() }.numbers().is_ok());
-        assert!(Options { first: 65_533, ..Options::default() }.numbers().is_err());
+        assert_eq!(numbers.map(|(number, ..)| number), [7, 8, 9, 10, 11, 12]);
+        assert_eq!(numbers.map(|(_, point, _)| point)[..4], QueuePoint::ALL);
+        assert!(Options { first: 65_530, ..Options::default() }.numbers().is_ok());
+        assert!(Options { first: 65_531, ..Options::default() }.numbers().is_err());
+    }
+
+    #[test]
+    fn segments_never_pass_a_full_queue() {
+        let options = Options { overload: Overload::Pass, ..Options::default() };
+        let passing = options.numbers().unwrap().map(|(_, _, overflow)| options.passes(overflow));
+        assert_eq!(passing, [true, true, true, true, false, false]);
     }
 
     #[test]
@@ -288,7 +326,7 @@ mod tests {
         assert_eq!(
             taken,
             "packet queue 5060 already has a reader (netlink port 77, usually its process id): stop that program, or \
-             choose four other queue numbers"
+             choose six other queue numbers"
         );
     }
 }

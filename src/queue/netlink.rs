@@ -1,6 +1,6 @@
 //! The default queue: NFQUEUE spoken directly, batch by batch.
 //!
-//! One socket reads all four queues. A batch comes in with one recvmmsg and its verdicts leave with one send, which is
+//! One socket reads all six queues. A batch comes in with one recvmmsg and its verdicts leave with one send, which is
 //! half as many packets again per second as one system call for each. Each queue is configured by a single message, so
 //! that there is no moment in which it is half configured.
 //!
@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use super::socket::{Datagrams, Socket};
 use super::{
-    Counters, MAX_PACKET, OpenError, Options, Overload, PacketQueue, TooLong, entry, packet_id, poll, proc,
-    split_id,
+    Counters, MAX_PACKET, Numbered, OpenError, Options, PacketQueue, QUEUES, TooLong, entry, packet_id, poll,
+    proc, split_id,
 };
 use crate::alg::{PacketId, PacketIn, QueuePoint, Tuples};
 use crate::netlink::{Message, MessageType, NLM_F_ACK, Writer, messages};
@@ -57,11 +57,11 @@ const SEND_BUFFER: u32 = 1 << 20;
 /// The kernel answers a configuration message at once. Who has waited so long waits in vain.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// The four queues, read by one socket.
+/// The six queues, read by one socket.
 #[derive(Debug)]
 pub struct NetlinkQueue {
     socket: Socket,
-    numbers: [(u16, QueuePoint); QueuePoint::ALL.len()],
+    numbers: [Numbered; QUEUES.len()],
     datagrams: Datagrams,
     batch: Vec<Waiting>,
     verdicts: Writer,
@@ -84,7 +84,7 @@ struct Waiting {
 }
 
 impl NetlinkQueue {
-    /// Opens the socket and binds it to four queues.
+    /// Opens the socket and binds it to six queues.
     ///
     /// Packets that arrive meanwhile, because the rules that queue are there already, are accepted as they came.
     ///
@@ -109,14 +109,14 @@ impl NetlinkQueue {
             .socket
             .set_buffers(options.receive_buffer, SEND_BUFFER)
             .map_err(failed("enlarge the buffers of the netlink socket"))?;
-        for (sequence, (number, point)) in (2..).step_by(2).zip(numbers) {
+        for (sequence, (number, point, overflow)) in (2..).step_by(2).zip(numbers) {
             let wants = options.entries && point == QueuePoint::Learn;
-            let mut bound = queue.bind(sequence, number, options, wants);
+            let mut bound = queue.bind(sequence, number, options, options.passes(overflow), wants);
             // A kernel without them refuses before it has done anything.
             let can_not = |error: &io::Error| error.raw_os_error() == Some(libc::EOPNOTSUPP);
             queue.tells_entries |= wants && bound.is_ok();
             if wants && bound.as_ref().is_err_and(can_not) {
-                bound = queue.bind(sequence + 1, number, options, false);
+                bound = queue.bind(sequence + 1, number, options, options.passes(overflow), false);
             }
             bound.map_err(|error| match error.raw_os_error() {
                 Some(libc::EPERM | libc::EBUSY) => {
@@ -128,12 +128,16 @@ impl NetlinkQueue {
         Ok(queue)
     }
 
-    fn bind(&mut self, sequence: u32, number: u16, options: &Options, entries: bool) -> io::Result<()> {
+    fn bind(
+        &mut self,
+        sequence: u32,
+        number: u16,
+        options: &Options,
+        passes: bool,
+        entries: bool,
+    ) -> io::Result<()> {
         let entries = if entries { NFQA_CFG_F_CONNTRACK } else { 0 };
-        let fail_open = match options.overload {
-            Overload::Drop => 0,
-            Overload::Pass => NFQA_CFG_F_FAIL_OPEN,
-        };
+        let fail_open = if passes { NFQA_CFG_F_FAIL_OPEN } else { 0 };
         let mut request = Writer::new();
         request.message(CONFIG, NLM_F_ACK, sequence, libc::AF_UNSPEC as u8, number, |w| {
             w.put(NFQA_CFG_CMD, &[NFQNL_CFG_CMD_BIND, 0, 0, 0]);
@@ -193,7 +197,7 @@ impl NetlinkQueue {
 
     fn verdict(&mut self, id: PacketId, verdict: u32, bytes: Option<&[u8]>) {
         let (index, kernel_id) = split_id(id);
-        let Some((number, _)) = self.numbers.get(index) else { return };
+        let Some((number, ..)) = self.numbers.get(index) else { return };
         self.verdicts.message(VERDICT, 0, 0, libc::AF_UNSPEC as u8, *number, |w| {
             w.put_with(NFQA_VERDICT_HDR, |buffer| {
                 buffer.extend_from_slice(&verdict.to_be_bytes());
@@ -247,15 +251,10 @@ pub(super) fn check_rights() -> Result<(), OpenError> {
 }
 
 /// The packet that `message` announces; `None` if it lacks a number or comes from a queue that is not ours.
-fn waiting(
-    numbers: &[(u16, QueuePoint)],
-    index: usize,
-    datagram: &[u8],
-    message: &Message<'_>,
-) -> Option<Waiting> {
+fn waiting(numbers: &[Numbered], index: usize, datagram: &[u8], message: &Message<'_>) -> Option<Waiting> {
     let number = u16::from_be_bytes(message.body.get(2..4)?.try_into().ok()?);
-    let queue = numbers.iter().position(|(of, _)| *of == number)?;
-    let (_, point) = numbers.get(queue)?;
+    let queue = numbers.iter().position(|(of, ..)| *of == number)?;
+    let (_, point, _) = numbers.get(queue)?;
     let (mut id, mut indev, mut outdev, mut payload) = (None, 0, 0, &[][..]);
     let mut entry = None;
     for (kind, value) in message.attributes() {
@@ -343,9 +342,11 @@ impl PacketQueue for NetlinkQueue {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Overflow;
     use super::*;
 
-    const NUMBERS: [(u16, QueuePoint); 2] = [(7, QueuePoint::Signalling), (8, QueuePoint::NewFlow)];
+    const NUMBERS: [Numbered; 2] =
+        [(7, QueuePoint::Signalling, Overflow::AsTold), (8, QueuePoint::NewFlow, Overflow::AsTold)];
 
     fn announced(number: u16, attributes: impl FnOnce(&mut Writer)) -> Option<(Waiting, Vec<u8>)> {
         let mut writer = Writer::new();

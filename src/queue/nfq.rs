@@ -12,14 +12,15 @@ use std::os::fd::BorrowedFd;
 use nfq::{Message, Queue, Verdict};
 
 use super::{
-    BATCH, Counters, MAX_PACKET, OpenError, Options, Overload, PacketQueue, TooLong, netlink, packet_id, proc,
+    BATCH, Counters, MAX_PACKET, Numbered, OpenError, Options, PacketQueue, QUEUES, TooLong, netlink,
+    packet_id, proc,
 };
 use crate::alg::{PacketId, PacketIn, QueuePoint};
 
-/// The four queues, read through the crate.
+/// The six queues, read through the crate.
 pub struct NfqQueue {
     queue: Queue,
-    numbers: [(u16, QueuePoint); QueuePoint::ALL.len()],
+    numbers: [Numbered; QUEUES.len()],
     /// Names and points of the last batch; the messages are in `waiting`.
     batch: Vec<(PacketId, QueuePoint)>,
     /// Every message without a verdict. Each keeps its receive buffer.
@@ -29,7 +30,7 @@ pub struct NfqQueue {
 }
 
 impl NfqQueue {
-    /// Opens the crate's socket and binds it to four queues.
+    /// Opens the crate's socket and binds it to six queues.
     ///
     /// # Errors
     /// [`OpenError`], with a remedy for each.
@@ -38,7 +39,7 @@ impl NfqQueue {
         netlink::check_rights()?;
         let failed = |step| move |error| OpenError::Failed { step, error };
         let mut queue = Queue::open().map_err(failed("open a netlink socket"))?;
-        for (number, _) in numbers {
+        for (number, _, overflow) in numbers {
             queue.bind(number).map_err(|error| match error.raw_os_error() {
                 Some(libc::EPERM | libc::EBUSY) => {
                     OpenError::Taken { queue: number, reader: proc::queue(number).map(|queue| queue.reader) }
@@ -47,7 +48,7 @@ impl NfqQueue {
             })?;
             let set_up = failed("configure a packet queue");
             queue.set_queue_max_len(number, options.max_length).map_err(set_up)?;
-            queue.set_fail_open(number, options.overload == Overload::Pass).map_err(set_up)?;
+            queue.set_fail_open(number, options.passes(overflow)).map_err(set_up)?;
         }
         queue.set_nonblocking(true);
         Ok(Self {
@@ -81,8 +82,10 @@ impl PacketQueue for NfqQueue {
             match self.queue.recv() {
                 Ok(message) => {
                     let number = message.get_queue_num();
-                    let Some(index) = self.numbers.iter().position(|(of, _)| *of == number) else { continue };
-                    let Some((_, point)) = self.numbers.get(index) else { continue };
+                    let Some(index) = self.numbers.iter().position(|(of, ..)| *of == number) else {
+                        continue;
+                    };
+                    let Some((_, point, _)) = self.numbers.get(index) else { continue };
                     let id = packet_id(index, message.get_packet_id());
                     self.batch.push((id, *point));
                     self.waiting.insert(id, message);

@@ -29,6 +29,17 @@ pub(crate) struct Baresip {
 impl Baresip {
     /// Starts the phone of `user`, who hums a tone of `frequency`, and waits until it is registered.
     pub(crate) fn start(namespace: &Namespace, user: &str, address: Ipv4Addr, frequency: f64) -> Self {
+        Self::start_by(namespace, user, address, frequency, "udp")
+    }
+
+    /// As [`Baresip::start`], over this transport.
+    pub(crate) fn start_by(
+        namespace: &Namespace,
+        user: &str,
+        address: Ipv4Addr,
+        frequency: f64,
+        transport: &str,
+    ) -> Self {
         let dir = namespace.files().join(user);
         let recordings = dir.join("recordings");
         fs::create_dir_all(&recordings).expect("the directory of a test is writable");
@@ -37,6 +48,7 @@ impl Baresip {
         let fill = |template: &str| {
             template
                 .replace("%USER%", user)
+                .replace("%TRANSPORT%", transport)
                 .replace("%ADDRESS%", &address.to_string())
                 .replace("%CONTROL%", &CONTROL.to_string())
                 .replace("%TONE%", &tone.display().to_string())

@@ -6,7 +6,7 @@ use super::capture::Capture;
 use super::gateway::Gateway;
 use super::kernel;
 use super::rtp::{Handset, Speaker};
-use super::sipp::{Caller, Role};
+use super::sipp::{Caller, Role, Wire};
 use super::world::{MEDIA, Mode, Nat, OTHER, PROXY, World, inside};
 
 /// RTP of all phones.
@@ -17,6 +17,7 @@ const FAR_RTP: u16 = 6000;
 /// A server at the proxy's address that answers `calls` calls and wants media at the media server.
 pub(crate) fn provider(calls: u32) -> Role<'static> {
     Role {
+        wire: Wire::Udp,
         scenario: "uas.xml",
         name: "callee",
         address: PROXY,
@@ -30,7 +31,8 @@ pub(crate) fn provider(calls: u32) -> Role<'static> {
 /// A phone that makes `calls` calls.
 pub(crate) fn phone(index: u8, name: &str, calls: u32) -> Role<'_> {
     let address = inside(index);
-    Role { scenario: "uac.xml", name, address, media: (address, RTP), echo: false, calls, rate: 100 }
+    let wire = Wire::Udp;
+    Role { wire, scenario: "uac.xml", name, address, media: (address, RTP), echo: false, calls, rate: 100 }
 }
 
 /// The target of a call to the provider.
@@ -45,11 +47,18 @@ pub(crate) fn far_end(world: &World) -> Speaker {
 
 /// `calls` calls of one phone to the outside, all up at once, each with media of its own; then they end one by one.
 pub(crate) fn many_calls_of_one_phone(world: &World, calls: u16) {
+    many_calls_by(world, calls, Wire::Udp);
+}
+
+/// As [`many_calls_of_one_phone`], over this transport.
+pub(crate) fn many_calls_by(world: &World, calls: u16, wire: Wire) {
     let mut far = far_end(world);
     let _handset =
         Handset::start(&world.phones[0], "phone", inside(0), (0..calls).map(|call| RTP + 4 * call));
-    let mut server = provider(calls.into()).serve(&world.outside);
-    let mut caller = phone(0, "phone", calls.into()).call(&world.phones[0], &to_provider());
+    // A server takes as many connections as it gets.
+    let listening = if wire == Wire::Udp { wire } else { Wire::Tcp };
+    let mut server = Role { wire: listening, ..provider(calls.into()) }.serve(&world.outside);
+    let mut caller = Role { wire, ..phone(0, "phone", calls.into()) }.call(&world.phones[0], &to_provider());
     let mut up = Vec::new();
     for _ in 0..calls {
         let call = caller.answered();

@@ -45,7 +45,14 @@ impl Recording {
     pub(crate) fn select(&self, filter: &str) -> Vec<String> {
         let file = self.file.to_str().expect("a path that we made");
         // By default tshark believes checksums.
-        let checks = ["-o", "ip.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE"];
+        let checks = [
+            "-o",
+            "ip.check_checksum:TRUE",
+            "-o",
+            "udp.check_checksum:TRUE",
+            "-o",
+            "tcp.check_checksum:TRUE",
+        ];
         let arguments = ["-n", "-r", file, "-Y", filter].into_iter().chain(checks);
         let listing = self.namespace.run("tshark", arguments);
         listing.lines().map(str::to_owned).collect()
@@ -53,7 +60,7 @@ impl Recording {
 
     /// Asserts that no packet has a wrong checksum.
     pub(crate) fn assert_sound(&self) {
-        let bad = self.select("ip.checksum.status == \"Bad\" || udp.checksum.status == \"Bad\"");
+        let bad = self.select("ip.checksum.status == \"Bad\" || udp.checksum.status == \"Bad\" || tcp.checksum.status == \"Bad\"");
         assert!(bad.is_empty(), "wrong checksums: {bad:#?}");
         let zero = self.select("udp.checksum == 0");
         assert!(zero.is_empty(), "checksums that were not computed: {zero:#?}");
@@ -63,7 +70,7 @@ impl Recording {
     pub(crate) fn assert_no_private_address(&self) {
         let packets = self.select("ip.addr == 192.168.0.0/16");
         assert!(packets.is_empty(), "packets of private addresses: {packets:#?}");
-        let messages = self.select("udp.port == 5060 && frame contains \"192.168.\"");
+        let messages = self.select("(udp.port == 5060 || tcp.port == 5060) && frame contains \"192.168.\"");
         assert!(messages.is_empty(), "messages with private addresses: {messages:#?}");
     }
 }

@@ -16,6 +16,7 @@ pub(crate) mod wait;
 pub(crate) mod world;
 
 mod calls;
+mod connections;
 mod life;
 mod media;
 mod rulesets;

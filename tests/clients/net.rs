@@ -189,10 +189,22 @@ impl Namespace {
 
     /// Whether a UDP socket is bound to `port` here.
     pub(crate) fn udp_is_bound(&self, port: u16) -> bool {
-        let table =
-            self.within(|| fs::read_to_string("/proc/thread-self/net/udp")).expect("/proc is mounted");
+        self.has_socket("udp", port, |_| true)
+    }
+
+    /// Whether a TCP socket listens at `port` here.
+    pub(crate) fn tcp_listens(&self, port: u16) -> bool {
+        self.has_socket("tcp", port, |state| state == "0A")
+    }
+
+    fn has_socket(&self, table: &str, port: u16, is_state: impl Fn(&str) -> bool) -> bool {
+        let path = format!("/proc/thread-self/net/{table}");
+        let text = self.within(|| fs::read_to_string(path)).expect("/proc is mounted");
         let suffix = format!(":{port:04X}");
-        table.lines().any(|line| line.split_whitespace().nth(1).is_some_and(|local| local.ends_with(&suffix)))
+        text.lines().any(|line| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            matches!(words[..], [_, local, _, state, ..] if local.ends_with(&suffix) && is_state(state))
+        })
     }
 }
 

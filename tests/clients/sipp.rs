@@ -15,8 +15,32 @@ use super::net::Namespace;
 use super::proc::Proc;
 use super::wait;
 
+/// How a SIPp sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wire {
+    /// UDP, all calls by one socket.
+    Udp,
+    /// TCP, all calls by one connection.
+    Tcp,
+    /// TCP, a connection for each call.
+    TcpEach,
+}
+
+impl Wire {
+    /// SIPp's name for it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "u1",
+            Self::Tcp => "t1",
+            Self::TcpEach => "tn",
+        }
+    }
+}
+
 /// What a SIPp is to do.
 pub(crate) struct Role<'a> {
+    /// How it sends.
+    pub(crate) wire: Wire,
     /// File in `sipp/`.
     pub(crate) scenario: &'a str,
     /// Name in URIs and of the log; unique in the namespace.
@@ -77,8 +101,15 @@ pub(crate) struct Registered {
 impl Role<'_> {
     fn command(&self, namespace: &Namespace) -> std::process::Command {
         let mut command = namespace.command("sipp");
-        let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/sipp").join(self.scenario);
-        command.arg("-sf").arg(scenario).args(["-i", &self.address.to_string(), "-p", "5060", "-bind_local"]);
+        // The default is more sockets than many systems have files.
+        command.args(["-t", self.wire.name(), "-max_socket", "2000"]);
+        command.arg("-sf").arg(self.written(namespace)).args([
+            "-i",
+            &self.address.to_string(),
+            "-p",
+            "5060",
+            "-bind_local",
+        ]);
         command.args([
             "-m",
             &self.calls.to_string(),
@@ -101,17 +132,46 @@ impl Role<'_> {
         command
     }
 
+    /// The scenario as a file. Those of TCP differ in the Via, and go where the connection goes.
+    fn written(&self, namespace: &Namespace) -> PathBuf {
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/sipp").join(self.scenario);
+        if self.wire == Wire::Udp {
+            return shipped;
+        }
+        let text = fs::read_to_string(shipped).expect("it is there");
+        let text = text.replace("SIP/2.0/UDP", "SIP/2.0/TCP");
+        let is_kept = |line: &&str| !line.contains("<setdest ");
+        let text: String = text.lines().filter(is_kept).map(|line| format!("{line}\n")).collect();
+        let text =
+            text.replace("</scenario>", "<Reference variables=\"target_host,target_port\"/>\n</scenario>");
+        let text = if text.contains("assign_to=\"target_host\"") {
+            text
+        } else {
+            text.replace("<Reference variables=\"target_host,target_port\"/>\n", "")
+        };
+        let path = namespace.files().join(format!("{}-{}", self.name, self.scenario));
+        fs::write(&path, text).expect("the directory of a test is writable");
+        path
+    }
+
     fn log(&self, namespace: &Namespace) -> PathBuf {
         namespace.files().join(format!("{}.log", self.name))
     }
 
     /// Starts a server and waits until it listens.
     pub(crate) fn serve(&self, namespace: &Namespace) -> Sipp {
-        let proc = namespace.spawn(self.name, self.command(namespace));
+        let mut command = self.command(namespace);
+        // A connection that its phone closes takes no call along that has had its BYE.
+        command.args(["-reconnect_close", "false", "-max_reconnect", "100"]);
+        let proc = namespace.spawn(self.name, command);
         let mut sipp = Sipp { proc, log: self.log(namespace) };
         wait::until("SIPp to listen", || {
             assert_eq!(sipp.proc.ended(), None, "{} ended early", self.name);
-            namespace.udp_is_bound(5060).then_some(())
+            let listens = match self.wire {
+                Wire::Udp => namespace.udp_is_bound(5060),
+                Wire::Tcp | Wire::TcpEach => namespace.tcp_listens(5060),
+            };
+            listens.then_some(())
         });
         sipp
     }

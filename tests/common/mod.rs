@@ -51,6 +51,8 @@ pub struct Kernel {
     pub pinholes: BTreeMap<SocketAddr, Inside>,
     pub peers: BTreeSet<Peer>,
     pub pins: Vec<PinnedFlow>,
+    /// Public endpoints where media is expected.
+    pub expected: BTreeSet<SocketAddr>,
     pub sustained: Vec<(FlowKey, Duration)>,
     /// When the kernel would close what is open by itself.
     pub until: BTreeMap<Opened, Instant>,
@@ -114,7 +116,12 @@ pub fn kind(op: &Op) -> &'static str {
         Op::Lookup { .. } => "lookup",
         Op::Recognise { .. } => "recognise",
         Op::Sustain { .. } => "sustain",
+        Op::Follow { .. } => "follow",
+        Op::Unfollow { .. } => "unfollow",
+        Op::Reset { .. } => "reset",
         Op::Purge { .. } => "purge",
+        Op::Expect { .. } => "expect",
+        Op::Unexpect { .. } => "unexpect",
     }
 }
 
@@ -198,6 +205,7 @@ impl Bench {
         if self.one_trip {
             let natted = with_source(&Datagram::parse(&first).expect("a packet"), public, payload.as_ref());
             let tuples = Tuples {
+                transport: sipalg::alg::Transport::Udp,
                 orig_source: inside,
                 orig_destination: far,
                 reply_source: far,
@@ -407,6 +415,18 @@ impl Bench {
                 let renewed = pinholes.chain(peers.iter().copied().map(Opened::Peer));
                 kernel.until.extend(renewed.map(|it| (it, now + *lifetime)));
             }
+            Op::Expect { public, .. } => {
+                for it in public {
+                    assert!(kernel.pinholes.contains_key(&it.0), "{it:?} is expected at nothing");
+                    kernel.expected.insert(it.0);
+                }
+            }
+            Op::Unexpect { public, .. } => {
+                for it in public {
+                    assert!(kernel.expected.remove(&it.0), "{it:?} was not expected");
+                }
+            }
+            Op::Follow { .. } | Op::Unfollow { .. } | Op::Reset { .. } => {}
             Op::Purge { address } => {
                 let ours = |it: &PinnedFlow| it.public.0.ip() == *address;
                 assert!(!kernel.pins.iter().any(ours), "what is known is taken back one by one");
@@ -417,6 +437,7 @@ impl Bench {
                 let mut stun =
                     self.stun.iter().filter(|(inside, it)| *it == *public && inside.0.ip() == *host);
                 let found = stun.next().map(|(inside, public)| Tuples {
+                    transport: sipalg::alg::Transport::Udp,
                     orig_source: inside.0,
                     orig_destination: at("22.33.44.23:3478"),
                     reply_source: at("22.33.44.23:3478"),
@@ -424,7 +445,7 @@ impl Bench {
                 });
                 return Ok(Reply::Found(found));
             }
-            Op::Lookup { source, destination } => {
+            Op::Lookup { source, destination, .. } => {
                 let found = self.lookup(*source, *destination).or_else(|| self.pinned(*source, *destination));
                 return Ok(Reply::Found(found));
             }
@@ -435,6 +456,7 @@ impl Bench {
     fn lookup(&self, source: SocketAddr, destination: SocketAddr) -> Option<Tuples> {
         [(source, destination), (destination, source)].into_iter().find_map(|(inside, far)| {
             self.tracked.contains(&(inside, far)).then(|| Tuples {
+                transport: sipalg::alg::Transport::Udp,
                 orig_source: inside,
                 orig_destination: far,
                 reply_source: far,
@@ -446,6 +468,7 @@ impl Bench {
     fn pinned(&self, source: SocketAddr, destination: SocketAddr) -> Option<Tuples> {
         let pin = self.kernel.pins.iter().find(|pin| pin.inside.0 == source && pin.far == destination)?;
         Some(Tuples {
+            transport: sipalg::alg::Transport::Udp,
             orig_source: source,
             orig_destination: destination,
             reply_source: destination,
@@ -491,8 +514,13 @@ impl Bench {
         let (inside, far) = (at(inside), at(far));
         let reply_destination = self.nat.remove(&(inside, far)).expect("the flow was never there");
         self.tracked.remove(&(inside, far));
-        let tuples =
-            Tuples { orig_source: inside, orig_destination: far, reply_source: far, reply_destination };
+        let tuples = Tuples {
+            transport: sipalg::alg::Transport::Udp,
+            orig_source: inside,
+            orig_destination: far,
+            reply_source: far,
+            reply_destination,
+        };
         self.engine.handle(self.now, Input::FlowDestroyed(tuples));
         self.drain(PacketId(0), &[], &mut None);
     }
@@ -580,6 +608,7 @@ impl Bench {
         let index = self.kernel.pins.iter().position(|pin| pin.inside == inside && pin.far == far);
         let pin = self.kernel.pins.remove(index.expect("it is pinned"));
         let tuples = Tuples {
+            transport: sipalg::alg::Transport::Udp,
             orig_source: inside.0,
             orig_destination: far,
             reply_source: far,
@@ -600,6 +629,7 @@ impl Bench {
     /// Nothing is open, now.
     #[track_caller]
     pub fn assert_all_closed(&self) {
+        assert!(self.kernel.expected.is_empty(), "{:?}", self.kernel.expected);
         assert_eq!(self.kernel.pinholes, BTreeMap::new());
         assert_eq!(self.kernel.peers, BTreeSet::new());
         assert_eq!(self.kernel.pins, []);
@@ -665,6 +695,7 @@ fn applied(bytes: &[u8], action: &Action<'_>, reason: Reason, checks: bool) -> (
     };
     let mut out = Vec::new();
     match action {
+        Action::Replace { .. } => panic!("only TCP is replaced"),
         Action::Drop => (passed(None), Vec::new()),
         Action::Accept { identity } => {
             let identity = Identity { set: *identity, spare: 1 };

@@ -9,8 +9,8 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::{AsRawFd, RawFd};
+use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -97,6 +97,21 @@ impl Netns {
         socket
     }
 
+    /// A TCP connection from inside, whose reads wait at most 60 s. A port of 0 lets the system choose.
+    pub(crate) fn connect(&self, from: &str, to: &str) -> io::Result<TcpStream> {
+        let ends = [from, to].map(|end| end.parse::<SocketAddrV4>().expect("an address and a port"));
+        let stream = self.enter(|| connect(ends))?;
+        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.set_write_timeout(Some(Duration::from_secs(60)))?;
+        Ok(stream)
+    }
+
+    /// A TCP listener inside.
+    pub(crate) fn listen(&self, address: &str) -> TcpListener {
+        let address: SocketAddr = address.parse().expect("an address and a port");
+        self.enter(|| TcpListener::bind(address)).expect("the address is there and the port free")
+    }
+
     /// Joins two namespaces by a pair of interfaces, both up.
     pub(crate) fn join(&self, name: &str, other: &Self, other_name: &str) {
         // A path, because there is no name; the numbers are those of this process.
@@ -111,6 +126,33 @@ impl Netns {
     pub(crate) fn index(&self, name: &str) -> u32 {
         let text = self.run(&format!("ip -o link show dev {name}"));
         text.split(':').next().and_then(|number| number.parse().ok()).expect("an index")
+    }
+}
+
+/// A connection between two ends; the first may be in TIME_WAIT.
+fn connect([from, to]: [SocketAddrV4; 2]) -> io::Result<TcpStream> {
+    let checked = |code: i32| if code < 0 { Err(io::Error::last_os_error()) } else { Ok(code) };
+    let named = |end: SocketAddrV4| libc::sockaddr_in {
+        sin_family: libc::AF_INET as u16,
+        sin_port: end.port().to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from(*end.ip()).to_be() },
+        sin_zero: [0; 8],
+    };
+    let length = size_of::<libc::sockaddr_in>() as u32;
+    // SAFETY: the descriptor is new and owned by nobody else; every pointer is to a value on this stack of the length that
+    // comes with it.
+    unsafe {
+        let socket = OwnedFd::from_raw_fd(checked(libc::socket(
+            libc::AF_INET,
+            libc::SOCK_STREAM | libc::SOCK_CLOEXEC,
+            0,
+        ))?);
+        let on = 1i32;
+        let (number, from, to) = (socket.as_raw_fd(), named(from), named(to));
+        checked(libc::setsockopt(number, libc::SOL_SOCKET, libc::SO_REUSEADDR, (&raw const on).cast(), 4))?;
+        checked(libc::bind(number, (&raw const from).cast(), length))?;
+        checked(libc::connect(number, (&raw const to).cast(), length))?;
+        Ok(TcpStream::from(socket))
     }
 }
 

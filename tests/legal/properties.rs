@@ -173,7 +173,7 @@ fn edited(text: &str) -> (Vec<Change>, String) {
                                 edits.apply(payload, &mut out);
                             }
                             Action::Accept { .. } => out.extend(payload),
-                            Action::Drop => panic!("dropped"),
+                            Action::Replace { .. } | Action::Drop => panic!("dropped"),
                         }
                         done = Some((list, String::from_utf8(out).unwrap()));
                     }
@@ -187,6 +187,7 @@ fn edited(text: &str) -> (Vec<Change>, String) {
             let outcome = match command.op {
                 sipalg::alg::Op::Recognise { .. } => Ok(Reply::Found(None)),
                 sipalg::alg::Op::Lookup { .. } => Ok(Reply::Found(Some(Tuples {
+                    transport: sipalg::alg::Transport::Udp,
                     orig_source: at(PHONE),
                     orig_destination: at(PROXY),
                     reply_source: at(PROXY),

@@ -44,12 +44,28 @@ fn one_trip_and_two_give_the_same_bytes() {
 }
 
 #[test]
+fn however_many_flows_begin_at_once_each_is_learned() {
+    let mut bench = Bench::default();
+    bench.one_trip = true;
+    bench.keeps_records = false;
+    // More than may be on their way at one time; the time stands still.
+    for n in 0..17_000 {
+        let phone = format!("10.1.{}.{}:5060", n / 250, n % 250);
+        let branch = format!("z9hG4bK-{n}");
+        let dialog = Dialog { branch: &branch, call_id: "many", ..Dialog::default() };
+        let passed = bench.out(&phone, PROXY, request("OPTIONS", &phone, 1, dialog, false, ""));
+        assert_eq!(passed.reason, Reason::Rewritten, "{phone}");
+    }
+}
+
+#[test]
 fn what_does_not_come_through_the_router_is_not_ours() {
     let mut bench = Bench::default();
     let public = "22.33.44.55:17375";
     let text = request("REGISTER", PHONE, 1, Dialog::default(), false, "");
     let bytes = packet(at(public), at(PROXY), text.as_bytes());
     let tuples = |source: &str| Tuples {
+        transport: sipalg::alg::Transport::Udp,
         orig_source: at(PHONE),
         orig_destination: at(PROXY),
         reply_source: at(PROXY),
@@ -76,6 +92,7 @@ fn what_was_marked_before_the_nat_gets_its_identity_back_whatever_conntrack_tell
     let mut natted = packet(at(public), at(PROXY), text.as_bytes());
     natted[4..6].copy_from_slice(&marked[4..6]);
     let tuples = Tuples {
+        transport: sipalg::alg::Transport::Udp,
         orig_source: at(PHONE),
         orig_destination: at(PROXY),
         reply_source: at(PROXY),
@@ -90,6 +107,7 @@ fn a_flow_that_is_forwarded_in_is_known_by_its_first_packet() {
     let mut bench = Bench::default();
     let text = request("OPTIONS", PROXY, 1, Dialog::default(), false, "");
     let tuples = Tuples {
+        transport: sipalg::alg::Transport::Udp,
         orig_source: at(PROXY),
         orig_destination: at("22.33.44.55:5060"),
         reply_source: at(PHONE),

@@ -129,7 +129,11 @@ fn a_command_that_fails_leaves_nothing_and_keeps_nobody_else_from_succeeding() {
         // All or none: the first of these two is free.
         open(&[three, two]),
         admit(&[peer(one, "203.0.113.9")]),
-        Op::Lookup { source: one.inside.0, destination: "203.0.113.9:1".parse().unwrap() },
+        Op::Lookup {
+            transport: sipalg::alg::Transport::Udp,
+            source: one.inside.0,
+            destination: "203.0.113.9:1".parse().unwrap(),
+        },
         close(&[one], &[]),
         open(&[three]),
     ];

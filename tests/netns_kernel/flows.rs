@@ -37,6 +37,7 @@ fn a_public_port_that_a_phone_learned_is_recognised_and_pinned() {
     let public = receive(&stun).1;
     let (source, server) = ("192.168.1.10:40000".parse().unwrap(), "203.0.113.9:3478".parse().unwrap());
     let tuples = Tuples {
+        transport: sipalg::alg::Transport::Udp,
         orig_source: source,
         orig_destination: server,
         reply_source: server,
@@ -145,6 +146,7 @@ fn a_pinned_flow_has_mark_and_zone_of_its_signalling() {
     let mut kernel = network.kernel();
     let pinhole = network.pinhole("192.168.1.10:40000", 16384);
     let signalling = FlowKey {
+        transport: sipalg::alg::Transport::Udp,
         inside: Inside("192.168.1.10:5070".parse().unwrap()),
         far: "203.0.113.9:5070".parse().unwrap(),
     };
@@ -201,6 +203,7 @@ fn a_flow_is_found_from_either_direction_under_random_masquerade() {
     phone.send_to(b"hello", "203.0.113.9:5070").unwrap();
     let (_, public) = receive(&far);
     let entry = Tuples {
+        transport: sipalg::alg::Transport::Udp,
         orig_source: "192.168.1.10:5070".parse().unwrap(),
         orig_destination: "203.0.113.9:5070".parse().unwrap(),
         reply_source: "203.0.113.9:5070".parse().unwrap(),
@@ -244,6 +247,7 @@ fn a_dying_entry_is_an_event_and_our_own_elements_are_none() {
     assert_eq!(drained(&mut events), []);
     network.router.run("conntrack -D -p udp --orig-src 192.168.1.10 --sport 5070");
     let entry = Tuples {
+        transport: sipalg::alg::Transport::Udp,
         orig_source: "192.168.1.10:5070".parse().unwrap(),
         orig_destination: "203.0.113.9:5070".parse().unwrap(),
         reply_source: "203.0.113.9:5070".parse().unwrap(),

@@ -34,7 +34,7 @@ table ip alg {
     chain attach {
         type filter hook prerouting priority raw + 200; policy accept;
         udp dport 5080 ct helper set "sip-udp"
-        tcp dport 5060 ct helper set "sip-tcp"
+        tcp dport 5080 ct helper set "sip-tcp"
         udp dport 69 ct helper set "other"
     }
 }
@@ -45,7 +45,9 @@ table ip alg {
         "nft add rule ip alg attach udp dport 5060 ct helper set sip-udp",
         "nft add rule ip alg attach udp dport {5060,5061} ct helper set sip-udp",
         "nft add rule ip alg attach meta l4proto udp ct helper set sip-udp",
+        "nft add rule ip alg attach tcp dport 5060 ct helper set sip-tcp",
         "iptables-nft -t raw -A PREROUTING -p udp --dport 5060 -j CT --helper sip",
+        "iptables-nft -t raw -A PREROUTING -p tcp --dport 5060 -j CT --helper sip",
         "iptables-nft -t raw -A PREROUTING -p udp -m multiport --dports 5060,5070 -j CT --helper sip",
         "ip6tables-nft -t raw -A PREROUTING -p udp --dport 5060 -j CT --helper sip",
         "iptables-legacy -t raw -A PREROUTING -p udp --dport 5060 -j CT --helper sip",
@@ -58,7 +60,7 @@ table ip alg {
     }
     for harmless in [
         "iptables-nft -t raw -A PREROUTING -p udp --dport 5090 -j CT --helper sip",
-        "iptables-nft -t raw -A PREROUTING -p tcp --dport 5060 -j CT --helper sip",
+        "iptables-nft -t raw -A PREROUTING -p tcp --dport 5090 -j CT --helper sip",
         "iptables-nft -t raw -A PREROUTING -p udp --dport 69 -j CT --helper tftp",
         "iptables-legacy -t raw -A PREROUTING -p udp --dport 5090 -j CT --helper sip",
     ] {

@@ -49,12 +49,23 @@ fn loading_over_itself_keeps_elements_and_doubles_nothing() {
     assert_eq!((again.origin, &again.ports[..]), (Origin::Daemon, &[5060][..]));
     assert_eq!(rules(&network), before);
     // Other ports: in place, too.
-    let settings =
-        RulesetSettings { ports: vec![5070, 5060, 5070], queue_base: 100, ..RulesetSettings::default() };
+    let settings = RulesetSettings {
+        ports: vec![5070, 5060, 5070],
+        tcp_ports: vec![],
+        queue_base: 100,
+        ..RulesetSettings::default()
+    };
     let again = network.router.enter(|| ruleset::install(&settings)).unwrap();
     assert_eq!((again.origin, &again.ports[..]), (Origin::Daemon, &[5060, 5070][..]));
     assert_eq!(network.elements("inbound4").len(), 1);
-    for (chain, queue) in [("q_sip", 100), ("q_new", 101), ("q_learn", 102), ("q_latch", 103)] {
+    assert_eq!(again.tcp_ports, [0; 0]);
+    for (chain, queue) in [("q_followed", 104), ("q_followed_in", 105)] {
+        let text = network.router.run(&format!("nft list chain inet sipalg {chain}"));
+        assert_eq!((text.matches("bypass").count(), text.matches("queue").count()), (0, 1), "{text}");
+        assert!(text.contains(&format!("{queue}")), "{text}");
+    }
+    for (chain, queue) in [("q_sip", 100), ("q_new", 101), ("q_learn", 102), ("q_latch", 103), ("q_tcp", 104)]
+    {
         let text = network.router.run(&format!("nft list chain inet sipalg {chain}"));
         assert_eq!(text.matches("bypass").count(), 1, "{text}");
         assert_eq!(
@@ -87,7 +98,7 @@ fn a_table_that_an_administrator_included_is_used_as_it_is() {
     // A file of another version is replaced.
     let old = write(
         "old.nft",
-        &edited.replace("sipalg ruleset 1", "sipalg ruleset 0").replace("ct state untracked accept", ""),
+        &edited.replace("sipalg ruleset 2", "sipalg ruleset 0").replace("ct state untracked accept", ""),
     );
     network.router.run(&format!("nft -f {old}"));
     network.router.run("nft delete table inet sipalg");

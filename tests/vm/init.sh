@@ -18,7 +18,9 @@ try() {
     timeout -k 10 "$LIMIT" "$@" >/tmp/said 2>&1
     code=$?
     took=$(($(date +%s) - start))
-    if [ $code = 0 ]; then
+    # A name that no test has any more chooses none, and cargo's harness calls that good.
+    if grep -q '^test result: ok. 0 passed' /tmp/said; then code="0, but no test ran"; fi
+    if [ "$code" = 0 ]; then
         # How many tests it had, if it says so.
         count=$(sed -n 's/^test result: ok. \([0-9]*\) passed.*/, \1 tests/p' /tmp/said)
         echo "vm: ok      $name ($took s$count)"

@@ -36,8 +36,8 @@ fetch() {
     (cd "$kernel.new" && apt-get "$@" download "$package=$version" >&2) || return 1
     dpkg -x "$kernel.new"/*.deb "$kernel.new" || return 1
     rm "$kernel.new"/*.deb
-    mv "$kernel.new"/boot/vmlinuz-* "$kernel.new/boot/vmlinuz"
-    # The whole of it, or nothing.
+    # `set -e` does not hold here, behind an `||`. The whole of it, or nothing.
+    mv "$kernel.new"/boot/vmlinuz-* "$kernel.new/boot/vmlinuz" || return 1
     mv "$kernel.new" "$kernel"
 }
 

@@ -68,6 +68,7 @@ finds "ok  *queue  *nft's queue statement"
 finds 'ok  *queue-conntrack  *queued packets can come with .* one trip'
 finds 'ok  *cthelper  *helpers in user space are possible'
 finds 'ok  *flowtable  *none'
+finds 'ok  *admission  *expectation: '
 
 # A flowtable hides flows from every ALG: it is named.
 ip link add lan0 type veth peer name lan1
@@ -105,7 +106,7 @@ echo "include \"$SHIPPED\"" >>/etc/nftables.conf
 nft -f /etc/nftables.conf
 ! is_native one || fail "the file as shipped leaves its queue points empty"
 start one
-nft list chain inet sipalg about | grep -q '"sipalg ruleset 1"$' || fail "the included table was replaced"
+nft list chain inet sipalg about | grep -q '"sipalg ruleset 2"$' || fail "the included table was replaced"
 
 # Elements and timeouts outlive a load over itself; the daemon puts its rules in again.
 nft add element inet sipalg owned4 '{ udp . 203.0.113.1 . 16384 timeout 1h }'

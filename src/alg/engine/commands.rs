@@ -40,6 +40,9 @@ pub(super) enum Inflight {
         tags: Tags,
         flow: PinnedFlow,
     },
+    Expect {
+        keys: BindingKeys,
+    },
     Latch {
         binding: BindingKey,
         flow: PinnedFlow,
@@ -63,6 +66,10 @@ pub(super) enum Inflight {
     Recognise {
         public: Outside,
         host: IpAddr,
+    },
+    /// A TCP connection is to be followed before it goes on.
+    Follow {
+        flow: FlowKey,
     },
     /// Nobody waits for it; the text is its name in the log.
     Background(&'static str),
@@ -88,11 +95,10 @@ impl Engine {
             && let Some(again) = self.move_elsewhere(now, keys, *call, *tries)
         {
             self.parking.replace(id, again);
+            self.connections.replace(id, again);
             return;
         }
-        // A phone that is not recognised is served as far as that goes.
-        let failure = outcome.err();
-        let harm = failure.filter(|_| !matches!(purpose, Inflight::Recognise { .. }));
+        let mut failure = outcome.err();
         match purpose {
             Inflight::Lookup { asked } => {
                 let found = match outcome {
@@ -115,6 +121,10 @@ impl Engine {
                     }
                 }
             }
+            Inflight::Expect { keys } => {
+                // Media before the answer is a good thing to have; the call goes on without.
+                self.expected(&keys, failure.take());
+            }
             Inflight::Pin { call, tags, flow } => self.pinned(call, tags, flow, failure),
             Inflight::Latch { binding, flow } => {
                 self.failed("latch", failure);
@@ -131,16 +141,22 @@ impl Engine {
                 self.heard(now, call, tags, alive);
             }
             Inflight::Recognise { public, host } => {
-                self.failed("recognise", failure);
+                // A phone that is not recognised is served as far as that goes.
+                self.failed("recognise", failure.take());
                 self.recognised(now, public, host, outcome);
             }
             Inflight::Recheck { flow } => self.rechecked(now, flow, outcome),
             Inflight::Repin { call, tags, flow } => self.repin(call, tags, flow, outcome),
+            Inflight::Follow { flow } => {
+                self.failed("follow", failure);
+                self.followed(id, flow, failure);
+            }
             // What is gone already is as gone as it should be.
             Inflight::Background(name) => self.failed(name, failure.filter(|it| *it != Failure::NotFound)),
         }
+        self.resume_all(now, id, failure);
         let mut released = Vec::new();
-        self.parking.done(id, harm, |it| released.push(it));
+        self.parking.done(id, failure, |it| released.push(it));
         for it in released {
             match (it.failure, self.policy.on_failure) {
                 (None, _) => self.outputs.push_back(Queued::Again(it.packet)),

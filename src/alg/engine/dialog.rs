@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use super::super::call::{Leg, Phase};
-use super::super::command::{FlowKey, Op};
+use super::super::command::{FlowKey, Op, Transport};
 use super::super::envelope::Method;
 use super::super::event::Event;
 use super::super::flow::{Direction, Flow};
@@ -128,10 +128,11 @@ impl Engine {
             .set_deadline(&context.transaction, transaction::deadline(&transaction, context.now));
         let (now, call) = (context.now, transaction.call);
         match status {
-            ..=199 => {}
+            // Now conntrack knows the signalling flow for sure.
+            ..=199 => self.expect_again(call),
             200..=299 => self.accept_offer(now, call, context.tags, context.transaction),
             // The same offer comes again, with credentials or another session interval.
-            401 | 407 | 422 | 494 => {}
+            401 | 407 | 422 | 494 => self.expect_again(call),
             _ => self.take_back_offer(now, call, context.transaction),
         }
         match (transaction.method, status) {
@@ -460,6 +461,10 @@ impl Engine {
 
     /// Sets the lifetime of a flow's conntrack entry to its lease, or to what any answered flow gets.
     pub(super) fn sustain(&mut self, now: Instant, key: FlowKey) {
+        if key.transport == Transport::Tcp {
+            // conntrack keeps it for days by itself.
+            return;
+        }
         let Some(flow) = self.flows.get_mut(&key) else { return };
         let lease = flow.lease().map_or(Duration::ZERO, |lease| lease.saturating_duration_since(now));
         flow.sustained = now;

@@ -5,21 +5,23 @@
 //! The mapping dies with its conntrack entry.
 
 use std::mem;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::super::binding::{BindingKey, Latch};
-use super::super::command::{CommandId, FlowKey, Op, PinnedFlow};
+use super::super::command::{CommandId, FlowKey, Op, PinnedFlow, Transport};
 use super::super::endpoint::{Inside, Outside};
 use super::super::event::Event;
 use super::super::flow::{Direction, Flow, Mapping, PublicSide, flow_key};
 use super::super::guard;
 use super::super::io::{PacketId, PacketIn, QueuePoint, Tuples};
 use super::super::learning::Learner;
+use super::super::policy::Admission;
 use super::super::verdict::Reason;
 use super::Engine;
 use super::commands::Inflight;
 use super::message::Arrival;
-use crate::packet::{Datagram, Refusal};
+use crate::packet::{Datagram, Refusal, Segment};
 use crate::sip::Malformed;
 
 /// A flow is forgotten after this long without a packet; conntrack will have said so before.
@@ -44,10 +46,12 @@ impl Engine {
     pub(super) fn handle_packet(&mut self, now: Instant, packet: &PacketIn<'_>) {
         let datagram = match Datagram::parse(packet.bytes) {
             Ok(datagram) => datagram,
-            Err(Refusal::NotUdp) => return self.accept(packet.id, None, Reason::NotUdp),
+            Err(Refusal::NotUdp) => return self.handle_other(now, packet),
             Err(_) => return self.accept(packet.id, None, Reason::BrokenPacket),
         };
         match packet.point {
+            // Only TCP comes there.
+            QueuePoint::BeforeConntrack => self.accept(packet.id, None, Reason::NotUdp),
             QueuePoint::Latch => self.latch(packet, &datagram),
             QueuePoint::Learn => self.learn(now, packet, &datagram),
             QueuePoint::NewFlow | QueuePoint::Signalling => match self.classify(datagram.payload()) {
@@ -55,6 +59,15 @@ impl Engine {
                 Ok(()) if packet.point == QueuePoint::NewFlow => self.new_flow(now, packet, &datagram),
                 Ok(()) => self.signalling(now, packet, &datagram),
             },
+        }
+    }
+
+    /// A packet that is not UDP.
+    fn handle_other(&mut self, now: Instant, packet: &PacketIn<'_>) {
+        match Segment::parse(packet.bytes) {
+            Ok(segment) => self.handle_segment(now, packet, &segment),
+            Err(Refusal::NotTcp) => self.accept(packet.id, None, Reason::NotUdp),
+            Err(_) => self.accept(packet.id, None, Reason::BrokenPacket),
         }
     }
 
@@ -196,6 +209,18 @@ impl Engine {
             return self.accept(packet.id, None, Reason::UnknownFlow);
         }
         let key = flow_key(source, destination, Direction::Outbound);
+        self.ask(now, packet, key, source, destination);
+    }
+
+    /// Asks conntrack for a packet's flow, which is noted under `key` until there is an answer; the packet waits.
+    pub(super) fn ask(
+        &mut self,
+        now: Instant,
+        packet: &PacketIn<'_>,
+        key: FlowKey,
+        source: SocketAddr,
+        destination: SocketAddr,
+    ) {
         if self.flows.get(&key).is_none() {
             let flow = Flow::new(Mapping::Unknown, packet.indev, packet.outdev, now);
             // An answer that finds no room would be asked for again and again.
@@ -203,7 +228,10 @@ impl Engine {
                 return self.accept(packet.id, None, Reason::TableFull);
             }
         }
-        let id = self.command(Op::Lookup { source, destination }, Inflight::Lookup { asked: key });
+        let id = self.command(
+            Op::Lookup { transport: key.transport, source, destination },
+            Inflight::Lookup { asked: key },
+        );
         if let Some(flow) = self.flows.get_mut(&key) {
             flow.mapping = Mapping::Asked(id);
         }
@@ -233,7 +261,7 @@ impl Engine {
     }
 
     /// Notes a flow's mapping; `None`: the NAT leaves it alone. `false`: there is no room.
-    fn map_flow(&mut self, now: Instant, key: FlowKey, public: Option<Outside>) -> bool {
+    pub(super) fn map_flow(&mut self, now: Instant, key: FlowKey, public: Option<Outside>) -> bool {
         let known = self.flows.get(&key);
         if known.is_some_and(|flow| public.is_some() && flow.public().map(|side| side.endpoint) == public) {
             self.outlast(key, now + UNANSWERED_FLOW);
@@ -255,14 +283,14 @@ impl Engine {
             }
         }
         self.outlast(key, now + UNANSWERED_FLOW);
-        if self.settling.len() < self.policy.limits.flows {
+        if key.transport == Transport::Udp && self.settling.len() < self.policy.limits.flows {
             self.settling.push_back((now + SETTLED, key));
         }
         self.event(Event::FlowLearned { inside: key.inside, far: key.far, public });
         true
     }
 
-    fn note_interfaces(&mut self, key: &FlowKey, lan: u32, uplink: u32) {
+    pub(super) fn note_interfaces(&mut self, key: &FlowKey, lan: u32, uplink: u32) {
         if let Some(flow) = self.flows.get_mut(key) {
             flow.note_interfaces(lan, uplink);
         }
@@ -272,7 +300,8 @@ impl Engine {
     /// means nothing.
     pub(super) fn handle_destroyed(&mut self, now: Instant, tuples: &Tuples) {
         let (key, public) = orient(tuples);
-        for endpoint in [tuples.reply_destination, tuples.orig_destination] {
+        let is_media = tuples.transport == Transport::Udp;
+        for endpoint in [tuples.reply_destination, tuples.orig_destination].into_iter().filter(|_| is_media) {
             self.media_died(now, Outside(endpoint), tuples);
         }
         let Some(flow) = self.flows.get_mut(&key) else { return };
@@ -319,6 +348,9 @@ impl Engine {
         let admitted = binding.peers.iter().any(|peer| peer.far.is_none_or(|ip| ip == far.ip()));
         if !admitted {
             return self.drop_packet(packet.id, Reason::NotNegotiated);
+        }
+        if self.policy.admission == Admission::Rule {
+            return self.accept(packet.id, None, Reason::Unchanged);
         }
         let flow = PinnedFlow { inside: key.inside, far, public, hairpin: None };
         let known = binding.latched.iter().position(|(latched, _)| *latched == flow);
@@ -378,12 +410,14 @@ fn is_of(tuples: &Tuples, datagram: &Datagram<'_>) -> bool {
 /// FORWARD sees the original direction as original source to reply source, and the reply direction the other way
 /// round. Source NAT hides the original source behind the reply destination; destination NAT hides the reply source
 /// behind the original destination.
-fn orient(tuples: &Tuples) -> (FlowKey, Option<Outside>) {
-    let from_inside = FlowKey { inside: Inside(tuples.orig_source), far: tuples.reply_source };
+pub(super) fn orient(tuples: &Tuples) -> (FlowKey, Option<Outside>) {
+    let transport = tuples.transport;
+    let from_inside = FlowKey { transport, inside: Inside(tuples.orig_source), far: tuples.reply_source };
     if tuples.reply_destination != tuples.orig_source {
         (from_inside, Some(Outside(tuples.reply_destination)))
     } else if tuples.orig_destination != tuples.reply_source {
-        let from_outside = FlowKey { inside: Inside(tuples.reply_source), far: tuples.orig_source };
+        let from_outside =
+            FlowKey { transport, inside: Inside(tuples.reply_source), far: tuples.orig_source };
         (from_outside, Some(Outside(tuples.orig_destination)))
     } else {
         (from_inside, None)
@@ -392,17 +426,19 @@ fn orient(tuples: &Tuples) -> (FlowKey, Option<Outside>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::command::Transport;
     use super::*;
 
     fn tuples(all: [&str; 4]) -> Tuples {
         let [orig_source, orig_destination, reply_source, reply_destination] =
             all.map(|it| it.parse().unwrap());
-        Tuples { orig_source, orig_destination, reply_source, reply_destination }
+        Tuples { transport: Transport::Udp, orig_source, orig_destination, reply_source, reply_destination }
     }
 
     #[test]
     fn source_nat_hides_the_originator_and_destination_nat_the_answerer() {
         let phone = FlowKey {
+            transport: Transport::Udp,
             inside: Inside("192.168.1.10:5060".parse().unwrap()),
             far: "22.33.44.20:5060".parse().unwrap(),
         };

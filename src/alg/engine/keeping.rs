@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 
 use super::super::binding::{Admitted, Binding, BindingKey};
 use super::super::call::Call;
-use super::super::command::{FlowKey, Op, Outcome, Peer, Pinhole, Pinholes, PinnedFlow, Reply};
+use super::super::command::{FlowKey, Op, Outcome, Peer, Pinhole, Pinholes, PinnedFlow, Reply, Transport};
 use super::super::endpoint::Outside;
 use super::super::flow::Flow;
 use super::super::io::Tuples;
 use super::super::key::{Key, Keyer};
 use super::super::registration::Registration;
 use super::super::state::{Entry, Held, Kept, State};
+use super::super::tcp::Connection;
 use super::super::transaction::{Tags, Transaction};
 use super::Engine;
 use super::commands::Inflight;
@@ -40,6 +41,7 @@ impl Engine {
                 .map(|(key, binding, due)| entry(key, binding, due, now))
                 .collect(),
             pools: self.bindings.export_pools(now),
+            connections: entries_of(self.connections.iter(), now),
             settling: self.settling.iter().map(|(due, key)| (*key, due.keep(now))).collect(),
         }
     }
@@ -49,7 +51,10 @@ impl Engine {
     pub fn import(&mut self, now: Instant, age: Duration, state: State) {
         let then = now.checked_sub(age).unwrap_or(now);
         let State { seed, last_identity, flows, transactions, calls, registrations, .. } = state;
-        let State { bindings, pools, settling, .. } = state;
+        let State { bindings, pools, settling, connections, .. } = state;
+        for Entry { key, value, deadline } in connections {
+            self.connections.import(key, Connection::revive(value, then), Instant::revive(deadline, then));
+        }
         self.policy.seed = seed;
         self.keyer = Keyer::new(seed);
         self.last_identity = last_identity;
@@ -84,20 +89,23 @@ impl Engine {
     /// Brings the kernel in line with the tables: to be called once, after [`Engine::import`] (or without it), with all
     /// that the kernel holds.
     pub fn reconcile(&mut self, now: Instant, held: &Held) {
+        self.reconcile_connections(&held.followed);
         self.close_strays(now, held);
         for key in self.bindings.keys() {
             self.bindings.set_renewal(&key, now + self.policy.pinhole_lifetime / 2);
             self.renew_one(&key);
         }
         for (call, tags, flow) in self.all_pins() {
-            let question = Op::Lookup { source: flow.inside.0, destination: flow.far };
+            let question =
+                Op::Lookup { transport: Transport::Udp, source: flow.inside.0, destination: flow.far };
             self.command(question, Inflight::Repin { call, tags, flow });
         }
         let mut flows: Vec<FlowKey> =
             self.flows.iter().filter(|(_, flow)| flow.public().is_some()).map(|(key, _)| *key).collect();
         flows.sort_unstable();
         for key in flows {
-            let question = Op::Lookup { source: key.inside.0, destination: key.far };
+            let question =
+                Op::Lookup { transport: key.transport, source: key.inside.0, destination: key.far };
             self.command(question, Inflight::Recheck { flow: key });
         }
     }
@@ -109,6 +117,7 @@ impl Engine {
         let Some(public) = flow.public().map(|side| side.endpoint) else { return };
         let (inside, far) = (key.inside.0, key.far);
         let known = Tuples {
+            transport: key.transport,
             orig_source: inside,
             orig_destination: far,
             reply_source: far,
@@ -116,6 +125,7 @@ impl Engine {
         };
         // The same entry, whoever of the two began it.
         let begun_outside = Tuples {
+            transport: key.transport,
             orig_source: far,
             orig_destination: public.0,
             reply_source: inside,
@@ -220,13 +230,20 @@ fn entry<K: Copy, V: Kept>(key: &K, value: &V, deadline: Instant, now: Instant) 
     Entry { key: *key, value: value.keep(now), deadline: deadline.keep(now) }
 }
 
+fn entries_of<'a, K: Copy + 'a, V: Kept + 'a>(
+    all: impl Iterator<Item = (&'a K, &'a V, Instant)>,
+    now: Instant,
+) -> Vec<Entry<K, V::Form>> {
+    all.map(|(key, value, due)| entry(key, value, due, now)).collect()
+}
+
 fn entries<K, V, S>(table: &ExpiringMap<K, V, S>, now: Instant) -> Vec<Entry<K, V::Form>>
 where
     K: Copy + Ord + std::hash::Hash,
     V: Kept,
     S: std::hash::BuildHasher,
 {
-    table.with_deadlines().map(|(key, value, due)| entry(key, value, due, now)).collect()
+    entries_of(table.with_deadlines(), now)
 }
 
 fn fill<K, V, S>(table: &mut ExpiringMap<K, V, S>, entries: Vec<Entry<K, V::Form>>, then: Instant)

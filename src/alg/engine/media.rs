@@ -9,9 +9,9 @@ use std::time::Instant;
 
 use arrayvec::ArrayVec;
 
-use super::super::binding::{Admitted, Binding, BindingKey, BindingKeys, NoBinding, State};
+use super::super::binding::{Admitted, Binding, BindingKey, BindingKeys, Expecting, NoBinding, State};
 use super::super::call::{Before, Call, CallNames, Leg, MAX_LEGS, Phase, Pin, Remote, Stream, Target};
-use super::super::command::{CommandId, Op, Peer, Pinhole, Pinholes, PinnedFlow};
+use super::super::command::{CommandId, Op, Peer, Pinhole, Pinholes, PinnedFlow, Publics};
 use super::super::endpoint::{Inside, Outside};
 use super::super::envelope::Method;
 use super::super::event::Event;
@@ -78,6 +78,7 @@ impl Engine {
         } else {
             self.add_local(context, index, &scratch.streams);
         }
+        self.expect(context, scratch);
         if scratch.needs.is_empty() {
             self.pin_leg(context.now, context.call, index, answers(context), scratch);
         }
@@ -309,6 +310,7 @@ impl Engine {
                         pins: Vec::new(),
                         died: None,
                         lapsed: false,
+                        expecting: Expecting::No,
                         latched: Vec::new(),
                     };
                     self.bindings.insert(key, binding, context.now + self.policy.half_open);
@@ -461,6 +463,10 @@ impl Engine {
         for (key, far) in peers.iter() {
             let known = old_peers.contains(&(*key, *far));
             needs.extend(self.admit(now, key, *far, known));
+        }
+        // First: what has come by an expectation makes room for the pin.
+        for (key, _) in peers.iter() {
+            self.unexpect(key);
         }
         let mut pins = Vec::with_capacity(flows.len());
         for flow in flows.iter().copied() {
@@ -646,6 +652,10 @@ impl Engine {
         let (mut pinholes, mut peers, mut latched) = (Pinholes::new(), Vec::new(), Vec::new());
         for key in keys {
             let Some(binding) = self.bindings.remove(key, now, quarantine) else { continue };
+            if binding.expecting == Expecting::Yes {
+                let public = Publics::from_iter([binding.pinhole.public]);
+                self.background(Op::Unexpect { public, signalling: binding.signalling }, "unexpect");
+            }
             peers.extend(binding.peers());
             latched.extend(binding.latched.iter().map(|(flow, _)| *flow));
             if pinholes.try_push(binding.pinhole).is_ok() && binding.state == State::Open {

@@ -7,12 +7,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
+use arrayvec::ArrayVec;
+
 use super::super::call::Target;
-use super::super::command::FlowKey;
-use super::super::endpoint::Outside;
+use super::super::command::{FlowKey, Transport};
+use super::super::endpoint::{Inside, Outside};
 use super::super::envelope::{Envelope, Method};
 use super::super::event::Event;
-use super::super::flow::{Direction, Flow, Mapping};
+use super::super::flow::{Direction, Flow, Mapping, PublicSide};
 use super::super::guard;
 use super::super::io::PacketId;
 use super::super::key::Key;
@@ -25,6 +27,7 @@ use super::super::verdict::Reason;
 use super::{Engine, Scratch};
 use crate::packet::MAX_PACKET;
 use crate::sdp::Description;
+use crate::sip::Message;
 use crate::sip::body::{self, Body};
 use crate::span::Span;
 
@@ -77,7 +80,7 @@ enum Carries {
     Fragments,
 }
 
-enum Outcome {
+pub(super) enum Outcome {
     Accept(Reason),
     Rewrite,
     /// Wait for what is in `scratch.needs`.
@@ -110,7 +113,7 @@ impl Engine {
         self.arrived(arrival.token);
     }
 
-    fn translate(
+    pub(super) fn translate(
         &mut self,
         now: Instant,
         scratch: &mut Scratch,
@@ -272,12 +275,14 @@ impl Engine {
         prepared: bool,
     ) -> Result<Option<FormId>, Conflict> {
         let (bytes, message, via) = (context.bytes, &scratch.message, &context.envelope.via);
+        let datagrams = self.datagrams(context, message);
         let Some(Flow { mapping: Mapping::Public(public), names, .. }) = self.flows.get_mut(&context.flow)
         else {
             return Ok(None);
         };
         let hosts = &self.policy.inside_hosts;
-        let sides = Sides { inside: context.flow.inside, public, hosts, keyer: self.keyer };
+        let sides =
+            Sides { inside: context.flow.inside, public, hosts, keyer: self.keyer, datagrams: &datagrams };
         let mut form = None;
         match context.direction {
             Direction::Outbound => {
@@ -330,6 +335,27 @@ impl Engine {
         let fields = body::content_lengths(bytes, message);
         rewrite::content_length(fields, message.body(), &mut scratch.edits)?;
         Ok(form)
+    }
+
+    /// For a message over TCP: the flows that the same phone has with the same server over UDP, as far as the message, or
+    /// one before it, speaks of them.
+    fn datagrams(&self, context: &Context<'_>, message: &Message) -> ArrayVec<(u16, PublicSide), 2> {
+        let mut found = ArrayVec::new();
+        let FlowKey { transport: Transport::Tcp, inside, far } = context.flow else { return found };
+        let own = inside.0.ip();
+        let said = headers::own_ports(context.bytes, message, own);
+        let known = self.flows.get(&context.flow).into_iter().flat_map(|flow| flow.names.ports());
+        for port in said.chain(known) {
+            let inside = Inside(SocketAddr::new(own, port));
+            let key = FlowKey { transport: Transport::Udp, inside, far };
+            if found.iter().all(|(known, _)| *known != port)
+                && let Some(public) = self.flows.get(&key).and_then(Flow::public)
+                && found.try_push((port, public.clone())).is_err()
+            {
+                break;
+            }
+        }
+        found
     }
 
     pub(super) fn refuse(&mut self, rule: &'static str, flow: FlowKey, why: &'static str) {

@@ -14,6 +14,7 @@
 //! | [`dialog`] | transactions, calls and registrations: what begins and ends |
 //! | [`commands`] | issuing commands, and what follows from their outcome |
 //! | [`room`] | who goes first when a table is full |
+//! | [`tcp`] | connections, and what becomes of their segments |
 //! | [`timers`] | deadlines |
 //! | [`keeping`] | what the next engine has to know, and its comparison with the kernel |
 //! | [`views`] | copies of the tables, for who asks |
@@ -22,6 +23,7 @@ mod aware;
 mod commands;
 mod departure;
 mod dialog;
+mod expecting;
 mod flows;
 mod keeping;
 mod media;
@@ -29,6 +31,7 @@ mod message;
 mod offers;
 mod room;
 mod routed;
+mod tcp;
 mod timers;
 mod views;
 
@@ -41,7 +44,7 @@ use hashbrown::HashMap;
 
 use super::binding::{BindingKey, Bindings};
 use super::call::{Calls, Stream};
-use super::command::{Command, CommandId, FlowKey, PinnedFlow};
+use super::command::{Command, CommandId, FlowKey, PinnedFlow, Transport};
 use super::event::Event;
 use super::flow::{Flow, Mapping, PublicSide};
 use super::io::{Input, Output, PacketId};
@@ -62,6 +65,7 @@ use crate::sip::Message;
 use crate::sip::body::PartLength;
 use crate::span::Span;
 use commands::Inflight;
+use tcp::Connections;
 
 /// The engine. See [`crate::alg`] for its contract.
 #[derive(Debug)]
@@ -80,6 +84,9 @@ pub struct Engine {
     bindings: Bindings,
     parking: Parking,
     recognised: aware::Recognised,
+    connections: Connections,
+    /// The packet that stands in for the one whose verdict was polled last.
+    replaced: Vec<u8>,
     inflight: HashMap<CommandId, Inflight, FixedState>,
     /// Flows whose lifetime has to be set once the kernel's first two seconds are over, by that time.
     settling: VecDeque<(Instant, FlowKey)>,
@@ -99,6 +106,7 @@ enum Queued {
     Command(Command),
     Accept { packet: PacketId, identity: Option<u32>, reason: Reason },
     Rewrite { packet: PacketId, identity: Option<u32>, spare_identity: u16 },
+    Replace { packet: PacketId, bytes: Vec<u8>, reason: Reason },
     Drop { packet: PacketId, reason: Reason },
     Again(PacketId),
     Event(Event),
@@ -138,6 +146,8 @@ impl Engine {
             bindings: Bindings::new(&policy, hasher.clone()),
             parking: Parking::new(limits.parked, hasher.clone()),
             recognised: aware::Recognised::new(hasher.clone()),
+            connections: Connections::new(&limits, &hasher),
+            replaced: Vec::new(),
             inflight: HashMap::with_hasher(hasher),
             settling: VecDeque::new(),
             outputs: VecDeque::new(),
@@ -160,9 +170,11 @@ impl Engine {
         self.calls.set_limit(limits.calls);
         self.registrations.set_limit(limits.registrations);
         self.parking.set_limit(limits.parked);
+        self.connections.set_limits(&limits);
         self.bindings.set_policy(&policy);
         self.shares.set_limit(limits.per_host);
-        self.policy = Policy { seed: self.policy.seed, ..policy };
+        // Like the seed, the way of admission belongs to what is in the kernel already.
+        self.policy = Policy { seed: self.policy.seed, admission: self.policy.admission, ..policy };
         self.advertise();
     }
 
@@ -180,10 +192,21 @@ impl Engine {
     pub fn handle(&mut self, now: Instant, input: Input<'_>) {
         self.expire(now);
         match input {
-            Input::Packet(packet) => self.handle_packet(now, &packet),
+            Input::Packet(packet) => {
+                self.handle_packet(now, &packet);
+                if !self.parking.waits(packet.id) {
+                    self.learning.forget(packet.id);
+                }
+            }
             Input::Translated { packet, tuples } => self.learning.tell(now, packet, tuples),
             Input::CommandDone { id, outcome } => self.handle_done(now, id, outcome),
-            Input::FlowDestroyed(tuples) => self.handle_destroyed(now, &tuples),
+            Input::FlowDestroyed(tuples) => {
+                if tuples.transport == Transport::Tcp {
+                    self.connection_destroyed(&tuples);
+                }
+                self.handle_destroyed(now, &tuples);
+            }
+            Input::Mtu { interface, mtu } => self.note_mtu(interface, mtu),
             Input::AddressGone(address) => self.leave_address(now, address),
             Input::RulesetReloaded => self.sustain_all(now),
             Input::Timeout => self.renew(now),
@@ -201,6 +224,14 @@ impl Engine {
             }
             Queued::Drop { packet, reason } => {
                 Output::Verdict(Verdict { packet, action: Action::Drop, reason })
+            }
+            Queued::Replace { packet, bytes, reason } => {
+                self.replaced = bytes;
+                Output::Verdict(Verdict {
+                    packet,
+                    action: Action::Replace { packet: &self.replaced },
+                    reason,
+                })
             }
             Queued::Rewrite { packet, identity, spare_identity } => {
                 let edits = &self.scratch.get_or_insert_default().edits;
@@ -225,6 +256,9 @@ impl Engine {
             bindings: self.bindings.len(),
             ports: self.bindings.ports_used(),
             parked: self.parking.len(),
+            connections: self.connections.len(),
+            held_segments: self.connections.load().held,
+            stream_bytes: self.connections.load().bytes,
         }
     }
 

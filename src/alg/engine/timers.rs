@@ -9,7 +9,7 @@ use arrayvec::ArrayVec;
 
 use super::super::binding::BindingKey;
 use super::super::call::Phase;
-use super::super::command::{Op, Pinholes, PinnedFlow};
+use super::super::command::{Op, Pinholes, PinnedFlow, Transport};
 use super::super::envelope::Method;
 use super::super::flow::Direction;
 use super::super::key::Key;
@@ -35,6 +35,7 @@ impl Engine {
             self.calls.poll_timeout(),
             self.registrations.poll_timeout(),
             self.bindings.poll_timeout(),
+            self.connections.poll_timeout(),
             self.settling.front().map(|(due, _)| *due),
         ]
         .into_iter()
@@ -69,6 +70,7 @@ impl Engine {
                 self.sustain(now, key);
             }
         }
+        self.expire_connections(now);
         self.expire_calls(now);
         if self.bindings.poll_timeout().is_some_and(|due| due <= now) {
             self.bindings.tidy(now);
@@ -132,7 +134,7 @@ impl Engine {
         let tags = leg.tags;
         leg.asked = questions.len() as u8;
         for PinnedFlow { inside, far, .. } in questions {
-            let question = Op::Lookup { source: inside.0, destination: far };
+            let question = Op::Lookup { transport: Transport::Udp, source: inside.0, destination: far };
             self.command(question, Inflight::Liveness { call: key, tags });
         }
     }

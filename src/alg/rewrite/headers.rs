@@ -41,6 +41,8 @@ pub struct Sides<'a> {
     pub hosts: &'a [Prefix],
     /// Digests of user parts.
     pub keyer: Keyer,
+    /// For a flow over TCP: what stands for the same phone's UDP ports outside.
+    pub datagrams: &'a [(u16, PublicSide)],
 }
 
 /// Which rule holds for a header whose values are addresses.
@@ -86,6 +88,7 @@ pub fn outbound(
     for (header, rule) in address_headers(message) {
         for uri in uris(bytes, header) {
             let Some(ip) = host::address(uri.host.of(bytes)) else { continue };
+            let sides = sides.said_by(bytes, &uri);
             let text = uri.host_port().of(bytes);
             let is_own = ip == sides.inside.0.ip();
             let is_inside = is_own || sides.hosts.iter().any(|block| block.contains(ip));
@@ -126,6 +129,7 @@ pub fn inbound(
             // Only what the phone gave as its Contact: a trunk's number at our public address keeps the text over
             // which the digest was made.
             if let Some(uri) = Uri::parse(bytes, uri)
+                && let sides = sides.heard_in(bytes, &uri)
                 && sides.is_public(bytes, uri.host, uri.port, default_port(&uri))
                 && let Some(form) = names.of_user(sides.user(bytes, &uri, Rule::Contact))
             {
@@ -136,6 +140,7 @@ pub fn inbound(
     }
     for (header, rule) in address_headers(message) {
         for uri in uris(bytes, header) {
+            let sides = sides.heard_in(bytes, &uri);
             if sides.is_public(bytes, uri.host, uri.port, default_port(&uri)) {
                 let form = names.of_user(sides.user(bytes, &uri, rule));
                 sides.restore_uri(bytes, &uri, names, form, rule, edits)?;
@@ -143,6 +148,13 @@ pub fn inbound(
         }
     }
     Ok(())
+}
+
+/// The ports at which a message that leaves calls its sender, in headers whose addresses are mapped.
+pub fn own_ports(bytes: &[u8], message: &Message, own: IpAddr) -> impl Iterator<Item = u16> {
+    let all = address_headers(message).flat_map(move |(header, _)| uris(bytes, header));
+    let is_own = move |uri: &Uri| host::address(uri.host.of(bytes)) == Some(own);
+    all.filter(is_own).filter_map(move |uri| port_number(bytes, uri.port, default_port(&uri)))
 }
 
 fn restore_via(
@@ -200,6 +212,26 @@ fn port_number(bytes: &[u8], port: Option<Span>, default: u16) -> Option<u16> {
 }
 
 impl Sides<'_> {
+    /// The flow that the phone means by a URI. One that sends a message over TCP only for its size (RFC 3261 section
+    /// 18.1.1) wants its requests where it always gets them: at the UDP endpoint that it writes.
+    fn said_by(self, bytes: &[u8], uri: &Uri) -> Self {
+        if self.datagrams.is_empty() {
+            return self;
+        }
+        let transport = params::find(bytes, uri.params, "transport").and_then(|param| param.value);
+        let is_datagram = transport.is_none_or(|it| it.of(bytes).eq_ignore_ascii_case(b"udp"));
+        let port = port_number(bytes, uri.port, default_port(uri)).filter(|_| is_datagram && !uri.secure);
+        let meant = self.datagrams.iter().find(|(own, _)| Some(*own) == port);
+        meant.map_or(self, |(_, public)| Sides { public, ..self })
+    }
+
+    /// The flow that the other side means by a URI.
+    fn heard_in(self, bytes: &[u8], uri: &Uri) -> Self {
+        let mut all = self.datagrams.iter().map(|(_, public)| Sides { public, ..self });
+        let meant = all.find(|sides| sides.is_public(bytes, uri.host, uri.port, default_port(uri)));
+        meant.unwrap_or(self)
+    }
+
     fn is_public(&self, bytes: &[u8], host: Span, port: Option<Span>, default: u16) -> bool {
         let ip: Option<IpAddr> = host::address(host.of(bytes));
         ip.zip(port_number(bytes, port, default)).map(SocketAddr::from) == Some(self.public.shown)

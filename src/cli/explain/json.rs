@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::session::Passage;
 use super::text::start_line;
 use super::words;
-use crate::alg::{Command, Event, Failure, Op, Outcome, Peer, Pinhole, PinnedFlow, Reply};
+use crate::alg::{Command, Event, Failure, Line, Op, Outcome, Peer, Pinhole, PinnedFlow, Reply};
 
 /// One message.
 #[derive(Debug, Serialize)]
@@ -126,12 +126,26 @@ fn command((command, outcome): &(Command, Outcome)) -> Value {
         Op::Dismiss { peers } => json!({ "op": "dismiss", "peers": admitted(peers) }),
         Op::Pin { flow, .. } => json!({ "op": "pin", "flow": pinned(flow) }),
         Op::Unpin { flow } => json!({ "op": "unpin", "flow": pinned(flow) }),
-        Op::Lookup { source, destination } => {
+        Op::Lookup { source, destination, .. } => {
             json!({ "op": "lookup", "source": source.to_string(), "destination": destination.to_string() })
         }
         Op::Recognise { public, host } => {
             json!({ "op": "recognise", "public": public.to_string(), "host": host.to_string() })
         }
+        Op::Expect { public, source, lifetime, .. } => json!({
+            "op": "expect",
+            "public": public.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "source": source.map(|it| it.to_string()),
+            "lifetime": lifetime.as_secs(),
+        }),
+        Op::Unexpect { public, .. } => {
+            json!({ "op": "unexpect", "public": public.iter().map(ToString::to_string).collect::<Vec<_>>() })
+        }
+        Op::Follow { line, lifetime } => {
+            json!({ "op": "follow", "line": connection(line), "lifetime": lifetime.as_secs() })
+        }
+        Op::Unfollow { line } => json!({ "op": "unfollow", "line": connection(line) }),
+        Op::Reset { line } => json!({ "op": "reset", "line": connection(line) }),
         Op::Purge { address } => json!({ "op": "purge", "address": address.to_string() }),
         Op::Sustain { flow, lifetime } => json!({
             "op": "sustain",
@@ -165,6 +179,10 @@ fn admitted(peers: &[Peer]) -> Vec<Value> {
     let peer =
         |it: &Peer| json!({ "public": it.public.to_string(), "far": it.far.map(|far| far.to_string()) });
     peers.iter().map(peer).collect()
+}
+
+fn connection(line: &Line) -> Value {
+    json!({ "inside": line.inside.to_string(), "far": line.far.to_string(), "public": line.public.to_string() })
 }
 
 fn pinned(flow: &PinnedFlow) -> Value {

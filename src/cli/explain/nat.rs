@@ -155,13 +155,17 @@ mod tests {
         let mut nat = nat();
         let (phone, server) = (at("192.168.1.10:5060"), at("198.51.100.1:5060"));
         nat.track(server, phone);
-        let ask = |source, destination| Command { id: CommandId(1), op: Op::Lookup { source, destination } };
+        let ask = |source, destination| Command {
+            id: CommandId(1),
+            op: Op::Lookup { transport: crate::alg::Transport::Udp, source, destination },
+        };
         let mut outcomes = Vec::new();
         nat.execute(
             &[ask(phone, server), ask(server, phone), ask(phone, at("198.51.100.2:5060"))],
             &mut outcomes,
         );
         let entry = Tuples {
+            transport: crate::alg::Transport::Udp,
             orig_source: phone,
             orig_destination: server,
             reply_source: server,

@@ -306,6 +306,8 @@ impl Decision {
         match action {
             Action::Accept { identity } => decision.identity = *identity,
             Action::Drop => decision.fate = Fate::Drop,
+            // Captures of TCP are not explained message by message.
+            Action::Replace { .. } => decision.fate = Fate::Rewrite,
             Action::Rewrite { edits, identity, .. } => {
                 decision.fate = Fate::Rewrite;
                 decision.identity = *identity;

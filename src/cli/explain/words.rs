@@ -11,7 +11,9 @@ pub(super) fn reason(reason: Reason) -> String {
         Reason::Learning => "first packet of a flow; its NAT mapping is not known yet",
         Reason::NotNated => "the NAT leaves this flow alone, and so does sipalg",
         Reason::BrokenPacket => "its IP or UDP headers make no sense",
-        Reason::NotUdp => "it is not UDP",
+        Reason::NotUdp => "it is neither UDP nor TCP",
+        Reason::Segment => "a segment of a TCP connection",
+        Reason::NotInspected => "its TCP connection is not inspected",
         Reason::NotSip => "it does not begin like a SIP message",
         Reason::KeepAlive => "a keep-alive",
         Reason::Stun => "STUN",
@@ -61,11 +63,17 @@ pub(super) fn command(op: &Op) -> Option<Vec<(&'static str, String)>> {
         Op::Unpin { flow } => {
             vec![("unpins", format!("{} <-> {} as {}", flow.inside, flow.far, flow.public))]
         }
+        Op::Expect { public, .. } => public.iter().map(|it| ("expects", format!("media at {it}"))).collect(),
+        Op::Unexpect { .. } => return None,
         Op::Purge { address } => vec![("forgets", format!("everything that {address} stood for"))],
         Op::Sustain { flow, lifetime } => {
             vec![("sustains", format!("{} <-> {} for {}", flow.inside, flow.far, lasting(*lifetime)))]
         }
-        Op::Lookup { .. } | Op::Recognise { .. } => return None,
+        Op::Lookup { .. }
+        | Op::Recognise { .. }
+        | Op::Follow { .. }
+        | Op::Unfollow { .. }
+        | Op::Reset { .. } => return None,
     })
 }
 

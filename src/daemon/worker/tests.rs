@@ -23,6 +23,13 @@ const PACKET: [u8; 31] = [
     0x13, 0xc6, 0, 0x0b, 0x27, 0xb4, b'a', b'b', b'c',
 ];
 
+/// Packets with such a number and higher are segments of TCP: 1.1.1.1:1 > 2.2.2.2:2, bare acknowledgements.
+const SEGMENTS: u64 = 1_000_000;
+const SEGMENT: [u8; 40] = [
+    0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 0, 1, 0, 2, 0, 0, 0, 7, 0, 0, 0, 9,
+    0x50, 0x10, 2, 0, 0, 0, 0, 0,
+];
+
 #[test]
 fn verdicts_of_a_batch_are_sent_together_at_its_end() {
     let mut bench = Bench::new(|input, out| {
@@ -351,6 +358,111 @@ fn at_the_order_to_stop_every_packet_gets_its_verdict() {
 }
 
 #[test]
+fn a_segment_for_which_there_is_no_verdict_is_dropped_and_never_passes() {
+    let mut bench = Bench::new(|_, _| {});
+    bench.arrive(&[1, SEGMENTS]);
+    bench.turn();
+    bench.take();
+    bench.worker.gate.release_all();
+    bench.expect(&["accept 1", &format!("discard {SEGMENTS}")]);
+
+    let mut bench = Bench::new(|input, out| {
+        if let Input::Packet(packet) = input {
+            out.push_back(Out::RewriteTo(packet.id.0, 100));
+        }
+    });
+    bench.worker.gate.queue_mut().longest = 50;
+    bench.arrive(&[SEGMENTS]);
+    bench.turn();
+    let journal = bench.take();
+    assert!(!journal.iter().any(|line| line.starts_with("replace")), "{journal:?}");
+
+    let mut bench = Bench::new(|_, _| {});
+    let (mut refused, mut id) = (0, SEGMENTS);
+    while refused == 0 {
+        bench.arrive(&[id]);
+        bench.turn();
+        refused = bench.worker.gate.mishaps().held_full;
+        id += 1;
+    }
+    let journal = bench.take();
+    assert_eq!(journal.iter().filter(|line| line.starts_with("accept")).count(), 0);
+    assert_eq!(journal.iter().filter(|line| **line == format!("discard {}", id - 1)).count(), 1);
+}
+
+#[test]
+fn segments_that_waited_before_the_start_are_turned_away_until_none_is_left() {
+    let (stop, stopping) = io::pipe().unwrap();
+    let mut stopping = Some(stopping);
+    let mut bench = Bench::new(move |input, out| {
+        if let Input::Packet(packet) = input {
+            out.push_back(Out::Accept(packet.id.0));
+            if packet.id.0 == SEGMENTS + 3 {
+                stopping.take();
+            }
+        }
+    });
+    for batch in [&[SEGMENTS, 1, SEGMENTS + 1][..], &[SEGMENTS + 2], &[], &[SEGMENTS + 3]] {
+        bench.arrive(batch);
+    }
+    bench.worker.run(stop);
+    let journal = bench.take();
+    let verdicts: Vec<_> =
+        journal.iter().filter(|line| line.starts_with("accept") || line.starts_with("discard")).collect();
+    let [a, b, c, d] = [0, 1, 2, 3].map(|n| SEGMENTS + n);
+    assert_eq!(
+        verdicts,
+        [
+            &format!("discard {a}"),
+            "accept 1",
+            &format!("discard {b}"),
+            &format!("discard {c}"),
+            &format!("accept {d}")
+        ]
+    );
+}
+
+#[test]
+fn the_engine_knows_the_mtu_of_an_interface_before_a_segment_names_it_and_hears_of_changes() {
+    let mut bench = Bench::new(|input, out| {
+        if let Input::Packet(packet) = input {
+            out.push_back(Out::Accept(packet.id.0));
+        }
+    });
+    let told = |bench: &Bench| {
+        let journal = bench.take();
+        journal
+            .into_iter()
+            .filter(|line| line.starts_with("told") || line.starts_with("packet"))
+            .collect::<Vec<_>>()
+    };
+    bench.arrive(&[1, SEGMENTS, SEGMENTS + 1]);
+    bench.turn();
+    let [a, b] = [SEGMENTS, SEGMENTS + 1].map(|n| format!("packet {n}"));
+    assert_eq!(told(&bench), ["packet 1", "told 3 1500", "told 4 1500", &a, &b]);
+    bench.worker.surroundings.mtu = 1492;
+    bench.arrive(&[SEGMENTS]);
+    bench.turn();
+    assert_eq!(told(&bench), ["told 3 1492", "told 4 1492", &a]);
+    bench.worker.surroundings.mtu = usize::MAX;
+    bench.arrive(&[SEGMENTS]);
+    bench.turn();
+    assert_eq!(told(&bench), [a], "not known");
+}
+
+#[test]
+fn the_executor_is_asked_for_a_sign_of_life_when_it_wants_to_be() {
+    let mut bench = Bench::new(|_, _| {});
+    bench.turn();
+    bench.now += PUBLISH;
+    bench.turn();
+    assert_eq!(bench.worker.poll_timeout(), None);
+    bench.worker.executor.beat = Some(Duration::from_millis(300));
+    bench.turn();
+    assert_eq!(bench.worker.poll_timeout(), Some(bench.now + Duration::from_millis(300)));
+}
+
+#[test]
 fn the_loop_wakes_for_packets_events_and_deadlines() {
     for with_descriptor in [true, false] {
         let (mut stop, stopping) = io::pipe().map(|(reader, writer)| (reader, Some(writer))).unwrap();
@@ -376,6 +488,7 @@ fn the_loop_wakes_for_packets_events_and_deadlines() {
 fn destroyed() -> KernelEvent {
     let end = "192.0.2.1:5060".parse().unwrap();
     KernelEvent::Destroyed(Tuples {
+        transport: crate::alg::Transport::Udp,
         orig_source: end,
         orig_destination: end,
         reply_source: end,
@@ -430,6 +543,7 @@ impl Core for FakeCore {
             Input::CommandDone { id, outcome } => format!("done {} {outcome:?}", id.0),
             Input::AddressGone(address) => format!("gone {address}"),
             Input::FlowDestroyed(_) => "destroyed".into(),
+            Input::Mtu { interface, mtu } => format!("told {interface} {mtu}"),
             Input::RulesetReloaded => "reloaded".into(),
             Input::Timeout => "timeout".into(),
         });
@@ -448,8 +562,11 @@ impl Core for FakeCore {
                 return Some(Output::Event(Event::Refused { rule: "S4", inside, why: "test" }));
             }
             Out::Command(id) => {
-                let flow =
-                    FlowKey { inside: Inside(([1, 1, 1, 1], 1).into()), far: ([2, 2, 2, 2], 2).into() };
+                let flow = FlowKey {
+                    transport: crate::alg::Transport::Udp,
+                    inside: Inside(([1, 1, 1, 1], 1).into()),
+                    far: ([2, 2, 2, 2], 2).into(),
+                };
                 let op = Op::Sustain { flow, lifetime: Duration::ZERO };
                 return Some(Output::Command(Command { id: CommandId(id), op }));
             }
@@ -504,7 +621,8 @@ impl PacketQueue for FakeQueue {
 
     fn packet(&self, index: usize) -> Option<PacketIn<'_>> {
         let id = PacketId(*self.batch.get(index)?);
-        Some(PacketIn { id, point: QueuePoint::NewFlow, indev: 3, outdev: 4, bytes: &PACKET })
+        let bytes: &[u8] = if id.0 < SEGMENTS { &PACKET } else { &SEGMENT };
+        Some(PacketIn { id, point: QueuePoint::NewFlow, indev: 3, outdev: 4, bytes })
     }
 
     fn accept(&mut self, id: PacketId) {
@@ -544,6 +662,8 @@ impl PacketQueue for FakeQueue {
 struct FakeExecutor {
     journal: Journal,
     failing: HashSet<u64>,
+    /// How often it wants to be asked.
+    beat: Option<Duration>,
 }
 
 impl Executor for FakeExecutor {
@@ -553,6 +673,10 @@ impl Executor for FakeExecutor {
         outcomes.extend(
             ids.iter().map(|id| if self.failing.contains(id) { Err(Failure::Full) } else { Ok(Reply::Done) }),
         );
+    }
+
+    fn keep_alive(&mut self, now: Instant) -> Option<Instant> {
+        Some(now + self.beat?)
     }
 }
 
@@ -639,7 +763,7 @@ impl Bench {
                 without_descriptor: false,
                 pipe,
             },
-            executor: FakeExecutor { journal: Rc::clone(&journal), failing: HashSet::new() },
+            executor: FakeExecutor { journal: Rc::clone(&journal), failing: HashSet::new(), beat: None },
             events: FakeEvents { waiting: Vec::new(), pipe: io::pipe().unwrap() },
             surroundings: FakeSurroundings { journal: Rc::clone(&journal), mtu: 1500 },
         };

@@ -10,8 +10,10 @@ use std::process::Command;
 use std::{fs, io};
 
 use super::{Finding, sysctl};
+use crate::alg::Transport;
 use crate::kernel::conntrack::Conntrack;
 use crate::kernel::rules::{self, Expression, Rule, text};
+use crate::kernel::ruleset::RulesetSettings;
 use crate::kernel::socket::NetlinkSocket;
 use crate::netlink::{MessageType, NLM_F_DUMP, Writer};
 
@@ -30,12 +32,47 @@ const OBJREF_IMM_TYPE: u16 = 1;
 const OBJREF_IMM_NAME: u16 = 2;
 const OBJREF_SET_NAME: u16 = 4;
 
-/// Everything that attaches, or has attached, the helper to UDP `ports`. One finding if there is nothing.
-pub(super) fn find(socket: &mut NetlinkSocket, ports: &[u16]) -> Vec<Finding> {
-    let mut findings = in_nftables(socket, ports).unwrap_or_else(|error| vec![unknown("nftables", &error)]);
-    findings.extend(in_old_iptables(ports));
-    findings.extend(by_itself(ports));
-    findings.extend(in_conntrack(ports).unwrap_or_else(|error| vec![unknown("conntrack", &error)]));
+/// Flows that are ours: to these ports of this protocol.
+#[derive(Clone, Copy, Debug)]
+struct Ours<'a> {
+    transport: Transport,
+    ports: &'a [u16],
+}
+
+impl Ours<'_> {
+    /// As rules and programs call the protocol.
+    fn protocol(self) -> &'static str {
+        match self.transport {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+        }
+    }
+
+    fn number(self) -> u8 {
+        match self.transport {
+            Transport::Udp => libc::IPPROTO_UDP as u8,
+            Transport::Tcp => libc::IPPROTO_TCP as u8,
+        }
+    }
+
+    fn have(self, port: u16) -> bool {
+        self.ports.contains(&port)
+    }
+}
+
+/// Everything that attaches, or has attached, the helper to the ports. One finding if there is nothing.
+pub(super) fn find(socket: &mut NetlinkSocket, settings: &RulesetSettings) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = Vec::new();
+    for (transport, ports) in [(Transport::Udp, &settings.ports), (Transport::Tcp, &settings.tcp_ports)] {
+        let ours = Ours { transport, ports };
+        let mut found = in_nftables(socket, ours).unwrap_or_else(|error| vec![unknown("nftables", &error)]);
+        found.extend(in_old_iptables(ours));
+        found.extend(by_itself(ours));
+        found.extend(in_conntrack(ours).unwrap_or_else(|error| vec![unknown("conntrack", &error)]));
+        // A rule may be for both.
+        found.retain(|finding| !findings.contains(finding));
+        findings.extend(found);
+    }
     if findings.is_empty() {
         let loaded = ["nf_nat_sip", "nf_conntrack_sip"].map(|name| format!("/sys/module/{name}"));
         findings.push(if loaded.iter().any(|path| Path::new(path).exists()) {
@@ -57,17 +94,17 @@ fn conflict(text: String, remedy: String) -> Finding {
     Finding::problem(NAME, text, remedy)
 }
 
-fn in_nftables(socket: &mut NetlinkSocket, ports: &[u16]) -> io::Result<Vec<Finding>> {
+fn in_nftables(socket: &mut NetlinkSocket, ours: Ours<'_>) -> io::Result<Vec<Finding>> {
     let objects = helper_objects(socket)?;
     let rules = rules::list(socket, None)?;
-    let attaching = rules.iter().filter(|rule| attaches(rule, &objects) && meets(rule, ports));
+    let attaching = rules.iter().filter(|rule| attaches(rule, &objects) && meets(rule, ours));
     Ok(attaching
         .map(|rule| {
             let Rule { table, chain, .. } = rule;
             let text = format!("a rule in table {table}, chain {chain} attaches the kernel's sip helper: two ALGs fight");
             let mut remedy = rule.deletion();
             if table == "firewalld" {
-                remedy = "firewall-cmd --permanent --remove-service=sip --add-port=5060/udp && firewall-cmd --reload".into();
+                remedy = "firewall-cmd --permanent --remove-service=sip --add-port=5060/udp --add-port=5060/tcp && firewall-cmd --reload".into();
             }
             conflict(text, remedy)
         })
@@ -122,20 +159,18 @@ fn attaches(rule: &Rule, objects: &[HelperObject]) -> bool {
     rule.expressions.iter().any(|expression| by_nft(expression) || by_xtables(expression))
 }
 
-/// Whether the rule may hold for a UDP packet to one of the ports. Only plain comparisons of protocol and destination port
+/// Whether the rule may hold for a packet of ours. Only plain comparisons of protocol and destination port
 /// say no.
-fn meets(rule: &Rule, ports: &[u16]) -> bool {
+fn meets(rule: &Rule, ours: Ours<'_>) -> bool {
     let mut pairs = rule.expressions.iter().zip(rule.expressions.iter().skip(1));
     let may_be_equal =
         |(load, compare): (&Expression, &Expression)| match (loaded_field(load), equals(compare)) {
-            (Some(Field::Protocol), Some([protocol])) => *protocol == UDP,
-            (Some(Field::Port), Some(&[high, low])) => ports.contains(&u16::from_be_bytes([high, low])),
+            (Some(Field::Protocol), Some([protocol])) => *protocol == ours.number(),
+            (Some(Field::Port), Some(&[high, low])) => ours.have(u16::from_be_bytes([high, low])),
             _ => true,
         };
-    pairs.all(may_be_equal) && rule.expressions.iter().all(|expression| may_match(expression, ports))
+    pairs.all(may_be_equal) && rule.expressions.iter().all(|expression| may_match(expression, ours))
 }
-
-const UDP: u8 = libc::IPPROTO_UDP as u8;
 
 enum Field {
     Protocol,
@@ -171,24 +206,24 @@ fn equals(compare: &Expression) -> Option<&[u8]> {
 }
 
 /// xtables' matches `udp` and `tcp`; four u16 in host order: source from and to, destination from and to.
-fn may_match(expression: &Expression, ports: &[u16]) -> bool {
+fn may_match(expression: &Expression, ours: Ours<'_>) -> bool {
     const MATCH_NAME: u16 = 1;
     const MATCH_INFO: u16 = 3;
     let attributes = expression.attributes();
     match attributes.bytes(MATCH_NAME).filter(|_| expression.name == "match").map(text).as_deref() {
-        Some("tcp") => false,
-        Some("udp") => {
+        Some(protocol @ ("udp" | "tcp")) if protocol != ours.protocol() => false,
+        Some("udp" | "tcp") => {
             let info = attributes.bytes(MATCH_INFO).unwrap_or_default();
             let port = |at| Some(u16::from_ne_bytes(info.get(at..at + 2)?.try_into().ok()?));
             let (first, last) = (port(4).unwrap_or(0), port(6).unwrap_or(u16::MAX));
-            ports.iter().any(|port| (first..=last).contains(port))
+            ours.ports.iter().any(|port| (first..=last).contains(port))
         }
         _ => true,
     }
 }
 
 /// Tables of iptables that are not nftables underneath; asked for only if there are any.
-fn in_old_iptables(ports: &[u16]) -> Vec<Finding> {
+fn in_old_iptables(ours: Ours<'_>) -> Vec<Finding> {
     let versions = [("ip_tables_names", "iptables-legacy"), ("ip6_tables_names", "ip6tables-legacy")];
     let mut findings = Vec::new();
     for (names, program) in versions {
@@ -200,7 +235,7 @@ fn in_old_iptables(ports: &[u16]) -> Vec<Finding> {
             continue;
         };
         let saved = String::from_utf8_lossy(&output.stdout);
-        findings.extend(saved.lines().filter(|line| line_attaches(line, ports)).map(|line| {
+        findings.extend(saved.lines().filter(|line| line_attaches(line, ours)).map(|line| {
             let remedy = format!("{program} -t raw {}", line.replacen("-A", "-D", 1));
             conflict(format!("a rule of {program} attaches the kernel's sip helper: two ALGs fight"), remedy)
         }));
@@ -208,23 +243,23 @@ fn in_old_iptables(ports: &[u16]) -> Vec<Finding> {
     findings
 }
 
-fn line_attaches(line: &str, ports: &[u16]) -> bool {
+fn line_attaches(line: &str, ours: Ours<'_>) -> bool {
     let words: Vec<_> = line.split_whitespace().collect();
     let after = |option: &str| words.iter().position(|word| *word == option).and_then(|at| words.get(at + 1));
     let meets = after("--dport").is_none_or(|given| {
         let (first, last) = given.split_once(':').unwrap_or((given, given));
         let range = first.parse().unwrap_or(0)..=last.parse().unwrap_or(u16::MAX);
-        ports.iter().any(|port| range.contains(port))
+        ours.ports.iter().any(|port| range.contains(port))
     });
-    let is_udp = after("-p").is_none_or(|protocol| *protocol == "udp");
-    line.starts_with("-A") && after("--helper") == Some(&HELPER) && is_udp && meets
+    let is_ours = after("-p").is_none_or(|protocol| *protocol == ours.protocol());
+    line.starts_with("-A") && after("--helper") == Some(&HELPER) && is_ours && meets
 }
 
 /// Kernels before 6.0 could give every flow to port 5060 to the helper.
-fn by_itself(ports: &[u16]) -> Option<Finding> {
+fn by_itself(ours: Ours<'_>) -> Option<Finding> {
     let automatic = sysctl("net/netfilter/nf_conntrack_helper") == Some(1);
     let there = Path::new("/sys/module/nf_conntrack_sip").exists();
-    (automatic && there && ports.contains(&5060)).then(|| {
+    (automatic && there && ours.have(5060)).then(|| {
         conflict(
             "the kernel gives every flow to port 5060 to its sip helper: two ALGs fight".into(),
             "sysctl -w net.netfilter.nf_conntrack_helper=0".into(),
@@ -232,11 +267,14 @@ fn by_itself(ports: &[u16]) -> Option<Finding> {
     })
 }
 
-fn in_conntrack(ports: &[u16]) -> io::Result<Vec<Finding>> {
+fn in_conntrack(Ours { transport, ports }: Ours<'_>) -> io::Result<Vec<Finding>> {
     let mut helped = vec![0usize; ports.len()];
     Conntrack::open(false)?.dump(|entry| {
         let port = entry.original.destination.port();
-        let at = ports.iter().position(|p| *p == port).filter(|_| entry.helper.as_deref() == Some(HELPER));
+        let at = ports
+            .iter()
+            .position(|p| *p == port)
+            .filter(|_| entry.original.transport == transport && entry.helper.as_deref() == Some(HELPER));
         if let Some(count) = at.and_then(|at| helped.get_mut(at)) {
             *count += 1;
         }
@@ -246,7 +284,8 @@ fn in_conntrack(ports: &[u16]) -> io::Result<Vec<Finding>> {
         .map(|(port, count)| {
             let text =
                 format!("{count} flows to port {port} still have the kernel's sip helper: two ALGs fight");
-            conflict(text, format!("conntrack -D -p udp --dport {port}"))
+            let protocol = Ours { transport, ports }.protocol();
+            conflict(text, format!("conntrack -D -p {protocol} --dport {port}"))
         })
         .collect())
 }
@@ -258,12 +297,14 @@ mod tests {
     #[test]
     fn lines_of_iptables_are_judged_by_helper_and_port() {
         let line = "-A PREROUTING -p udp -m udp --dport 5060 -j CT --helper sip";
-        assert!(line_attaches(line, &[5060]));
-        assert!(!line_attaches(line, &[5070]));
-        assert!(!line_attaches(&line.replace("sip", "ftp"), &[5060]));
-        assert!(line_attaches("-A PREROUTING -p udp --dport 5000:5100 -j CT --helper sip", &[5060]));
-        assert!(line_attaches("-A PREROUTING -p udp -j CT --helper sip", &[5060]));
-        assert!(!line_attaches("-A PREROUTING -p tcp --dport 5060 -j CT --helper sip", &[5060]));
-        assert!(!line_attaches("*raw", &[5060]));
+        let [udp, tcp] = [Transport::Udp, Transport::Tcp].map(|transport| Ours { transport, ports: &[5060] });
+        assert!(line_attaches(line, udp));
+        assert!(!line_attaches(line, Ours { ports: &[5070], ..udp }));
+        assert!(!line_attaches(&line.replace("sip", "ftp"), udp));
+        assert!(line_attaches("-A PREROUTING -p udp --dport 5000:5100 -j CT --helper sip", udp));
+        assert!(line_attaches("-A PREROUTING -p udp -j CT --helper sip", udp));
+        assert!(!line_attaches("-A PREROUTING -p tcp --dport 5060 -j CT --helper sip", udp));
+        assert!(line_attaches("-A PREROUTING -p tcp --dport 5060 -j CT --helper sip", tcp));
+        assert!(!line_attaches("*raw", udp));
     }
 }

@@ -1,0 +1,94 @@
+//! Media that comes before the answer: conntrack expects it.
+//!
+//! An offer names where the phone listens, and nobody knows yet who will speak: an announcement, the tone of a gateway.
+//! Where the kernel can, each new pinhole is therefore expected ([`Op::Expect`]) from the moment that its offer leaves
+//! until its far end is known: then the pinned flow takes its place. `media.source` says from whom: the server that the
+//! offer went to, or anybody.
+//!
+//! It is a good thing to have and no more: what can't be expected is pinned at the answer all the same. The kernel ties
+//! expectations to the conntrack entry of the signalling flow, which is not there before the flow's first packet has
+//! left; then it is tried again with the first answer.
+
+use super::super::binding::{BindingKey, BindingKeys, Expecting, State};
+use super::super::call::Stream;
+use super::super::command::{CommandId, Failure, MediaClass, Op, Publics};
+use super::super::key::Key;
+use super::super::policy::{Admission, MediaSource};
+use super::super::transaction::RINGING;
+use super::commands::Inflight;
+use super::message::Context;
+use super::{Engine, Scratch};
+
+impl Engine {
+    /// Expects media at the streams of an offer whose far ends are not known. What is asked for goes into `needs`.
+    pub(super) fn expect(&mut self, context: &Context<'_>, scratch: &mut Scratch) {
+        if self.policy.admission != Admission::Expectation {
+            return;
+        }
+        let call = self.calls.get(&context.call);
+        let leg = call.and_then(|call| call.legs.get(call.position(context.tags)?));
+        if leg.is_some_and(|leg| !leg.remote.is_empty()) {
+            return;
+        }
+        for stream in &scratch.streams {
+            let media = scratch.description.media.get(usize::from(stream.media));
+            let class = media.map_or(MediaClass::Other, |media| MediaClass::of(media.kind.of(context.bytes)));
+            scratch.needs.extend(self.expect_stream(stream, class, Expecting::No));
+        }
+    }
+
+    /// The call's signalling flow is known to conntrack now.
+    pub(super) fn expect_again(&mut self, call: Key) {
+        if self.policy.admission != Admission::Expectation {
+            return;
+        }
+        let Some(call) = self.calls.get(&call) else { return };
+        let streams: Vec<Stream> = call.legs.iter().flat_map(|leg| leg.local.iter().copied()).collect();
+        for stream in &streams {
+            // Its kind was in the offer only. The classes differ in nothing but their names.
+            self.expect_stream(stream, MediaClass::Other, Expecting::Refused);
+        }
+    }
+
+    fn expect_stream(&mut self, stream: &Stream, class: MediaClass, from: Expecting) -> Option<CommandId> {
+        let mut keys = BindingKeys::new();
+        let mut public = Publics::new();
+        let mut signalling = None;
+        for key in stream.keys() {
+            let Some(binding) = self.bindings.get_mut(&key) else { continue };
+            if binding.state == State::Open && binding.peers.is_empty() && binding.expecting == from {
+                binding.expecting = Expecting::Yes;
+                signalling = Some(binding.signalling);
+                keys.push(key);
+                public.push(binding.pinhole.public);
+            }
+        }
+        let signalling = signalling?;
+        let source = (self.policy.media_source == MediaSource::Negotiated).then(|| signalling.far.ip());
+        let op = Op::Expect { public, source, class, signalling, lifetime: RINGING };
+        Some(self.command(op, Inflight::Expect { keys }))
+    }
+
+    pub(super) fn expected(&mut self, keys: &BindingKeys, failure: Option<Failure>) {
+        let next = match failure {
+            None => return,
+            Some(Failure::NotFound) => Expecting::Refused,
+            Some(_) => Expecting::Never,
+        };
+        for key in keys {
+            if let Some(binding) = self.bindings.get_mut(key).filter(|it| it.expecting == Expecting::Yes) {
+                binding.expecting = next;
+            }
+        }
+    }
+
+    /// The far end is known now, or nobody wants it any more.
+    pub(super) fn unexpect(&mut self, key: &BindingKey) {
+        let Some(binding) = self.bindings.get_mut(key) else { return };
+        if std::mem::take(&mut binding.expecting) == Expecting::Yes {
+            let public = Publics::from_iter([binding.pinhole.public]);
+            let signalling = binding.signalling;
+            self.background(Op::Unexpect { public, signalling }, "unexpect");
+        }
+    }
+}

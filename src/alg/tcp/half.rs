@@ -1,0 +1,521 @@
+//! One direction of a connection: from its sender's bytes to its receiver's.
+//!
+//! The sender counts in *original* positions, the receiver in those of the *wire*; [`EditMap`] leads from one to the
+//! other up to `decided`. What lies behind that belongs to a message that is not complete: nobody can say yet how long it
+//! will be, so the segments that carry it are held.
+//!
+//! Holding alone would be a deadlock: a sender that lost a later segment sends the first one again and again, and
+//! nothing else, until that is acknowledged. So a segment that carries nothing new is turned into a probe, which the
+//! receiver must answer, and in that answer what is here is acknowledged: those bytes are *owned*. The sender has
+//! forgotten them then, so the receiver gets them from here, in the place of something that the sender repeats.
+//!
+//! Three marks are to be kept apart, all originals: `sent`, up to which bytes have really gone to the receiver, and which
+//! stands at the cut of a segment that was cut; `owned`; and what the receiver has acknowledged. Bytes between `sent` and
+//! `owned` go before anything else, because nobody but us can send them. (Taking the end of a cut segment for `sent` loses
+//! its tail for good if the tail was owned.) The last bytes of a message are never owned before it is complete, so that
+//! the sender always has something to repeat.
+//!
+//! Nothing here reads SIP, builds a packet or knows the time.
+
+use serde::{Deserialize, Serialize};
+
+use super::buffer::Buffer;
+use super::frame::LONGEST;
+use super::map::{EditMap, FIRST, Position};
+use crate::alg::io::PacketId;
+
+/// Decided bytes that the receiver has not acknowledged are kept so far, to be compared with what is sent again.
+const COMPARED: usize = LONGEST;
+/// Most segments that are held.
+const MOST_HELD: usize = 160;
+/// Segments that a sender sends before anything is acknowledged (RFC 6928).
+const WINDOW: usize = 10;
+/// By so much a timestamp may lie behind another: for a minute, if its clock ticks in microseconds. What seems to lie
+/// further behind is further ahead.
+const CLOCK: u32 = 1 << 26;
+/// A segment that was sent again so often has never arrived: it is not made longer than its sender made it.
+const TRIES: u8 = 2;
+
+/// One direction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Half {
+    /// Number of the SYN; the same in both forms.
+    isn: u32,
+    map: EditMap,
+    /// What has come without a gap, as far as it is still needed.
+    buffer: Buffer,
+    /// Up to here the map is final. [`Position::MAX`]: everywhere, for nothing will be edited any more.
+    decided: Position,
+    /// Up to here bytes have gone to the receiver.
+    sent: Position,
+    /// Up to here we have acknowledged to the sender.
+    owned: Position,
+    /// Up to here the sender has sent.
+    top: Position,
+    /// Where its FIN is, once it has gone to the receiver.
+    fin: Option<Position>,
+    /// What the receiver has acknowledged, on the wire.
+    acked: Position,
+    /// How far the receiver lets the sender go, on the wire.
+    edge: Position,
+    /// The receiver said again what it had said: something is missing.
+    lacking: bool,
+    /// By how many bits the receiver's windows are shifted.
+    shift: u8,
+    /// Largest payload that the receiver takes.
+    room: usize,
+    /// What the sender has sent again last, and how often.
+    repeated: (Position, u8),
+    /// The latest timestamp that went to the receiver.
+    stamp: Option<u32>,
+    #[serde(skip)]
+    held: Vec<Held>,
+    /// So many undecided bytes are needed before there can be anything new to read.
+    #[serde(skip)]
+    pub needed: usize,
+    /// How many segments of the next message were acknowledged ahead of time.
+    #[serde(skip)]
+    spent: usize,
+    /// The next message is complete, and waits for the kernel.
+    #[serde(skip)]
+    pub waits: bool,
+    /// The next message is complete, and the kernel refused what it needs: it is to pass as it came.
+    #[serde(skip)]
+    pub refused: bool,
+    /// What was decided when segments began to be held.
+    #[serde(skip)]
+    pub waiting_since: Option<Position>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Held {
+    packet: PacketId,
+    from: Position,
+    to: Position,
+    /// It has been asked for.
+    asked: bool,
+}
+
+/// A segment's place in the stream, in original positions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// Its first byte.
+    pub from: Position,
+    /// Behind its last byte.
+    pub to: Position,
+    /// Whether a FIN follows.
+    pub fin: bool,
+}
+
+/// What a segment brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// Bytes, or a FIN, that are new and follow what was there.
+    New,
+    /// Nothing that was not there, or nothing at all.
+    Old,
+    /// Something is missing before it.
+    Gap,
+    /// More than the receiver has room for; or nothing that could be from its sender.
+    Outside,
+    /// Other bytes than the first time.
+    Conflict,
+}
+
+/// What goes to the receiver in a segment's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// First byte, as an original position.
+    pub from: Position,
+    /// Behind the last one.
+    pub to: Position,
+    /// Whether the segment's own end is in it.
+    pub whole: bool,
+}
+
+impl Half {
+    /// A direction whose sender began with this number. The receiver takes segments of `room` bytes and, at first, a
+    /// window of `window`; later ones are shifted by `shift` bits.
+    pub fn new(isn: u32, room: usize, window: u16, shift: u8) -> Self {
+        Self {
+            isn,
+            map: EditMap::default(),
+            buffer: Buffer::new(FIRST),
+            decided: FIRST,
+            sent: FIRST,
+            owned: FIRST,
+            top: FIRST,
+            fin: None,
+            acked: FIRST,
+            edge: FIRST + u64::from(window),
+            lacking: false,
+            shift,
+            room,
+            repeated: (FIRST, 0),
+            stamp: None,
+            held: Vec::new(),
+            needed: 0,
+            spent: 0,
+            waits: false,
+            refused: false,
+            waiting_since: None,
+        }
+    }
+
+    /// Number of the SYN.
+    pub fn isn(&self) -> u32 {
+        self.isn
+    }
+
+    /// The place of a segment with this number.
+    pub fn extent(&self, sequence: u32, length: usize, fin: bool) -> Extent {
+        let from = unwrap(sequence, self.number(self.top), self.top);
+        Extent { from, to: from + length as u64, fin }
+    }
+
+    /// The number of a position, in either form.
+    pub fn number(&self, at: Position) -> u32 {
+        self.isn.wrapping_add(1).wrapping_add((at.wrapping_sub(FIRST)) as u32)
+    }
+
+    /// Whether nothing of the stream has been decided.
+    pub fn is_at_start(&self) -> bool {
+        self.decided == FIRST
+    }
+
+    /// Whether messages are looked for.
+    pub fn is_inspected(&self) -> bool {
+        self.decided != Position::MAX
+    }
+
+    /// Whether nothing was changed, and nothing is to come from here: this direction needs nobody.
+    pub fn is_untouched(&self) -> bool {
+        self.map.is_identity() && !self.owes()
+    }
+
+    /// Bytes that are kept.
+    pub fn bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Segments that are held.
+    pub fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Takes a segment out of those that are held; whether it was one.
+    pub fn take_held(&mut self, packet: PacketId) -> bool {
+        let before = self.held.len();
+        self.held.retain(|held| held.packet != packet);
+        self.held.len() < before
+    }
+
+    /// Takes in a segment's bytes. Only while messages are looked for.
+    pub fn receive(&mut self, extent: Extent, bytes: &[u8]) -> News {
+        let Extent { from, to, fin } = extent;
+        let end = self.buffer.end();
+        if from == to && !fin {
+            return News::Old;
+        }
+        if to > end && to > self.limit() {
+            return News::Outside;
+        }
+        if from > end {
+            return News::Gap;
+        }
+        // What is kept of it from before must be the same.
+        let known = self.buffer.get(from, to.min(end));
+        let skip = self.buffer.start().saturating_sub(from) as usize;
+        let again = bytes.get(skip..skip + known.len()).unwrap_or_default();
+        if !known.is_empty() && known != again {
+            return News::Conflict;
+        }
+        self.top = self.top.max(to);
+        if to > end {
+            self.buffer.append(bytes.get((end - from) as usize..).unwrap_or_default());
+            return News::New;
+        }
+        if fin && to == end && self.fin.is_none() { News::New } else { News::Old }
+    }
+
+    /// The furthest that the sender may send to, by what the receiver has told it.
+    fn limit(&self) -> Position {
+        let window = self.edge - self.acked;
+        self.map.original(self.edge).max(self.owned + window)
+    }
+
+    /// The bytes whose form is not decided.
+    pub fn undecided(&self) -> &[u8] {
+        self.buffer.get(self.decided, self.buffer.end())
+    }
+
+    /// The next `length` of these bytes become what `edits` say: offset, length and new text of each, in order.
+    pub fn decide<'a>(&mut self, length: usize, edits: impl Iterator<Item = (usize, usize, &'a [u8])>) {
+        for (offset, len, text) in edits {
+            self.map.push(self.decided + offset as u64, len, text);
+        }
+        self.decided += length as u64;
+        self.spent = 0;
+        self.tidy();
+    }
+
+    /// Looks for messages no longer.
+    pub fn let_go(&mut self) {
+        self.decided = Position::MAX;
+    }
+
+    /// Where what is decided ends.
+    pub fn decided(&self) -> Position {
+        self.decided
+    }
+
+    /// Whether a segment up to here could go on.
+    pub fn is_decided(&self, extent: Extent) -> bool {
+        extent.to <= self.decided
+    }
+
+    /// Keeps a segment from going on; `false`: too many are held.
+    pub fn hold(&mut self, packet: PacketId, extent: Extent) -> bool {
+        if self.held.len() >= MOST_HELD {
+            return false;
+        }
+        self.held.push(Held { packet, from: extent.from, to: extent.to, asked: false });
+        true
+    }
+
+    /// Whether a segment must wait because others, which are held or have been asked for, go before it.
+    pub fn goes_after_others(&self, extent: Extent) -> bool {
+        self.held.iter().any(|held| held.from < extent.from && self.is_due(held))
+    }
+
+    /// Whether all of a segment is held already, behind a gap.
+    pub fn is_held(&self, extent: Extent) -> bool {
+        self.held.iter().any(|held| held.from <= extent.from && extent.to <= held.to)
+    }
+
+    fn is_due(&self, held: &Held) -> bool {
+        let fills = held.from <= self.buffer.end() && held.to > self.buffer.end();
+        held.to <= self.decided || (fills && self.is_inspected())
+    }
+
+    /// The held segments whose time has come, in the order of the stream; each is named once.
+    pub fn release(&mut self, out: &mut Vec<PacketId>) {
+        self.held.sort_by_key(|held| (held.from, held.to));
+        for index in 0..self.held.len() {
+            let Some(held) = self.held.get(index).copied() else { break };
+            if !held.asked && self.is_due(&held) {
+                out.push(held.packet);
+                if let Some(held) = self.held.get_mut(index) {
+                    held.asked = true;
+                }
+            }
+        }
+    }
+
+    /// All held segments that have not been asked for, in the order of the stream. None is held any longer.
+    pub fn drop_held(&mut self) -> impl Iterator<Item = PacketId> {
+        self.held.sort_by_key(|held| (held.from, held.to));
+        std::mem::take(&mut self.held).into_iter().filter(|held| !held.asked).map(|held| held.packet)
+    }
+
+    /// Whether a new segment of a message that is not complete should not be held, but owned and spent for a probe: so many
+    /// are held by now that the sender's window may be full, and only an acknowledgment, or a timeout, makes it go on. The
+    /// bytes of what is spent go along with others, which have room to grow; so it is done as rarely as possible.
+    pub fn spends(&mut self) -> bool {
+        // Each acknowledgment of a full window doubles it.
+        let windows = (1usize << (self.spent + 1).min(16)) - 1;
+        let is_time = !self.waits && self.held.len() + 1 >= WINDOW * windows;
+        self.spent += usize::from(is_time);
+        is_time
+    }
+
+    /// Acknowledges to the sender all that has come. Not for a message that is complete.
+    pub fn own(&mut self) {
+        self.owned = self.owned.max(self.buffer.end());
+    }
+
+    /// Whether bytes that only we have are still to arrive.
+    pub fn owes(&self) -> bool {
+        self.owned > self.una()
+    }
+
+    /// Whether there is something decided that has not been sent.
+    pub fn has_unsent(&self) -> bool {
+        self.sent < self.decided.min(self.buffer.end())
+    }
+
+    /// What the receiver has, as an original position.
+    fn una(&self) -> Position {
+        self.map.original(self.acked)
+    }
+
+    /// What goes in the place of a segment with `options` bytes of TCP options, whose path takes `room` bytes of payload.
+    pub fn load(&mut self, extent: Extent, options: usize, room: usize) -> Load {
+        let Extent { from, to, .. } = extent;
+        let own = (to - from) as usize;
+        let mut room = room.min(self.room.saturating_sub(options)).max(own).max(1);
+        let to = to.min(self.decided).max(from);
+        // What is here, with the segment's own bytes if they follow.
+        let kept = self.buffer.end().min(self.decided);
+        let here = if from <= kept { kept.max(to) } else { kept };
+        let (una, passed) = (self.una(), self.owned.min(self.sent));
+        let is_again = from < to && to <= self.sent;
+        let (start, end) = if self.sent < self.owned.min(self.decided) {
+            // Nobody but us has these bytes, and they were never sent.
+            (self.sent, if self.sent == from && from < to { to } else { here })
+        } else if una < passed && (is_again || (from == to && self.lacking)) {
+            // They were sent, and seem to be lost.
+            self.lacking = false;
+            (una, here.min(self.sent))
+        } else if from < to {
+            (from, to)
+        } else {
+            // For the receiver nothing behind what went to it has been sent.
+            let at = from.min(self.sent + u64::from(self.fin.is_some()));
+            return Load { from: at, to: at, whole: self.fits_whole(extent, at) };
+        };
+        if is_again && start == from {
+            let count = if self.repeated.0 == from { self.repeated.1.saturating_add(1) } else { 1 };
+            self.repeated = (from, count);
+            if count > TRIES {
+                // The path may be narrower than both ends say; what the sender makes fits, by its own experience.
+                room = own.max(1);
+            }
+        }
+        let cut = self.map.fitting(start, self.map.past(start, end), room);
+        self.sent = self.sent.max(cut);
+        Load { from: start, to: cut, whole: self.fits_whole(extent, cut) }
+    }
+
+    /// Whether a load that ends at `end` has the segment's own end, and so its FIN, which is noted.
+    fn fits_whole(&mut self, extent: Extent, end: Position) -> bool {
+        if !extent.fin {
+            return end == extent.to;
+        }
+        let fits = end == extent.to && self.sent >= extent.to;
+        if fits {
+            self.fin = Some(extent.to);
+        }
+        fits
+    }
+
+    /// The timestamp that goes to the receiver with a segment that has this one. A segment that was held goes after others
+    /// that came later; with the older timestamp its receiver would drop it (PAWS, RFC 7323 section 5).
+    pub fn restamp(&mut self, stamp: Option<u32>) -> Option<u32> {
+        let newest = match (stamp, self.stamp) {
+            (Some(new), Some(last)) if (1..CLOCK).contains(&last.wrapping_sub(new)) => last,
+            (new, _) => new?,
+        };
+        self.stamp = Some(newest);
+        self.stamp
+    }
+
+    /// Number on the wire of a load's first byte, or of its FIN. One with neither keeps within the receiver's window:
+    /// growth may have gone past it.
+    pub fn wire_number(&self, load: Load, fin: bool) -> u32 {
+        let at = self.map.wire(load.from);
+        let is_bare = load.from == load.to && !(fin && load.whole);
+        self.number(if is_bare && self.acked < at { at.min(self.edge.max(self.acked)) } else { at })
+    }
+
+    /// Appends the wire form of a load; `own` are the segment's own bytes.
+    pub fn image(&self, load: Load, extent: Extent, own: &[u8], out: &mut Vec<u8>) {
+        let source = |from: Position, to: Position, out: &mut Vec<u8>| {
+            let kept = if from >= self.buffer.start() { self.buffer.get(from, to) } else { &[] };
+            out.extend_from_slice(kept);
+            let from = from + kept.len() as u64;
+            let offset = |at: Position| at.saturating_sub(extent.from) as usize;
+            out.extend_from_slice(own.get(offset(from)..offset(to)).unwrap_or_default());
+        };
+        self.map.image(load.from, load.to, source, out);
+    }
+
+    /// The number before the next one that the receiver waits for, and whether it is that of a byte (and not the SYN's):
+    /// what a probe repeats.
+    pub fn probe(&self) -> (u32, bool) {
+        (self.number(self.acked.wrapping_sub(1)), self.acked > FIRST)
+    }
+
+    /// Takes in what the receiver acknowledges, and its window. `bare`: the segment brings nothing else.
+    pub fn acknowledge(&mut self, number: u32, window: u16, bare: bool) {
+        let at = unwrap(number, self.number(self.acked), self.acked);
+        let furthest = self.map.wire(self.sent) + u64::from(self.fin.is_some());
+        if at < self.acked || at > furthest {
+            return;
+        }
+        if at == self.acked {
+            self.lacking |= bare && self.una() < self.owned.min(self.sent);
+        } else {
+            self.lacking = false;
+        }
+        self.acked = at;
+        self.edge = self.edge.max(at + (u64::from(window) << self.shift));
+        self.tidy();
+    }
+
+    /// The number that the sender gets to see for an acknowledgment, and whether it says more than the receiver did.
+    pub fn acknowledgment(&self, number: u32) -> (u32, bool) {
+        let at = unwrap(number, self.number(self.acked), self.acked);
+        let original = self.map.original(at);
+        // An old one stays old.
+        let raised = original < self.owned && at >= self.acked;
+        (self.number(if raised { self.owned } else { original }), raised)
+    }
+
+    /// The number that the sender gets to see for an edge of a selective acknowledgment. A left edge goes behind a byte
+    /// that has only arrived in part.
+    pub fn edge(&self, number: u32, is_left: bool) -> u32 {
+        let at = unwrap(number, self.number(self.acked), self.acked);
+        let original = self.map.original(at);
+        let partly = is_left && self.map.wire(original) < at;
+        self.number(original + u64::from(partly))
+    }
+
+    /// Whether a number lies where the receiver would believe a RST.
+    pub fn is_in_window(&self, extent: Extent) -> bool {
+        extent.from >= self.una().min(self.sent) && extent.from <= self.limit()
+    }
+
+    /// Whether all that was sent has been acknowledged, the FIN included.
+    pub fn is_finished(&self) -> bool {
+        self.fin.is_some_and(|fin| self.acked > self.map.wire(fin))
+    }
+
+    /// Whether nothing of a message is here that is not complete.
+    pub fn is_between_messages(&self) -> bool {
+        self.decided >= self.buffer.end()
+    }
+
+    /// Forgets what is held, and the bytes in it, which the sender sends again; but not what is owned.
+    pub fn rest(&mut self) {
+        self.buffer.truncate(self.owned.max(self.decided));
+        self.held.clear();
+        (self.needed, self.waits, self.refused, self.waiting_since) = (0, false, false, None);
+    }
+
+    /// Notes how far the sender has gone, where it is not received.
+    pub fn note_top(&mut self, to: Position) {
+        self.top = self.top.max(to);
+    }
+
+    fn tidy(&mut self) {
+        self.map.forget(self.acked);
+        let una = self.una();
+        let end = self.buffer.end();
+        if !self.is_inspected() && !self.owes() {
+            return self.buffer.trim(end);
+        }
+        let mut keep = una.min(self.decided);
+        if !self.owes() {
+            // Only to be compared with what comes again.
+            let undecided = end.saturating_sub(self.decided.min(end));
+            keep = keep.max(end.saturating_sub(undecided + COMPARED as u64)).min(self.decided);
+        }
+        self.buffer.trim(keep);
+    }
+}
+
+/// The position near `reference`, whose number is `base`, that has this number.
+fn unwrap(number: u32, base: u32, reference: Position) -> Position {
+    reference.wrapping_add_signed(i64::from(number.wrapping_sub(base) as i32))
+}

@@ -1,0 +1,21 @@
+//! SIP over TCP through the engine, between two strict model TCPs.
+//!
+//! What must hold whatever the wires do: each end receives exactly the rewritten messages of the other, is never told that
+//! something has arrived which it did not send, never gets a byte that differs from one that it had, and everything
+//! comes to its end.
+
+#![allow(clippy::unwrap_used)] // also in helpers, which are no tests to clippy
+#![allow(dead_code, unreachable_pub)] // each test uses its own part
+
+#[path = "tcp/endpoint.rs"]
+mod endpoint;
+#[path = "tcp/hand.rs"]
+mod hand;
+#[path = "tcp/messages.rs"]
+mod messages;
+#[path = "tcp/properties.rs"]
+mod properties;
+#[path = "tcp/single.rs"]
+mod single;
+#[path = "tcp/world.rs"]
+mod world;

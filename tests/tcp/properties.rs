@@ -1,0 +1,130 @@
+//! Any split of any messages, and any fate of any segment.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+use sipalg::alg::Policy;
+
+use crate::endpoint::{Endpoint, Habits};
+use crate::messages::{Message, expected, written};
+use crate::world::{PHONE, PUBLIC, SERVER, Wires, World, at};
+
+#[derive(Clone, Debug)]
+pub struct Scene {
+    pub seed: u64,
+    pub phone: Habits,
+    pub server: Habits,
+    pub wires: Wires,
+    pub out: Vec<Message>,
+    pub inn: Vec<Message>,
+    pub slow: u64,
+}
+
+/// Patience beyond everything, so that nothing is ever let go.
+pub fn patient() -> Policy {
+    Policy { tcp_patience: Duration::from_secs(3600), ..Policy::default() }
+}
+
+pub fn world(scene: &Scene, policy: Policy) -> World {
+    let phone = Endpoint::new("phone", at(PHONE), at(SERVER), scene.phone, scene.seed, false);
+    let server = Endpoint::new("server", at(SERVER), at(PUBLIC), scene.server, !scene.seed, true);
+    let mut world = World::new(policy, phone, server, scene.seed ^ 0x5150);
+    world.wires = scene.wires;
+    world.slow = Duration::from_millis(scene.slow);
+    world
+}
+
+/// Runs a scene to its end and compares both streams.
+pub fn play(scene: &Scene) -> World {
+    let mut world = world(scene, patient());
+    world.phone.stream = written(&scene.out);
+    // Nothing can be restored before the phone has said how it calls itself.
+    let first = scene.out.first().map_or(0, |it| it.written().len());
+    world.phone.connect(world.now);
+    let inn = written(&scene.inn);
+    world.run(Duration::from_secs(3600), |world| world.server.received.len() >= first);
+    world.server.stream = inn;
+    world.phone.closing = true;
+    world.server.closing = true;
+    world.run(Duration::from_secs(7200), |world| world.phone.is_done() && world.server.is_done());
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert_eq!(text(&world.server.received), text(&expected(&scene.out, &world.pinholes)));
+    assert_eq!(text(&world.phone.received), text(&expected(&scene.inn, &world.pinholes)));
+    assert_eq!(world.engine.sizes().held_segments, 0);
+    world
+}
+
+fn habits() -> impl Strategy<Value = Habits> {
+    let isn = prop_oneof![Just(0u32), Just(u32::MAX), Just(u32::MAX - 700), any::<u32>()];
+    let mss = prop_oneof![Just(1460u16), Just(536), 100u16..1460];
+    let window = prop_oneof![Just(65_535u16), 3000u16..20_000];
+    (isn, mss, window, any::<[bool; 5]>(), 1usize..12).prop_map(
+        |(isn, mss, window, [sack, nagle, cuts, lazy, stamps], cwnd)| Habits {
+            isn,
+            mss,
+            window,
+            sack,
+            nagle,
+            cuts,
+            lazy,
+            cwnd,
+            stamps,
+        },
+    )
+}
+
+fn wires() -> impl Strategy<Value = Wires> {
+    let quiet = Just(Wires::default());
+    let wild = (0u64..25, 0u64..25, 0u64..10, 0u64..30).prop_map(|(before, behind, doubled, jitter)| Wires {
+        before,
+        behind,
+        doubled,
+        delay: 5,
+        jitter,
+    });
+    prop_oneof![1 => quiet, 4 => wild]
+}
+
+fn out() -> impl Strategy<Value = Vec<Message>> {
+    let kind = prop_oneof![
+        1 => Just((0, 0usize)),
+        4 => (Just(1), 0usize..3000),
+        1 => (Just(1), 3000usize..20_000),
+        2 => Just((2, 0)),
+    ];
+    prop::collection::vec(kind, 0..8).prop_map(|kinds| {
+        let message = |(index, (kind, length)): (usize, (i32, usize))| match kind {
+            0 => Message::KeepAlive,
+            1 => Message::Text(index as u32 + 2, length),
+            _ => Message::Invite(index as u32 + 2, 40_000 + 2 * index as u16),
+        };
+        let first = Message::Text(1, 10);
+        [first].into_iter().chain(kinds.into_iter().enumerate().map(message)).collect()
+    })
+}
+
+fn inn() -> impl Strategy<Value = Vec<Message>> {
+    let kind = prop_oneof![1 => Just(None), 5 => (0usize..4000).prop_map(Some)];
+    prop::collection::vec(kind, 0..8).prop_map(|kinds| {
+        let message = |(index, length): (usize, Option<usize>)| match length {
+            None => Message::KeepAlive,
+            Some(length) => Message::Request(index as u32 + 1, length),
+        };
+        kinds.into_iter().enumerate().map(message).collect()
+    })
+}
+
+pub fn scene() -> impl Strategy<Value = Scene> {
+    (any::<u64>(), habits(), habits(), wires(), out(), inn(), 0u64..20).prop_map(
+        |(seed, phone, server, wires, out, inn, slow)| Scene { seed, phone, server, wires, out, inn, slow },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, max_shrink_iters: 60, ..ProptestConfig::default() })]
+
+    #[test]
+    fn both_ends_get_the_rewritten_messages_and_come_to_their_end(scene in scene()) {
+        play(&scene);
+    }
+}
