@@ -57,7 +57,7 @@ pub(super) struct World {
 }
 
 /// The same instant in every run, that two runs of a fuzzer may be compared: nothing else here depends on the clock.
-fn first_instant() -> Instant {
+pub(super) fn first_instant() -> Instant {
     static FIRST: OnceLock<Instant> = OnceLock::new();
     let earliest = || {
         let mut at = Instant::now();
