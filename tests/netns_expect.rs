@@ -3,14 +3,19 @@
 
 #![allow(clippy::unwrap_used)] // clippy knows tests by their attribute only, not their helpers
 
+#[allow(dead_code, unreachable_pub)] // others use more of it
+#[path = "common/messages.rs"]
+mod messages;
 #[path = "common/netns.rs"]
 mod netns;
 
+use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use netns::{Netns, eventually};
+use messages::{Dialog, answer, request, sdp};
+use netns::{Netns, Running, eventually};
 use sipalg::alg::{
     Admission, Command, CommandId, Executor, Failure, FlowKey, Inside, MediaClass, Op, Outcome, Outside,
     Pinhole, Pinholes, PinnedFlow, Reply, Transport,
@@ -20,6 +25,7 @@ use sipalg::kernel::probe::{self, Level};
 use sipalg::kernel::ruleset::{self, RulesetSettings};
 use sipalg::kernel::traffic::{self, Meter};
 use sipalg::kernel::{Kernel, KernelSettings};
+use tempfile::TempDir;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const PHONE: &str = "192.168.1.10:5060";
@@ -58,6 +64,17 @@ impl Network {
     }
 
     fn with(settings: &RulesetSettings) -> Self {
+        let (phone, router, far) = Self::cables();
+        let kernel = router.enter(|| {
+            traffic::Switch::open().count_from_now_on().unwrap();
+            let installed = ruleset::install(settings).unwrap();
+            assert_eq!(installed.expects, settings.expect);
+            Kernel::open(&KernelSettings::default()).unwrap()
+        });
+        Self { phone, router, far, kernel }
+    }
+
+    fn cables() -> (Netns, Netns, Netns) {
         let (phone, router, far) = (Netns::new(), Netns::new(), Netns::new());
         phone.join("eth0", &router, "lan");
         router.join("wan", &far, "eth0");
@@ -69,13 +86,25 @@ impl Network {
         far.run("ip address add 203.0.113.9/24 dev eth0");
         far.run("ip address add 203.0.113.10/24 dev eth0");
         router.nft(ADMINISTRATOR);
-        let kernel = router.enter(|| {
-            traffic::Switch::open().count_from_now_on().unwrap();
-            let installed = ruleset::install(settings).unwrap();
-            assert_eq!(installed.expects, settings.expect);
-            Kernel::open(&KernelSettings::default()).unwrap()
-        });
-        Self { phone, router, far, kernel }
+        (phone, router, far)
+    }
+
+    /// With the program itself, told this of media.
+    fn with_daemon(media: &str) -> (Self, Running, TempDir) {
+        let (phone, router, far) = Self::cables();
+        let dir = tempfile::tempdir().unwrap();
+        let [config, log] = ["sipalg.toml", "log"].map(|name| dir.path().join(name));
+        let text = format!(
+            "state-file = \"none\"\nuser = \"none\"\n[control]\nsocket = \"none\"\n[log]\ntarget = \"stderr\"\n\
+             level = \"debug\"\n[media]\nadmission = \"auto\"\n{media}"
+        );
+        fs::write(&config, text).unwrap();
+        let (config, log_path) = (config.display(), log.display());
+        let script = format!("exec {} run --config {config} 2>{log_path}", env!("CARGO_BIN_EXE_sipalg"));
+        let sipalg = router.spawn("sh", &["-c", &script]);
+        eventually("sipalg is ready", || fs::read_to_string(&log).is_ok_and(|it| it.contains(" ready ")));
+        let kernel = router.enter(|| Kernel::open(&KernelSettings::default()).unwrap());
+        (Self { phone, router, far, kernel }, sipalg, dir)
     }
 
     /// A packet of the phone's signalling flow, so that conntrack knows it.
@@ -400,6 +429,78 @@ fn offloaded_media_is_not_silent_and_silent_media_is() {
 }
 
 #[test]
+fn a_call_has_early_media_from_a_stranger_and_then_the_short_way_until_it_moves() {
+    let _guard = HELPERS.lock();
+    let (network, _sipalg, dir) = Network::with_daemon("source = \"any\"\noffload = true\n");
+    let (phone, server) = (network.phone.udp(PHONE), network.far.udp(SERVER));
+    let [rtp, far, moved, stranger] = [
+        network.phone.udp("192.168.1.10:40000"),
+        network.far.udp("203.0.113.9:30000"),
+        network.far.udp("203.0.113.10:31000"),
+        network.far.udp("203.0.113.10:3333"),
+    ];
+    let text = |(bytes, from): (Vec<u8>, SocketAddr)| (String::from_utf8(bytes).unwrap(), from);
+    let log = || fs::read_to_string(dir.path().join("log")).unwrap();
+    // The first packet of its flow: conntrack can't tie anything to it yet.
+    let invite = |cseq, branch, in_dialog| {
+        let dialog = Dialog { branch, ..Dialog::default() };
+        request("INVITE", PHONE, cseq, dialog, in_dialog, &sdp("192.168.1.10", 40000))
+    };
+    phone.send_to(invite(1, "z9hG4bK-1", false).as_bytes(), SERVER).unwrap();
+    let (heard, known_as) = text(receive(&server));
+    let port = heard.split("m=audio ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap().to_owned();
+    let public: SocketAddr = format!("203.0.113.1:{port}").parse().unwrap();
+    server.send_to(answer(&heard, "100 Trying", known_as, "", "").as_bytes(), known_as).unwrap();
+    receive(&phone);
+    eventually("RTP and RTCP are expected", || network.expectations().len() == 2);
+    stranger.send_to(b"please hold", public).unwrap();
+    assert_eq!(receive(&rtp).0, b"please hold", "{}", log());
+    assert_eq!(network.related(), 1);
+
+    // Answered: the pinned flow alone.
+    let contact = "Contact: <sip:bob@203.0.113.9>\n";
+    let ok = |heard: &str, ip: &str, port| answer(heard, "200 OK", known_as, contact, &sdp(ip, port));
+    server.send_to(ok(&heard, "203.0.113.9", 30000).as_bytes(), known_as).unwrap();
+    receive(&phone);
+    assert_eq!(network.expectations(), [""; 0]);
+    assert_eq!(network.entries(&["sport=3333"]), [""; 0], "what came early has gone");
+    until_offloaded(&network, &rtp, &far, public);
+
+    // Then it moves: a later description names another place.
+    phone.send_to(invite(2, "z9hG4bK-2", true).as_bytes(), SERVER).unwrap();
+    let (heard, _) = text(receive(&server));
+    server.send_to(ok(&heard, "203.0.113.10", 31000).as_bytes(), known_as).unwrap();
+    receive(&phone);
+    assert_eq!(network.entries(&["sport=40000", "dport=30000"]), [""; 0]);
+    until_offloaded(&network, &rtp, &moved, public);
+
+    let bye = request("BYE", PHONE, 3, Dialog { branch: "z9hG4bK-3", ..Dialog::default() }, true, "");
+    phone.send_to(bye.as_bytes(), SERVER).unwrap();
+    let (heard, _) = text(receive(&server));
+    server.send_to(answer(&heard, "200 OK", known_as, "", "").as_bytes(), known_as).unwrap();
+    receive(&phone);
+    eventually("nothing is left of the call", || network.entries(&["sport=40000"]).is_empty());
+    let check = network.router.run(&format!("{} check", env!("CARGO_BIN_EXE_sipalg")));
+    assert!(check.contains("expectation: media before an answer is expected"), "{check}");
+}
+
+#[test]
+fn interfaces_that_come_later_and_come_again_take_part() {
+    let _guard = HELPERS.lock();
+    let (network, _sipalg, _dir) = Network::with_daemon("offload = true\n");
+    let devices = || network.router.run("nft list flowtable inet sipalg media");
+    assert!(devices().contains("wan") && !devices().contains("dsl0"), "{}", devices());
+    for _ in 0..2 {
+        network.router.run("ip link add dsl0 type veth peer name dsl1");
+        network.router.run("ip address add 198.51.100.1/24 dev dsl0");
+        eventually("the new interface takes part", || devices().contains("dsl0"));
+        assert!(devices().contains("wan"), "{}", devices());
+        network.router.run("ip link delete dsl0");
+        eventually("the old one is out", || !devices().contains("dsl0"));
+    }
+}
+
+#[test]
 fn the_short_way_is_measured() {
     let mut rivals = [false, true].map(|offload| {
         let mut network = Network::with(&RulesetSettings { offload, ..RulesetSettings::default() });
@@ -414,7 +515,7 @@ fn the_short_way_is_measured() {
     // In turns, because the machine is shared. Nobody reads: the router's work is done in the sender's own time.
     for _ in 0..7 {
         for (_, public, _, far, rates, costs) in &mut rivals {
-            let (start, busy) = (Instant::now(), self::busy());
+            let (start, busy) = (Instant::now(), used());
             let mut sent = 0;
             while start.elapsed() < Duration::from_millis(700) {
                 for _ in 0..100 {
@@ -423,7 +524,7 @@ fn the_short_way_is_measured() {
                 sent += 100;
             }
             rates.push(f64::from(sent) / start.elapsed().as_secs_f64());
-            costs.push((self::busy() - busy) * 1e6 / f64::from(sent));
+            costs.push((used() - busy) * 1e6 / f64::from(sent));
         }
     }
     let median = |values: &mut Vec<f64>| {
@@ -442,13 +543,13 @@ fn the_short_way_is_measured() {
         short / plain
     );
     // For the console of the virtual machine.
-    let _ = std::fs::write("/dev/console", format!("vm: note    {said}\n"));
+    let _ = fs::write("/dev/console", format!("vm: note    {said}\n"));
     assert!(short > 0.9 * plain, "{said}");
 }
 
 /// Seconds that all processors were not idle.
-fn busy() -> f64 {
-    let text = std::fs::read_to_string("/proc/stat").unwrap();
+fn used() -> f64 {
+    let text = fs::read_to_string("/proc/stat").unwrap();
     let ticks: Vec<f64> =
         text.lines().next().unwrap().split_whitespace().skip(1).map(|it| it.parse().unwrap()).collect();
     let idle = ticks[3] + ticks[4];

@@ -17,12 +17,14 @@ pub enum Table {
     Transactions,
     /// Calls.
     Calls,
+    /// Registrations, by whatever flow.
+    Registrations,
 }
 
 /// Entries of each host.
 #[derive(Debug)]
 pub struct Shares {
-    hosts: HashMap<IpAddr, [u32; 3], FixedState>,
+    hosts: HashMap<IpAddr, [u32; 4], FixedState>,
     limit: u32,
 }
 
@@ -63,7 +65,7 @@ impl Shares {
         if let Some(count) = counts.get_mut(table as usize) {
             *count = count.saturating_sub(1);
         }
-        if *counts == [0; 3] {
+        if *counts == [0; 4] {
             self.hosts.remove(&host);
         }
     }

@@ -261,7 +261,7 @@ impl Default for Sip {
     fn default() -> Self {
         Self {
             ports: vec![Ports(5060..=5060)],
-            tcp_ports: vec![Ports(5060..=5060)],
+            tcp_ports: Vec::new(),
             servers: alg::Policy::default().servers.into_iter().map(Block).collect(),
             registrars: alg::Policy::default().registrars.into_iter().map(Block).collect(),
             hands_off: alg::Policy::default().hands_off.into_iter().map(Block).collect(),
@@ -288,7 +288,7 @@ impl Default for Media {
                 alg::MediaSource::Negotiated => Source::Negotiated,
                 alg::MediaSource::Any => Source::Any,
             },
-            admission: Admission::Auto,
+            admission: Admission::Pinned,
             offload: false,
             local: match policy.media_local {
                 alg::MediaLocal::Direct => Local::Direct,

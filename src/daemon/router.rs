@@ -93,6 +93,8 @@ impl EventSource for Events {
     fn drain(&mut self, sink: &mut dyn FnMut(KernelEvent)) {
         let drained = self.0.drain(&mut |event| {
             sink(match event {
+                // The engine knows interfaces by their packets.
+                kernel::events::KernelEvent::InterfacesChanged => return ruleset::follow_interfaces(),
                 kernel::events::KernelEvent::Destroyed(tuples) => KernelEvent::Destroyed(tuples),
                 kernel::events::KernelEvent::RulesetChanged => KernelEvent::RulesetChanged,
                 kernel::events::KernelEvent::Overrun => KernelEvent::Overrun,

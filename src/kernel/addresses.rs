@@ -33,11 +33,13 @@ impl Addresses {
         Ok(Self { heard, asking: NetlinkSocket::route()? })
     }
 
-    /// Hands over the addresses that this machine does not have any more; never blocks.
-    pub(super) fn drain(&mut self, sink: &mut dyn FnMut(IpAddr)) -> io::Result<()> {
+    /// Hands over the addresses that this machine does not have any more, and answers whether others came; never blocks.
+    pub(super) fn drain(&mut self, sink: &mut dyn FnMut(IpAddr)) -> io::Result<bool> {
         let mut gone: Vec<IpAddr> = Vec::new();
+        let mut came = false;
         while let Some(datagram) = self.heard.receive()? {
             for message in netlink::messages(datagram) {
+                came |= message.number == libc::RTM_NEWADDR;
                 if let Some(address) = parse(&message).filter(|_| message.number == libc::RTM_DELADDR)
                     && !gone.contains(&address)
                 {
@@ -46,12 +48,12 @@ impl Addresses {
             }
         }
         if gone.is_empty() {
-            return Ok(());
+            return Ok(came);
         }
         let mut held = Vec::new();
         self.asking.call(&question(), |message| held.extend(parse(message)))?;
         gone.into_iter().filter(|address| !held.contains(address)).for_each(sink);
-        Ok(())
+        Ok(came)
     }
 }
 

@@ -12,7 +12,9 @@
 //!   ([`super::expectation`]), from the server that the offer went to or, with `media.source = "any"`, from anybody. The
 //!   first packet is `related`; chain `expected` lets it pass the guard. When the far end is known, the expectation and
 //!   what came by it make room for the pinned flow; with the call it goes. conntrack wants a helper for that
-//!   ([`super::cthelper`]), attached to the signalling flow by its first packet (chain `attach`): a flow that is older than
+//!   ([`super::cthelper`]), attached to the signalling flow by its first packet, behind the NAT
+//!   (chain `attach`; the kernel confirms a packet with a helper when it comes back from a queue, and what is confirmed gets no
+//!   NAT any more): a flow that is older than
 //!   the rule is pinned only, and so is SIP over TCP.
 //! - **Rule**: no entry is ever made by us. The administrator's filter accepts what the maps have translated
 //!   (`ct status dnat`), after the guard. For who wants conntrack to hold nothing but what packets have made. A pin only

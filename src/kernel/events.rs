@@ -18,6 +18,7 @@ use super::ctmessage;
 use super::probe;
 use super::rules;
 use super::ruleset;
+use super::shortcut;
 use super::socket::NetlinkSocket;
 use super::{Kernel, KernelError};
 use crate::alg::Tuples;
@@ -41,6 +42,8 @@ pub enum KernelEvent {
     Overrun,
     /// This machine does not have this address any more.
     AddressGone(IpAddr),
+    /// There are other interfaces than before, at least one of them with an address.
+    InterfacesChanged,
 }
 
 /// The event socket.
@@ -49,6 +52,7 @@ pub struct Events {
     heard: NetlinkSocket,
     asking: NetlinkSocket,
     addresses: Addresses,
+    interfaces: Vec<shortcut::Interface>,
 }
 
 impl Events {
@@ -62,7 +66,8 @@ impl Events {
             heard.attach_filter(&mut all_but(kernel.port()))?;
             heard.join(NFNLGRP_CONNTRACK_DESTROY)?;
             heard.join(NFNLGRP_NFTABLES)?;
-            Ok(Self { heard, asking: NetlinkSocket::netfilter()?, addresses: Addresses::open()? })
+            let (asking, addresses) = (NetlinkSocket::netfilter()?, Addresses::open()?);
+            Ok(Self { heard, asking, addresses, interfaces: shortcut::interfaces()? })
         };
         open().map_err(KernelError::system("subscribing to netfilter's events"))
     }
@@ -108,7 +113,16 @@ impl Events {
                 sink(KernelEvent::Overrun);
                 Ok(())
             }
-            result => result,
+            // IPv6 addresses come again and again.
+            Ok(true) => {
+                let interfaces = shortcut::interfaces()?;
+                if interfaces != self.interfaces {
+                    self.interfaces = interfaces;
+                    sink(KernelEvent::InterfacesChanged);
+                }
+                Ok(())
+            }
+            result => result.map(drop),
         }
     }
 

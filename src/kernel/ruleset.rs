@@ -32,7 +32,7 @@ const MARK: &str = "sipalg ruleset 2";
 const BY_DAEMON: &str = ", loaded by the daemon";
 /// The lines of `sipalg.nft` that the daemon replaces.
 const PORTS_LINE: &str = "define SIPALG_UDP_PORTS = { 5060 }";
-const TCP_PORTS_LINE: &str = "define SIPALG_TCP_PORTS = { 5060 }";
+const TCP_PORTS_LINE: &str = "define SIPALG_TCP_PORTS = { 0 }";
 const PORTS_SET: &CStr = c"sip_udp";
 const TCP_PORTS_SET: &CStr = c"sip_tcp";
 /// The queue points; their queues are numbered as [`crate::queue::Options::numbers`] does.
@@ -322,6 +322,23 @@ fn fill_extras(socket: &mut NetlinkSocket, settings: &RulesetSettings) -> bool {
         tracing::warn!(%error, "media can't be offloaded: it takes the usual way");
     }
     expects
+}
+
+/// Takes interfaces that have come into the flowtable for media, if there is one. What is refused is said in the log.
+pub fn follow_interfaces() {
+    let followed = NetlinkSocket::netfilter()
+        .map_err(KernelError::system("opening a netlink socket"))
+        .and_then(|mut socket| own_rules(&mut socket))
+        .and_then(|rules| {
+            if !rules.iter().any(|rule| rule.chain == "short_way") {
+                return Ok(());
+            }
+            let text = shortcut::flowtable().map_err(KernelError::system("listing the interfaces"))?;
+            load(&text, Mode::Commit)
+        });
+    if let Err(error) = followed {
+        tracing::warn!(%error, "media by interfaces that came later can't be offloaded");
+    }
 }
 
 /// Another router may come in between a few times, not for ever.

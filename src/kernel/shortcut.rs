@@ -12,8 +12,7 @@
 //! - Deleting the entry ends the short way with the next packet, so media that moves, and calls that end, need nothing
 //!   else ([`super::conntrack`] knows of kernels that don't delete such an entry).
 //!
-//! All interfaces that are there when the ruleset is loaded take part. Media by one that comes later goes the long way
-//! until the ruleset is loaded again.
+//! All interfaces take part, those that come later (a new PPPoE session has a new one) with their first address.
 
 use std::io;
 
@@ -26,14 +25,10 @@ const IFINFO: usize = 16;
 
 /// The rules of chain `short_way` and their flowtable. Without interfaces there is nothing to do.
 pub(super) fn rules() -> io::Result<String> {
-    let devices: Vec<String> = interfaces()?.into_iter().map(|name| format!("\"{name}\"")).collect();
-    if devices.is_empty() {
-        return Ok(String::new());
+    let mut text = flowtable()?;
+    if text.is_empty() {
+        return Ok(text);
     }
-    let mut text = format!(
-        "add flowtable inet sipalg media {{ hook ingress priority filter; devices = {{ {} }}; counter; }}\n",
-        devices.join(", ")
-    );
     for (family, owned) in [("ip", "owned4"), ("ip6", "owned6")] {
         for direction in ["reply", "original"] {
             text.push_str(&format!(
@@ -45,26 +40,48 @@ pub(super) fn rules() -> io::Result<String> {
     Ok(text)
 }
 
+/// The flowtable with all interfaces that there are now; those that it has stay.
+pub(super) fn flowtable() -> io::Result<String> {
+    let devices: Vec<String> = interfaces()?.into_iter().map(|it| format!("\"{}\"", it.name)).collect();
+    if devices.is_empty() {
+        return Ok(String::new());
+    }
+    let devices = devices.join(", ");
+    Ok(format!(
+        "add flowtable inet sipalg media {{ hook ingress priority filter; devices = {{ {devices} }}; counter; }}\n"
+    ))
+}
+
 /// What a kernel must take.
 pub(super) const PROBE: &str = "table inet sipalg_probe {\n flowtable f { hook ingress priority filter; devices = { lo }; counter; }\n \
      chain c { type filter hook forward priority filter; flow add @f; }\n}\n";
 
-/// The names of all interfaces but the loopback one.
-fn interfaces() -> io::Result<Vec<String>> {
+/// An interface; one that is gone and back has another index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Interface {
+    index: u32,
+    name: String,
+}
+
+/// All interfaces but the loopback one.
+pub(super) fn interfaces() -> io::Result<Vec<Interface>> {
     let mut socket = NetlinkSocket::route()?;
-    let mut names = Vec::new();
+    let mut all = Vec::new();
     socket.call(&dump(), |message| {
         let is_link = message.number == libc::RTM_NEWLINK;
         let Some(info) = message.body.get(..IFINFO).filter(|_| is_link) else { return };
-        let flags = info.get(8..12).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_ne_bytes);
+        let word = |at: usize| {
+            info.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_ne_bytes)
+        };
+        let (index, flags) = (word(4), word(8));
         let attributes = Attributes(message.body.get(IFINFO..).unwrap_or_default());
         if flags & libc::IFF_LOOPBACK as u32 == 0
             && let Some(name) = attributes.bytes(libc::IFLA_IFNAME)
         {
-            names.push(rules::text(name));
+            all.push(Interface { index, name: rules::text(name) });
         }
     })?;
-    Ok(names)
+    Ok(all)
 }
 
 /// `nlmsghdr` and `ifinfomsg`: all interfaces.
@@ -86,6 +103,6 @@ mod tests {
 
     #[test]
     fn the_loopback_interface_takes_no_part() {
-        assert!(!interfaces().unwrap().contains(&"lo".to_owned()));
+        assert!(interfaces().unwrap().iter().all(|it| it.name != "lo" && it.index > 1));
     }
 }

@@ -101,30 +101,42 @@ fn f43_s11_a_greedy_host_takes_from_nobody_but_itself() {
         bench.out(&phone, PROXY, request("OPTIONS", &phone, 1, Dialog::default(), false, ""));
     }
     assert_eq!(bench.engine.sizes().flows, 5);
-    // As many accounts as it likes.
-    for n in 0..20 {
-        let text = request(
-            "REGISTER",
-            PHONE,
-            1,
-            Dialog { branch: &format!("z9hG4bK-r{n}"), ..Dialog::default() },
-            false,
-            "",
-        )
-        .replace("To: <sip:bob@", &format!("To: <sip:bob{n}@"));
-        let sent = bench.out(PHONE, PROXY, text);
-        if sent.reason == Reason::Rewritten {
-            let seen = bench.public(PHONE, PROXY);
-            let contact = format!("Contact: <sip:alice@{seen}>;expires=60\n");
-            bench.inn(PROXY, PHONE, answer(&sent.text(), "200 OK", seen, &contact, ""));
-        }
-        bench.advance(secs(40));
-    }
-    assert!(bench.engine.sizes().registrations <= 5, "{:?}", bench.engine.sizes());
     // Everybody else calls as ever, and so does the greedy one when its attempts have died.
     bench.advance(secs(100));
     call_up(&mut bench);
     hang_up(&mut bench);
+}
+
+/// A registration for two hours of another account by `phone`.
+fn register(bench: &mut Bench, phone: &str, n: u32) {
+    let branch = format!("z9hG4bK-r{n}");
+    let dialog = Dialog { branch: &branch, ..Dialog::default() };
+    let text = request("REGISTER", phone, 1, dialog, false, "")
+        .replace("To: <sip:bob@", &format!("To: <sip:bob{n}@"));
+    let sent = bench.out(phone, PROXY, text);
+    assert_eq!(sent.reason, Reason::Rewritten, "{n}");
+    let seen = bench.public(phone, PROXY);
+    let contact = format!("Contact: <sip:alice@{seen}>;expires=7200\n");
+    bench.inn(PROXY, phone, answer(&sent.text(), "200 OK", seen, &contact, ""));
+    // Its transaction is over.
+    bench.advance(secs(40));
+}
+
+#[test]
+fn s11_registrations_are_counted_for_each_host_by_whatever_ports_they_come() {
+    let mut bench = with(Limits { per_host: 5, ..Limits::default() });
+    for n in 0..12 {
+        register(&mut bench, &format!("192.168.1.66:{}", 6000 + n % 3), n);
+    }
+    assert_eq!(bench.engine.sizes().registrations, 5);
+    // Another host has a share of its own.
+    register(&mut bench, PHONE, 12);
+    assert_eq!(bench.engine.sizes().registrations, 6);
+    // What has expired is given back.
+    bench.advance(secs(8000));
+    assert_eq!(bench.engine.sizes().registrations, 0);
+    register(&mut bench, "192.168.1.66:6000", 13);
+    assert_eq!(bench.engine.sizes().registrations, 1);
 }
 
 #[test]

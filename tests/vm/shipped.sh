@@ -21,12 +21,14 @@ finds() {
 }
 
 # Every queue point has its one rule, in nft's own words, and nothing else. Where a new flow is learned in one trip
-# ($1: one), its first packet is accepted in front of the NAT.
+# ($1: one), its first packet is accepted in front of the NAT. What belongs to a connection never bypasses.
 is_native() {
-    for point in q_sip:5060 q_new:5061 q_learn:5062 q_latch:5063; do
+    for point in q_sip:5060 q_new:5061 q_syn:5061 q_learn:5062 q_latch:5063 q_tcp:5064 q_followed:5064 \
+        q_followed_in:5065; do
         rules=$(nft -s list chain inet sipalg "${point%:*}" 2>/dev/null | sed -n 's/^\t\t//p')
         case $1:$point in
         one:q_new:*) [ "$rules" = accept ] || return 1 ;;
+        *:q_followed*) [ "$rules" = "queue to ${point#*:}" ] || return 1 ;;
         *) [ "$rules" = "queue flags bypass to ${point#*:}" ] || return 1 ;;
         esac
     done
@@ -68,7 +70,7 @@ finds "ok  *queue  *nft's queue statement"
 finds 'ok  *queue-conntrack  *queued packets can come with .* one trip'
 finds 'ok  *cthelper  *helpers in user space are possible'
 finds 'ok  *flowtable  *none'
-finds 'ok  *admission  *expectation: '
+finds 'ok  *admission  *pinned: '
 
 # A flowtable hides flows from every ALG: it is named.
 ip link add lan0 type veth peer name lan1
@@ -132,7 +134,7 @@ sipalg unload
 same_as_before
 
 # The file's own queue rules, for those who take the comment signs away.
-sed 's/# queue flags bypass/queue flags bypass/' $SHIPPED >/tmp/uncommented.nft
+sed 's/# queue \(flags bypass\|to [0-9]\)/queue \1/' $SHIPPED >/tmp/uncommented.nft
 nft -f /tmp/uncommented.nft
 is_native two || fail "the file's queue rules are others than the daemon's"
 start two

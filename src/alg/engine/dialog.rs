@@ -15,6 +15,7 @@ use super::super::guard;
 use super::super::key::Key;
 use super::super::names::FormId;
 use super::super::registration::{self, GRACE, Registration};
+use super::super::shares::Table;
 use super::super::transaction::{self, RINGING, Transaction};
 use super::flows::{IDLE, UNANSWERED_FLOW};
 use super::message::Context;
@@ -363,7 +364,8 @@ impl Engine {
         let is_news = known.is_none_or(|known| known.public != public);
         if known.is_none() {
             // Without room the phone is reachable for as long as the ruleset's own lifetime says.
-            if flow.registrations.len() >= self.policy.limits.per_host || self.registrations.is_full() {
+            let host = context.flow.inside.0.ip();
+            if self.registrations.is_full() || !self.shares.take(host, Table::Registrations) {
                 return;
             }
             flow.registrations.reserve_exact(1);
@@ -387,6 +389,7 @@ impl Engine {
     }
 
     pub(super) fn unregistered(&mut self, key: Key, gone: Registration, why: &'static str) {
+        self.shares.give(gone.flow.inside.0.ip(), Table::Registrations);
         if let Some(flow) = self.flows.get_mut(&gone.flow) {
             flow.registrations.retain(|it| *it != key);
             if flow.registrations.is_empty() {

@@ -105,7 +105,9 @@ impl Engine {
         let flows = self.flows.iter().map(|(key, _)| (key.inside.0.ip(), Table::Flows));
         let transactions = self.transactions.iter().map(|(_, it)| (it.host, Table::Transactions));
         let calls = self.calls.iter().map(|(_, it)| (it.flow.inside.0.ip(), Table::Calls));
-        for (host, table) in flows.chain(transactions).chain(calls) {
+        let registrations =
+            self.registrations.iter().map(|(_, it)| (it.flow.inside.0.ip(), Table::Registrations));
+        for (host, table) in flows.chain(transactions).chain(calls).chain(registrations) {
             self.shares.count(host, table);
         }
         let half_open = self.calls.iter().filter(|(_, call)| is_half_open(call));
