@@ -219,7 +219,8 @@ impl Bindings {
     }
 
     fn pins_of(&mut self, flow: &PinnedFlow) -> Option<&mut Vec<(SocketAddr, u16)>> {
-        let key = self.by_public.get(&flow.public)?;
+        // An endpoint that the NAT gave may by now be one of ours, and stand for another.
+        let key = self.by_public.get(&flow.public).filter(|key| key.inside == flow.inside)?;
         self.table.get_mut(key).map(|binding| &mut binding.pins)
     }
 

@@ -1,9 +1,9 @@
 //! Endpoints that know of the NAT: nothing is mapped twice.
 
 use crate::common::messages::{Dialog, PHONE, PROXY, answer, message, request, response, sdp};
-use crate::common::{Bench, at};
-use crate::{INSIDE, OUTSIDE, PUBLIC, body_of, offer};
-use sipalg::alg::{Policy, Prefix, Reason};
+use crate::common::{Bench, at, kind};
+use crate::{INSIDE, OUTSIDE, PUBLIC, body_of, called, offer};
+use sipalg::alg::{Failure, Inside, Op, Outside, PinnedFlow, Policy, Prefix, Reason};
 
 fn register(host: &str, contact: &str) -> String {
     message(
@@ -89,6 +89,144 @@ fn f29_a_public_port_of_the_phones_own_is_understood() {
     bench.advance(std::time::Duration::from_secs(40));
     assert_eq!(bench.binding("192.168.1.10:40000"), public);
     bench.assert_pinned("192.168.1.10:40000", "22.33.44.22:30000");
+}
+
+/// A phone that has asked a STUN server from these ports, whose public ones are ten thousand higher.
+fn aware(ports: &[u16]) -> Bench {
+    let mut bench = Bench::default();
+    let learned = ports.iter().map(|port| {
+        (Inside(at(&format!("{INSIDE}:{port}"))), Outside(at(&format!("{OUTSIDE}:{}", port + 10_000))))
+    });
+    bench.stun.extend(learned);
+    bench
+}
+
+/// The pinned flow of one of its ports.
+fn pin(port: u16, far: &str) -> PinnedFlow {
+    let (inside, public) = (format!("{INSIDE}:{port}"), format!("{OUTSIDE}:{}", port + 10_000));
+    PinnedFlow { inside: Inside(at(&inside)), far: at(far), public: Outside(at(&public)), hairpin: None }
+}
+
+fn questions(bench: &Bench) -> usize {
+    bench.commands.iter().filter(|op| kind(op) == "recognise").count()
+}
+
+#[test]
+fn f29_a_port_that_conntrack_ties_to_the_phone_is_kept_and_let_in() {
+    // Others map it once more, or leave the far end's first packets outside.
+    let mut bench = aware(&[40000, 40001]);
+    let mine = sdp(OUTSIDE, 50000);
+    let invite = |via: &str| request("INVITE", via, 1, Dialog::default(), false, &mine);
+    assert_eq!(bench.out(PHONE, PROXY, invite(PHONE)).text(), invite(PUBLIC));
+    assert_eq!(bench.out(PHONE, PROXY, invite(PHONE)).text(), invite(PUBLIC), "repeated");
+    assert_eq!(questions(&bench), 2, "RTP and RTCP, once each");
+    assert!(bench.kernel.pins.is_empty(), "nobody has answered");
+    let far = sdp("22.33.44.22", 30000);
+    let seen = response("183 Session Progress", "INVITE", PUBLIC, 1, Dialog::default(), &far);
+    assert_eq!(body_of(&bench.inn(PROXY, PHONE, seen).text()), far);
+    let pins = [pin(40000, "22.33.44.22:30000"), pin(40001, "22.33.44.22:30001")];
+    assert_eq!(bench.kernel.pins, pins);
+    let seen = response("200 OK", "INVITE", PUBLIC, 1, Dialog::default(), &far);
+    bench.inn(PROXY, PHONE, seen);
+    assert_eq!(bench.kernel.pins, pins);
+    assert!(bench.kernel.pinholes.is_empty() && bench.kernel.peers.is_empty(), "nothing else is open");
+    // The call lives as long as its media, and takes all away.
+    bench.advance(std::time::Duration::from_secs(3600));
+    assert_eq!(bench.kernel.pins, pins);
+    let bye = Dialog { branch: "z9hG4bK-bye", ..Dialog::default() };
+    bench.out(PHONE, PROXY, request("BYE", PHONE, 2, bye, true, ""));
+    bench.inn(PROXY, PHONE, response("200 OK", "BYE", PUBLIC, 2, bye, ""));
+    bench.assert_all_closed();
+
+    // In an answer: the flow is there before the phone's 200 leaves.
+    let mut bench = aware(&[40000, 40001]);
+    let mine = format!("{mine}a=rtcp:50001 IN IP4 {OUTSIDE}\n");
+    assert_eq!(called(&mut bench, &far, &mine), (far, mine));
+    assert_eq!(bench.kernel.pins, pins);
+    assert!(bench.kernel.pinholes.is_empty());
+}
+
+#[test]
+fn f29_streams_that_the_phone_knows_and_others_go_together() {
+    let mut bench = aware(&[40000]);
+    let head = format!("v=0\no=- 1 1 IN IP4 {INSIDE}\ns=-\nt=0 0\n");
+    let lines = |video: &str| {
+        format!(
+            "m=audio 50000 RTP/AVP 0\nc=IN IP4 {OUTSIDE}\na=rtcp-mux-only\nm=video {video}\na=rtcp-mux-only\n\
+             m=audio 50400 RTP/AVP 0\nc=IN IP4 {OUTSIDE}\na=rtcp-mux-only\n"
+        )
+    };
+    let sent =
+        offer(&mut bench, &format!("{head}{}", lines(&format!("42000 RTP/AVP 31\nc=IN IP4 {INSIDE}"))));
+    let video = bench.binding("192.168.1.10:42000").port();
+    let expected = lines(&format!("{video} RTP/AVP 31\nc=IN IP4 {OUTSIDE}"));
+    assert_eq!(body_of(&sent.text()), format!("{}{expected}", head.replace(INSIDE, OUTSIDE)));
+    let far = "v=0\no=- 1 1 IN IP4 22.33.44.22\ns=-\nc=IN IP4 22.33.44.22\nt=0 0\nm=audio 30000 RTP/AVP 0\n\
+               m=video 30002 RTP/AVP 31\nm=audio 30004 RTP/AVP 0\n";
+    answer_to(&mut bench, 1, far);
+    bench.assert_pinned("192.168.1.10:42000", "22.33.44.22:30002");
+    assert!(bench.kernel.pins.contains(&pin(40000, "22.33.44.22:30000")), "{:?}", bench.kernel.pins);
+    // One of RTP, one of video's RTP and its RTCP: of the third nothing is known, and nothing is opened.
+    assert!(bench.kernel.pins.iter().all(|pin| pin.far.port() < 30004), "{:?}", bench.kernel.pins);
+    // It goes back to its own address: the door is one of ours from then on.
+    let again = Dialog { branch: "z9hG4bK-again", ..Dialog::default() };
+    bench.out(PHONE, PROXY, request("INVITE", PHONE, 2, again, true, &sdp(INSIDE, 40000)));
+    let seen = response("200 OK", "INVITE", PUBLIC, 2, again, &sdp("22.33.44.22", 30000));
+    bench.inn(PROXY, PHONE, seen);
+    bench.assert_pinned("192.168.1.10:40000", "22.33.44.22:30000");
+    assert!(!bench.kernel.pins.contains(&pin(40000, "22.33.44.22:30000")), "{:?}", bench.kernel.pins);
+}
+
+/// The provider's answer to the phone's INVITE.
+fn answer_to(bench: &mut Bench, cseq: u32, body: &str) {
+    bench.inn(PROXY, PHONE, response("200 OK", "INVITE", PUBLIC, cseq, Dialog::default(), body));
+}
+
+#[test]
+fn f29_a_port_that_is_not_tied_to_the_phone_stays_as_it_is_written() {
+    let far = sdp("22.33.44.22", 30000);
+    let check = |mut bench: Bench, port: u16| {
+        let mine = sdp(OUTSIDE, port);
+        assert_eq!(body_of(&offer(&mut bench, &mine).text()), mine);
+        answer_to(&mut bench, 1, &far);
+        assert!(bench.kernel.pins.is_empty(), "{port}: {:?}", bench.kernel.pins);
+        bench.commands.iter().all(|op| !matches!(op, Op::Open { .. } | Op::Admit { .. }))
+    };
+    // Nobody's; another phone's; a service's (S9).
+    let mut other = Bench::default();
+    other.stun.push((Inside(at("192.168.1.66:40000")), Outside(at("22.33.44.55:50000"))));
+    for (bench, port) in [(Bench::default(), 50000), (other, 50000), (aware(&[3306, 3307]), 13306)] {
+        assert!(check(bench, port), "{port}");
+    }
+    // Conntrack does not say: the message is served as far as it goes.
+    let mut bench = aware(&[40000, 40001]);
+    bench.failures.extend([("recognise", Failure::Kernel(5)), ("recognise", Failure::Full)]);
+    let invite = |via: &str| request("INVITE", via, 1, Dialog::default(), false, &sdp(OUTSIDE, 50000));
+    let sent = bench.out(PHONE, PROXY, invite(PHONE));
+    assert_eq!((sent.text(), sent.reason), (invite(PUBLIC), Reason::Rewritten));
+    answer_to(&mut bench, 1, &far);
+    assert!(bench.kernel.pins.is_empty());
+}
+
+#[test]
+fn f29_questions_to_conntrack_are_few_and_only_for_who_needs_them() {
+    let mut bench = Bench::default();
+    offer(&mut bench, &sdp(INSIDE, 40000));
+    assert_eq!(questions(&bench), 0, "nearly every phone writes its own address");
+    // A walk over conntrack's table for each is what an attacker would like.
+    let ask = |bench: &mut Bench, n: u16| {
+        let (call_id, branch) = (format!("many-{n}"), format!("z9hG4bK-many-{n}"));
+        let dialog = Dialog { call_id: &call_id, branch: &branch, ..Dialog::default() };
+        let text = |via: &str| request("INVITE", via, 1, dialog, false, &sdp(OUTSIDE, 50000 + 2 * n));
+        assert_eq!(bench.out(PHONE, PROXY, text(PHONE)).text(), text(PUBLIC));
+    };
+    for n in 0..100 {
+        ask(&mut bench, n);
+    }
+    assert_eq!(questions(&bench), 8);
+    bench.advance(std::time::Duration::from_secs(2));
+    ask(&mut bench, 200);
+    assert_eq!(questions(&bench), 9, "who is not known by his RTP is not asked for his RTCP");
 }
 
 #[test]

@@ -29,6 +29,19 @@ use super::{Engine, Scratch};
 type Endpoints = ArrayVec<Inside, { 2 * MAX_PORTS as usize }>;
 
 impl Engine {
+    /// Descriptions of one dialog take turns. A 183 and a 200 that differ may come together; if the second changed what
+    /// the first one still waits for, each would undo the other's work when it is handled again, for ever.
+    pub(super) fn wait_for_turn(&self, context: &Context<'_>, needs: &mut Vec<CommandId>) {
+        let Some(call) = self.calls.get(&context.call) else { return };
+        let Some(leg) = call.position(context.tags).and_then(|at| call.legs.get(at)) else { return };
+        needs.extend(leg.pins.iter().filter_map(|pin| pin.pinning));
+        needs.extend(leg.admitted.iter().filter_map(|(key, far)| self.admitting(key, *far)));
+        needs.extend(leg.bindings().filter_map(|key| match self.bindings.get(&key)?.state {
+            State::Opening(id) => Some(id),
+            State::Open => None,
+        }));
+    }
+
     /// The phone's description: opens what is not open, notes the streams, pins what can be pinned.
     pub(super) fn offer_local(
         &mut self,
@@ -57,8 +70,10 @@ impl Engine {
             }
         }
         if first {
-            let held = !scratch.description.media.is_empty() && scratch.streams.is_empty();
+            let silent = scratch.streams.is_empty() && scratch.aware.is_empty();
+            let held = !scratch.description.media.is_empty() && silent;
             let held = held || is_on_hold(&scratch.description);
+            self.note_aware(context, index, scratch);
             self.set_local(context, index, &scratch.streams, held);
         } else {
             self.add_local(context, index, &scratch.streams);
@@ -405,11 +420,9 @@ impl Engine {
                 }
             }
         }
-        if leg.local.is_empty() {
-            for flow in super::routed::flows(leg, call.flow) {
-                if !flows.contains(&flow) {
-                    flows.push(flow);
-                }
+        for flow in super::routed::flows(leg, call.flow) {
+            if !flows.contains(&flow) {
+                flows.push(flow);
             }
         }
         // What is there is taken back only when the far end named something else, never because it fell silent. So is

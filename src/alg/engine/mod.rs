@@ -10,6 +10,7 @@
 //! | [`departure`] | what a lost address takes with it |
 //! | [`offers`] | what an offer changed, kept or taken back by its answer |
 //! | [`routed`] | the same where there is no NAT |
+//! | [`aware`] | the same for phones that know their public endpoints |
 //! | [`dialog`] | transactions, calls and registrations: what begins and ends |
 //! | [`commands`] | issuing commands, and what follows from their outcome |
 //! | [`room`] | who goes first when a table is full |
@@ -18,6 +19,7 @@
 //! | [`keeping`] | what the next engine has to know, and its comparison with the kernel |
 //! | [`views`] | copies of the tables, for who asks |
 
+mod aware;
 mod commands;
 mod departure;
 mod dialog;
@@ -81,6 +83,7 @@ pub struct Engine {
     half_open: VecDeque<Key>,
     bindings: Bindings,
     parking: Parking,
+    recognised: aware::Recognised,
     connections: Connections,
     /// The packet that stands in for the one whose verdict was polled last.
     replaced: Vec<u8>,
@@ -117,6 +120,7 @@ struct Scratch {
     description: Description,
     edits: Edits,
     local: Vec<LocalStream>,
+    aware: Vec<LocalStream>,
     remote: Vec<RemoteStream>,
     streams: Vec<Stream>,
     flows: Vec<PinnedFlow>,
@@ -141,6 +145,7 @@ impl Engine {
             half_open: VecDeque::new(),
             bindings: Bindings::new(&policy, hasher.clone()),
             parking: Parking::new(limits.parked, hasher.clone()),
+            recognised: aware::Recognised::new(hasher.clone()),
             connections: Connections::new(&limits, &hasher),
             replaced: Vec::new(),
             inflight: HashMap::with_hasher(hasher),

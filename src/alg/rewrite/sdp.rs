@@ -41,6 +41,9 @@ pub struct LocalStream {
     pub count: u16,
     /// The RTCP port, if there is RTCP. With several RTP ports each has its RTCP on the next port.
     pub rtcp: Option<SocketAddr>,
+    /// The public endpoints of RTP and RTCP, where the phone knows them by itself and the NAT has given them to it.
+    #[serde(default)]
+    pub known_as: [Option<SocketAddr>; 2],
 }
 
 /// Where the far end wants the media of one `m=` line.
@@ -77,7 +80,7 @@ pub fn local_streams<'a>(
         let rtcp = rtcp_of(bytes, media, written).filter(|_| !media.rtcp_mux_only).and_then(inside);
         let rtcp = rtcp.filter(|rtcp| *rtcp != rtp);
         let media = u16::try_from(index).ok()?;
-        Some(LocalStream { media, ip: rtp.ip(), port: rtp.port(), count, rtcp })
+        Some(LocalStream { media, ip: rtp.ip(), port: rtp.port(), count, rtcp, known_as: [None; 2] })
     })
 }
 
