@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
+use super::policy::Limits;
+
 /// A table that is shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Table {
@@ -25,26 +27,30 @@ pub enum Table {
 #[derive(Debug)]
 pub struct Shares {
     hosts: HashMap<IpAddr, [u32; 4], FixedState>,
-    limit: u32,
+    /// By table.
+    limits: [u32; 4],
 }
 
 impl Shares {
-    /// At most `limit` entries of each table for each host.
-    pub fn new(limit: usize, hasher: FixedState) -> Self {
-        Self { hosts: HashMap::with_hasher(hasher), limit: u32::try_from(limit).unwrap_or(u32::MAX) }
+    /// At most as many entries of each table for each host as `limits` says.
+    pub fn new(limits: &Limits, hasher: FixedState) -> Self {
+        Self { hosts: HashMap::with_hasher(hasher), limits: of_a_host(limits) }
     }
 
     /// Counts one more; `false`: the host has its share.
     pub fn take(&mut self, host: IpAddr, table: Table) -> bool {
-        let limit = self.limit;
-        let counts = self.hosts.entry(host).or_default();
-        match counts.get_mut(table as usize) {
-            Some(count) if *count < limit => {
-                *count += 1;
-                true
-            }
-            Some(_) | None => false,
+        let has_room = self.has_room(host, table);
+        if has_room {
+            self.count(host, table);
         }
+        has_room
+    }
+
+    /// Whether the host may have one more.
+    pub fn has_room(&self, host: IpAddr, table: Table) -> bool {
+        let at = table as usize;
+        let count = self.hosts.get(&host).and_then(|counts| counts.get(at)).copied().unwrap_or_default();
+        self.limits.get(at).is_some_and(|limit| count < *limit)
     }
 
     /// Counts one more, even beyond the share: it is there already.
@@ -54,9 +60,9 @@ impl Shares {
         }
     }
 
-    /// Moves the limit. Who has more than that keeps it.
-    pub fn set_limit(&mut self, limit: usize) {
-        self.limit = u32::try_from(limit).unwrap_or(u32::MAX);
+    /// Moves the limits. Who has more than that keeps it.
+    pub fn set_limits(&mut self, limits: &Limits) {
+        self.limits = of_a_host(limits);
     }
 
     /// Counts one less.
@@ -81,13 +87,20 @@ impl Shares {
     }
 }
 
+/// By table. A transaction is kept for half a minute after its answer, so one call after the other makes many of them.
+fn of_a_host(limits: &Limits) -> [u32; 4] {
+    [limits.per_host, limits.transactions_per_host, limits.per_host, limits.per_host]
+        .map(|limit| u32::try_from(limit).unwrap_or(u32::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_host_gets_its_share_of_each_table_and_no_more() {
-        let mut shares = Shares::new(2, FixedState::default());
+        let limits = Limits { per_host: 2, transactions_per_host: 3, ..Limits::default() };
+        let mut shares = Shares::new(&limits, FixedState::default());
         let [a, b]: [IpAddr; 2] = ["192.168.1.1", "192.168.1.2"].map(|it| it.parse().unwrap());
         assert!(shares.take(a, Table::Flows) && shares.take(a, Table::Flows));
         assert!(!shares.take(a, Table::Flows));
@@ -97,6 +110,9 @@ mod tests {
         for (host, table) in [(a, Table::Flows), (a, Table::Flows), (a, Table::Calls), (b, Table::Flows)] {
             shares.give(host, table);
         }
+        assert!(shares.is_empty());
+        assert_eq!([(); 4].map(|()| shares.take(a, Table::Transactions)), [true, true, true, false]);
+        [(); 3].map(|()| shares.give(a, Table::Transactions));
         assert!(shares.is_empty());
     }
 }

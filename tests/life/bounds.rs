@@ -82,7 +82,7 @@ fn f41_full_of_flows_and_transactions_a_live_call_goes_on() {
 
 #[test]
 fn f43_s11_a_greedy_host_takes_from_nobody_but_itself() {
-    let mut bench = with(Limits { per_host: 5, ..Limits::default() });
+    let mut bench = with(Limits { per_host: 5, transactions_per_host: 5, ..Limits::default() });
     let greedy = "192.168.1.66:5060";
     let mut reasons = Vec::new();
     for n in 0..20 {
@@ -155,4 +155,43 @@ fn a_port_rests_for_64_seconds() {
     let again = Dialog { call_id: "again", branch: "z9hG4bK-again", ..Dialog::default() };
     bench.out(PHONE, PROXY, request("INVITE", PHONE, 1, again, false, &offer()));
     assert_eq!(bench.binding(RTP), first);
+}
+
+#[test]
+fn s11_by_default_no_host_can_have_all_of_any_shared_table() {
+    let limits = Limits::default();
+    assert_eq!((limits.per_host, limits.transactions_per_host), (4096, 32_768));
+    for table in [limits.flows, limits.calls, limits.registrations] {
+        assert!(limits.per_host <= table / 8, "{table}");
+    }
+    assert!(limits.transactions_per_host <= limits.transactions / 4);
+    assert!(limits.bindings_per_host <= limits.bindings / 8);
+}
+
+#[test]
+fn by_default_a_pbx_has_ninety_new_calls_a_second_two_hundred_at_a_time() {
+    let mut bench = Bench::new(Policy::default());
+    bench.keeps_records = false;
+    let pbx = "192.168.1.5:5060";
+    let (rate, at_once, seconds) = (90, 200, 70);
+    let text = |n: u32| (format!("pbx-{n}"), format!("z9hG4bK-i{n}"), format!("z9hG4bK-b{n}"));
+    for n in 0..rate * seconds {
+        let (call_id, invite, _) = text(n);
+        let dialog = Dialog { call_id: &call_id, branch: &invite, ..Dialog::default() };
+        let body = sdp("192.168.1.5", 40000 + 2 * (n % 5000) as u16);
+        let sent = bench.out(pbx, PROXY, request("INVITE", pbx, 1, dialog, false, &body));
+        assert_eq!(sent.reason, Reason::Rewritten, "call {n}");
+        let seen = bench.public(pbx, PROXY).to_string();
+        bench.inn(PROXY, pbx, response("200 OK", "INVITE", &seen, 1, dialog, &far_sdp()));
+        if let Some(old) = n.checked_sub(at_once) {
+            let (call_id, _, branch) = text(old);
+            let bye = Dialog { call_id: &call_id, branch: &branch, ..Dialog::default() };
+            bench.out(pbx, PROXY, request("BYE", pbx, 2, bye, true, ""));
+            bench.inn(PROXY, pbx, response("200 OK", "BYE", &seen, 2, bye, ""));
+        }
+        if n % rate == rate - 1 {
+            bench.advance(secs(1));
+        }
+    }
+    assert_eq!(bench.engine.sizes().calls, at_once as usize);
 }

@@ -141,7 +141,7 @@ impl Engine {
             transactions: ExpiringMap::new(limits.transactions, KeyHasher::default()),
             calls: ExpiringMap::new(limits.calls, KeyHasher::default()),
             registrations: ExpiringMap::new(limits.registrations, KeyHasher::default()),
-            shares: Shares::new(limits.per_host, hasher.clone()),
+            shares: Shares::new(&limits, hasher.clone()),
             half_open: VecDeque::new(),
             bindings: Bindings::new(&policy, hasher.clone()),
             parking: Parking::new(limits.parked, hasher.clone()),
@@ -172,7 +172,7 @@ impl Engine {
         self.parking.set_limit(limits.parked);
         self.connections.set_limits(&limits);
         self.bindings.set_policy(&policy);
-        self.shares.set_limit(limits.per_host);
+        self.shares.set_limits(&limits);
         // Like the seed, the way of admission belongs to what is in the kernel already.
         self.policy = Policy { seed: self.policy.seed, admission: self.policy.admission, ..policy };
         self.advertise();
