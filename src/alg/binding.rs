@@ -133,6 +133,13 @@ struct Host {
     since: Option<Instant>,
 }
 
+impl Host {
+    /// Whether its minute is over, so that another one begins.
+    fn is_over(&self, now: Instant) -> bool {
+        self.since.is_none_or(|since| now.saturating_duration_since(since) >= Duration::from_secs(60))
+    }
+}
+
 /// All bindings. The deadline of an entry is when it has to be renewed in the kernel.
 #[derive(Debug)]
 pub struct Bindings {
@@ -247,6 +254,16 @@ impl Bindings {
         self.table.len() + count <= policy.limits.bindings
     }
 
+    /// Whether `host`'s share leaves room for `count` more bindings now.
+    pub fn has_share(&self, host: IpAddr, count: usize, now: Instant, policy: &Policy) -> bool {
+        let limits = &policy.limits;
+        let (bindings, tokens) = match self.hosts.get(&host) {
+            Some(record) if !record.is_over(now) => (record.bindings, record.tokens),
+            record => (record.map_or(0, |it| it.bindings), limits.openings_per_minute),
+        };
+        bindings + count <= limits.bindings_per_host && tokens as usize >= count
+    }
+
     /// Whether `host` may have `count` more bindings now; if so they count as opened.
     pub fn admit_host(
         &mut self,
@@ -260,20 +277,15 @@ impl Bindings {
             let fresh = Host { bindings: 0, tokens: limits.openings_per_minute, since: Some(now) };
             self.hosts.insert(host, fresh, now + QUOTA_MEMORY).map_err(|_| NoBinding::Quota)?;
         }
+        if !self.has_share(host, count, now, policy) || !self.has_room(count, policy) {
+            return Err(NoBinding::Quota);
+        }
         let record = self.hosts.get_mut(&host).ok_or(NoBinding::Quota)?;
-        let is_over = |since| now.saturating_duration_since(since) >= Duration::from_secs(60);
-        if record.since.is_none_or(is_over) {
+        if record.is_over(now) {
             record.since = Some(now);
             record.tokens = limits.openings_per_minute;
         }
-        let wanted = u32::try_from(count).unwrap_or(u32::MAX);
-        let fits = record.bindings + count <= limits.bindings_per_host
-            && record.tokens >= wanted
-            && self.table.len() + count <= limits.bindings;
-        if !fits {
-            return Err(NoBinding::Quota);
-        }
-        record.tokens -= wanted;
+        record.tokens = record.tokens.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
         record.bindings += count;
         Ok(())
     }

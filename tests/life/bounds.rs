@@ -2,7 +2,7 @@
 
 use crate::common::Bench;
 use crate::common::messages::{Dialog, PHONE, PROXY, answer, request, response, sdp};
-use crate::{FAR, RTP, assert_all_forgotten, call_up, far_sdp, hang_up, offer, secs};
+use crate::{FAR, RTP, answers, asks, assert_all_forgotten, call_up, far_sdp, hang_up, offer, secs};
 use sipalg::alg::{Limits, Policy, Reason};
 
 fn with(limits: Limits) -> Bench {
@@ -105,6 +105,79 @@ fn f43_s11_a_greedy_host_takes_from_nobody_but_itself() {
     bench.advance(secs(100));
     call_up(&mut bench);
     hang_up(&mut bench);
+}
+
+#[test]
+fn s11_who_has_his_share_makes_nobody_else_go() {
+    // Tables that are full, of pinholes and of calls; everybody but the greedy one has called once, and waits.
+    for limits in [
+        Limits { bindings: 12, bindings_per_host: 4, ..Limits::default() },
+        Limits { calls: 6, bindings_per_host: 4, ..Limits::default() },
+        Limits { bindings: 12, openings_per_minute: 4, ..Limits::default() },
+        Limits { calls: 6, transactions_per_host: 2, ..Limits::default() },
+    ] {
+        let mut bench = with(limits);
+        for n in 0..4 {
+            assert_eq!(attempt(&mut bench, n), Reason::Rewritten, "{n}");
+        }
+        let greedy = "192.168.1.66:5060";
+        let try_again = |bench: &mut Bench, n: u16| {
+            let (call_id, branch) = (format!("greedy-{n}"), format!("z9hG4bK-greedy{n}"));
+            let dialog = Dialog { call_id: &call_id, branch: &branch, ..Dialog::default() };
+            let text = request("INVITE", greedy, 1, dialog, false, &sdp("192.168.1.66", 40000 + 2 * n));
+            bench.out(greedy, PROXY, text).reason
+        };
+        assert_eq!([0, 1].map(|n| try_again(&mut bench, n)), [Reason::Rewritten; 2]);
+        let before = (bench.engine.sizes().calls, bench.kernel.pinholes.clone());
+        assert_eq!(before.1.len(), 12);
+        for n in 2..40 {
+            assert_eq!(try_again(&mut bench, n), Reason::Quota);
+        }
+        assert_eq!((bench.engine.sizes().calls, bench.kernel.pinholes.clone()), before, "{limits:?}");
+    }
+}
+
+#[test]
+fn f41_what_a_transaction_opened_that_had_to_make_room_is_taken_back() {
+    let mut bench = with(Limits { transactions: 20, ..Limits::default() });
+    call_up(&mut bench);
+    let before = bench.kernel.clone();
+    asks(&mut bench, "INVITE", 2, "z9hG4bK-re", &sdp("192.168.1.10", 42000));
+    assert_eq!(bench.kernel.pinholes.len(), before.pinholes.len() + 2);
+    bench.advance(secs(1));
+    for n in 0..40 {
+        ask_options(&mut bench, n);
+    }
+    assert_eq!((&bench.kernel.pinholes, &bench.kernel.pins), (&before.pinholes, &before.pins));
+    hang_up(&mut bench);
+}
+
+#[test]
+fn f41_a_bye_that_had_to_make_room_ends_its_call_all_the_same() {
+    // It went when others came, or never had its place, for the phone has its share.
+    for limits in [
+        Limits { transactions: 20, ..Limits::default() },
+        Limits { transactions_per_host: 1, ..Limits::default() },
+    ] {
+        let mut bench = with(limits);
+        call_up(&mut bench);
+        asks(&mut bench, "BYE", 2, "z9hG4bK-bye", "");
+        bench.advance(secs(1));
+        for n in 0..40 {
+            ask_options(&mut bench, n);
+        }
+        answers(&mut bench, "200 OK", "BYE", 2, "z9hG4bK-bye", "");
+        bench.advance(secs(33));
+        bench.assert_all_closed();
+        assert_eq!(bench.engine.sizes().calls, 0);
+    }
+}
+
+/// Another host's request that opens nothing.
+fn ask_options(bench: &mut Bench, n: u32) {
+    let (phone, branch) = (format!("192.168.2.{}:5060", 1 + n), format!("z9hG4bK-options{n}"));
+    let dialog = Dialog { branch: &branch, ..Dialog::default() };
+    bench.out(&phone, PROXY, request("OPTIONS", &phone, 1, dialog, false, ""));
 }
 
 /// A registration for two hours of another account by `phone`.

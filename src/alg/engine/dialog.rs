@@ -113,7 +113,7 @@ impl Engine {
                 leg.latest = context.transaction;
             }
         }
-        self.add_transaction(context.transaction, transaction, deadline);
+        self.add_transaction(context.now, context.transaction, transaction, deadline);
     }
 
     fn track_response(&mut self, context: &Context<'_>, scratch: &Scratch, status: u16) {
@@ -247,7 +247,7 @@ impl Engine {
     }
 
     /// The phone's BYE was refused. It may repeat it with credentials; whatever it does, it listens no more.
-    fn leave_dialog(&mut self, now: Instant, call_key: Key, tags: transaction::Tags) {
+    pub(super) fn leave_dialog(&mut self, now: Instant, call_key: Key, tags: transaction::Tags) {
         let deadline = now + self.policy.half_open;
         let Some(call) = self.calls.get_mut(&call_key) else { return };
         let Some(leg) = call.position(tags).and_then(|index| call.legs.get_mut(index)) else { return };

@@ -10,8 +10,6 @@ use arrayvec::ArrayVec;
 use super::super::binding::BindingKey;
 use super::super::call::Phase;
 use super::super::command::{Op, Pinholes, PinnedFlow, Transport};
-use super::super::envelope::Method;
-use super::super::flow::Direction;
 use super::super::key::Key;
 use super::super::transaction::Tags;
 use super::Engine;
@@ -52,10 +50,7 @@ impl Engine {
             self.take_back_offer(now, transaction.call, key);
             // Nobody answered the phone's BYE: the other side is gone (RFC 3261 section 15.1.1). A BYE that the phone
             // does not answer may be a forged one.
-            if transaction.method == Method::Bye
-                && transaction.direction == Direction::Outbound
-                && !transaction.finished
-            {
+            if transaction.is_lost_bye() {
                 self.end_dialog(now, transaction.call, transaction.tags, "lost");
             }
         }
