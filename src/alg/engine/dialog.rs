@@ -368,7 +368,10 @@ impl Engine {
             if self.registrations.is_full() || !self.shares.take(host, Table::Registrations) {
                 return;
             }
-            flow.registrations.reserve_exact(1);
+            if flow.registrations.is_empty() {
+                // A phone has one; a PBX has many.
+                flow.registrations.reserve_exact(1);
+            }
             flow.registrations.push(key);
         }
         let alone = flow.registrations.len() == 1;
@@ -389,13 +392,18 @@ impl Engine {
     }
 
     pub(super) fn unregistered(&mut self, key: Key, gone: Registration, why: &'static str) {
-        self.shares.give(gone.flow.inside.0.ip(), Table::Registrations);
         if let Some(flow) = self.flows.get_mut(&gone.flow) {
             flow.registrations.retain(|it| *it != key);
             if flow.registrations.is_empty() {
                 flow.registered = None;
             }
         }
+        self.count_registration_off(gone, why);
+    }
+
+    /// A registration has left its table, and its flow's list.
+    pub(super) fn count_registration_off(&mut self, gone: Registration, why: &'static str) {
+        self.shares.give(gone.flow.inside.0.ip(), Table::Registrations);
         let event = Event::Unregistered { who: gone.who.into_string(), inside: gone.flow.inside, why };
         self.event(event);
     }

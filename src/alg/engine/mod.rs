@@ -90,6 +90,8 @@ pub struct Engine {
     inflight: HashMap<CommandId, Inflight, FixedState>,
     /// Flows whose lifetime has to be set once the kernel's first two seconds are over, by that time.
     settling: VecDeque<(Instant, FlowKey)>,
+    /// Flows whose lifetime has to be set because the ruleset was loaded again, and when that was.
+    ungoverned: VecDeque<(Instant, FlowKey)>,
     outputs: VecDeque<Queued>,
     /// `None` only while a message is handled.
     scratch: Option<Box<Scratch>>,
@@ -150,6 +152,7 @@ impl Engine {
             replaced: Vec::new(),
             inflight: HashMap::with_hasher(hasher),
             settling: VecDeque::new(),
+            ungoverned: VecDeque::new(),
             outputs: VecDeque::new(),
             scratch: None,
             spare: None,

@@ -47,7 +47,7 @@ impl Engine {
         self.shares.give(key.inside.0.ip(), Table::Flows);
         for registration in flow.registrations {
             if let Some(gone) = self.registrations.remove(&registration) {
-                self.unregistered(registration, *gone, "flow lost");
+                self.count_registration_off(*gone, "flow lost");
             }
         }
     }
