@@ -1,7 +1,8 @@
 //! What each host has of the tables, so that none can take all of it (S11).
 //!
 //! One count for each kind of entry and inside host. Hosts without any are not kept, so the table is never larger than the
-//! tables that it counts. Pinholes have an account of their own, with a rate (see [`super::binding`]).
+//! tables that it counts. Who has IPv6 has a whole /64 of addresses, and takes another one as often as he likes; so all of
+//! a /64 counts as one host. Pinholes have an account of their own, with a rate (see [`super::binding`]).
 
 use std::net::IpAddr;
 
@@ -9,6 +10,20 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::policy::Limits;
+
+/// Who is counted: an IPv4 address, or the /64 of an IPv6 address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Host(IpAddr);
+
+impl Host {
+    /// The one that has this address.
+    pub fn of(address: IpAddr) -> Self {
+        Self(match address {
+            IpAddr::V4(_) => address,
+            IpAddr::V6(it) => IpAddr::V6((it.to_bits() >> 64 << 64).into()),
+        })
+    }
+}
 
 /// A table that is shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +41,7 @@ pub enum Table {
 /// Entries of each host.
 #[derive(Debug)]
 pub struct Shares {
-    hosts: HashMap<IpAddr, [u32; 4], FixedState>,
+    hosts: HashMap<Host, [u32; 4], FixedState>,
     /// By table.
     limits: [u32; 4],
 }
@@ -49,13 +64,14 @@ impl Shares {
     /// Whether the host may have one more.
     pub fn has_room(&self, host: IpAddr, table: Table) -> bool {
         let at = table as usize;
-        let count = self.hosts.get(&host).and_then(|counts| counts.get(at)).copied().unwrap_or_default();
+        let count =
+            self.hosts.get(&Host::of(host)).and_then(|counts| counts.get(at)).copied().unwrap_or_default();
         self.limits.get(at).is_some_and(|limit| count < *limit)
     }
 
     /// Counts one more, even beyond the share: it is there already.
     pub fn count(&mut self, host: IpAddr, table: Table) {
-        if let Some(count) = self.hosts.entry(host).or_default().get_mut(table as usize) {
+        if let Some(count) = self.hosts.entry(Host::of(host)).or_default().get_mut(table as usize) {
             *count = count.saturating_add(1);
         }
     }
@@ -67,6 +83,7 @@ impl Shares {
 
     /// Counts one less.
     pub fn give(&mut self, host: IpAddr, table: Table) {
+        let host = Host::of(host);
         let Some(counts) = self.hosts.get_mut(&host) else { return };
         if let Some(count) = counts.get_mut(table as usize) {
             *count = count.saturating_sub(1);
@@ -116,5 +133,18 @@ mod tests {
             shares.give(a, Table::Transactions);
         }
         assert!(shares.is_empty());
+    }
+
+    #[test]
+    fn a_64_is_one_host_and_an_ipv4_address_is_one() {
+        let limits = Limits { per_host: 2, ..Limits::default() };
+        let mut shares = Shares::new(&limits, FixedState::default());
+        let mut take = |host: &str| shares.take(host.parse().unwrap(), Table::Flows);
+        assert!(take("2001:db8:1:2::1") && take("2001:db8:1:2:ffff:ffff:ffff:ffff"));
+        assert!(!take("2001:db8:1:2:3::4"));
+        assert!(take("2001:db8:1:3::1") && take("192.168.1.1") && take("192.168.1.2"));
+        assert_eq!(shares.len(), 4);
+        shares.give("2001:db8:1:2:8::".parse().unwrap(), Table::Flows);
+        assert!(shares.take("2001:db8:1:2:9::".parse().unwrap(), Table::Flows));
     }
 }
