@@ -116,6 +116,18 @@ impl Config {
                 );
             }
         }
+        let limits = &policy.limits;
+        for (table, all, key, share) in [
+            ("flows", limits.flows, "per-host", limits.per_host),
+            ("calls", limits.calls, "per-host", limits.per_host),
+            ("registrations", limits.registrations, "per-host", limits.per_host),
+            ("transactions", limits.transactions, "transactions-per-host", limits.transactions_per_host),
+            ("bindings", limits.bindings, "bindings-per-host", limits.bindings_per_host),
+        ] {
+            if share >= all {
+                warn(format!("limits.{key} lets one inside host have all that limits.{table} allows"));
+            }
+        }
         if self.queue.base == 0 {
             warn("queue.base is 0, where most other programs with a queue start too".to_owned());
         }
