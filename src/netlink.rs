@@ -2,7 +2,7 @@
 //!
 //! One codec for NFQUEUE, ctnetlink and whatever else speaks nfnetlink, because no crate encodes all of them. It
 //! knows no subsystem: numbers of messages and attributes stand where they are used (`queue`, `kernel`); but for the
-//! endpoints in a conntrack entry ([`tuple`]), which both use. Reading never
+//! endpoints in a conntrack entry ([`mod@tuple`]), which both use. Reading never
 //! panics: a walk stops at the first length that does not fit. It opens no socket.
 //!
 //! Integers in attributes are big-endian, netlink's own headers are in host byte order. A datagram need not be padded
