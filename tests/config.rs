@@ -272,6 +272,19 @@ fn strange_but_legal_settings_are_told() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     assert_eq!(warnings(&Config::default(), Some(&file)), [""; 0]);
     assert_eq!(warnings(&Config::default(), Some(Path::new("/nonexistent"))), [""; 0]);
+    // Root's own, as these tests are.
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    std::os::unix::fs::chown(&file, Some(0), Some(0)).expect("this test needs root");
+    let hidden = warnings(&Config::default(), Some(&file));
+    assert_eq!(
+        hidden,
+        [format!(
+            "{} can be read by root only (mode 640), and the service runs as the user sipalg: chgrp sipalg and chmod 640",
+            file.display()
+        )]
+    );
+    std::os::unix::fs::chown(&file, Some(0), Some(1)).expect("this test needs root");
+    assert_eq!(warnings(&Config::default(), Some(&file)), [""; 0]);
 
     for (text, begins) in [
         ("on-failure = \"drop\"", "on-failure is \"drop\""),
