@@ -59,6 +59,7 @@ impl Engine {
                 return Err(Reason::Refused);
             }
         }
+        self.check_host(context, &scratch.local)?;
         let index = self.leg(context)?;
         self.make_room(context, &scratch.local);
         scratch.streams.clear();

@@ -34,6 +34,9 @@ impl Engine {
         let streams = sdp::local_streams(context.bytes, &scratch.description, may, |_| None)
             .filter(|stream| endpoints(stream).all(|endpoint| guard::may_open(policy, endpoint.0)));
         scratch.local.extend(streams);
+        if self.calls.get(&context.call).is_none() {
+            self.check_host(context, &scratch.local)?;
+        }
         let index = self.leg(context)?;
         self.note_unbound(context, index, &scratch.local)?;
         let held = scratch.local.is_empty() || super::media::is_on_hold(&scratch.description);
