@@ -124,6 +124,10 @@ fn what_the_package_and_make_install_name_is_there() {
             Command::new("sh").arg("-n").arg(repository().join("src/daemon/debian").join(script)).status();
         assert!(checked.expect("sh").success());
     }
+    let version = manifest["package"]["version"].as_str().expect("a version");
+    let changes =
+        fs::read_to_string(repository().join("src/daemon/debian/changelog")).expect("the changelog");
+    assert!(changes.starts_with(&format!("sipalg ({version}-1) ")), "dpkg's changelog is of another version");
     let user = fs::read_to_string(repository().join("src/daemon/sipalg.sysusers")).expect("the user");
     assert!(user.contains("\nu sipalg - "), "{user}");
     let unit = fs::read_to_string(repository().join("src/daemon/sipalg.service")).expect("the unit");
