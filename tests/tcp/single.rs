@@ -153,6 +153,26 @@ fn f25_what_is_sent_again_becomes_the_same_however_it_is_cut() {
 }
 
 #[test]
+fn f25_what_has_long_arrived_is_never_sent_again_as_it_was_written() {
+    let (written, wire) = growing();
+    let mut hand = Hand::new();
+    hand.out(0, &written);
+    hand.ack(wire.len() as u32, None);
+    // Its sender has not heard of it yet, and sends it again. What stands behind the last text is known to be the same.
+    let known = written.rfind(";transport").unwrap();
+    let at = wire.rfind(";transport").unwrap();
+    let seen = hand.out(0, &written);
+    assert_eq!((seen.len(), seen[0].at, seen[0].text.as_str()), (1, at as i64, &wire[at..]));
+    // Of the rest the receiver is only made to say again that it has arrived.
+    let seen = hand.out(0, &written[..known]);
+    let last = wire.len() - 1;
+    assert_eq!((seen.len(), seen[0].at, seen[0].text.as_str()), (1, last as i64, &wire[last..]));
+    // And a FIN behind it keeps its place.
+    let seen = hand.push(Made { outbound: true, payload: written.into(), fin: true, ..Made::default() });
+    assert!(seen[0].fin && seen[0].text == wire[at..]);
+}
+
+#[test]
 fn a_keep_alive_of_tcp_stays_below_what_was_acknowledged() {
     let (written, wire) = growing();
     let mut hand = Hand::new();

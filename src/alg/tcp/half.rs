@@ -56,6 +56,9 @@ pub struct Half {
     fin: Option<Position>,
     /// What the receiver has acknowledged, on the wire.
     acked: Position,
+    /// The last byte that the receiver has acknowledged, if it is known.
+    #[serde(default)]
+    last: Option<u8>,
     /// How far the receiver lets the sender go, on the wire.
     edge: Position,
     /// The receiver said again what it had said: something is missing.
@@ -147,6 +150,7 @@ impl Half {
             top: FIRST,
             fin: None,
             acked: FIRST,
+            last: None,
             edge: FIRST + u64::from(window),
             lacking: false,
             shift,
@@ -350,8 +354,10 @@ impl Half {
     }
 
     /// What goes in the place of a segment with `options` bytes of TCP options, whose path takes `room` bytes of payload.
-    pub fn load(&mut self, extent: Extent, options: usize, room: usize) -> Load {
-        let Extent { from, to, .. } = extent;
+    /// `None`: its receiver has had all of it for so long that its form has been forgotten. It is to be told again that it
+    /// has arrived; as it came it would be another text than the one that was sent.
+    pub fn load(&mut self, extent: Extent, options: usize, room: usize) -> Option<Load> {
+        let Extent { from, to, fin } = extent;
         let own = (to - from) as usize;
         let mut room = room.min(self.room.saturating_sub(options)).max(own).max(1);
         let to = to.min(self.decided).max(from);
@@ -367,12 +373,14 @@ impl Half {
             // They were sent, and seem to be lost.
             self.lacking = false;
             (una, here.min(self.sent))
-        } else if from < to {
-            (from, to)
+        } else if self.map.settled().max(from) < to {
+            (self.map.settled().max(from), to)
+        } else if from < to && !fin {
+            return None;
         } else {
             // For the receiver nothing behind what went to it has been sent.
-            let at = from.min(self.sent + u64::from(self.fin.is_some()));
-            return Load { from: at, to: at, whole: self.fits_whole(extent, at) };
+            let at = to.min(self.sent + u64::from(self.fin.is_some()));
+            return Some(Load { from: at, to: at, whole: self.fits_whole(extent, at) });
         };
         if is_again && start == from {
             let count = if self.repeated.0 == from { self.repeated.1.saturating_add(1) } else { 1 };
@@ -384,7 +392,7 @@ impl Half {
         }
         let cut = self.map.fitting(start, self.map.past(start, end), room);
         self.sent = self.sent.max(cut);
-        Load { from: start, to: cut, whole: self.fits_whole(extent, cut) }
+        Some(Load { from: start, to: cut, whole: self.fits_whole(extent, cut) })
     }
 
     /// Whether a load that ends at `end` has the segment's own end, and so its FIN, which is noted.
@@ -430,10 +438,10 @@ impl Half {
         self.map.image(load.from, load.to, source, out);
     }
 
-    /// The number before the next one that the receiver waits for, and whether it is that of a byte (and not the SYN's):
-    /// what a probe repeats.
-    pub fn probe(&self) -> (u32, bool) {
-        (self.number(self.acked.wrapping_sub(1)), self.acked > FIRST)
+    /// The number before the next one that the receiver waits for, and the byte there, if it is one and known: what a probe
+    /// repeats.
+    pub fn probe(&self) -> (u32, Option<u8>) {
+        (self.number(self.acked.wrapping_sub(1)), self.last)
     }
 
     /// Takes in what the receiver acknowledges, and its window. `bare`: the segment brings nothing else.
@@ -447,6 +455,8 @@ impl Half {
             self.lacking |= bare && self.una() < self.owned.min(self.sent);
         } else {
             self.lacking = false;
+            self.last =
+                self.map.at(at - 1).map_or_else(|at| self.buffer.get(at, at + 1).first().copied(), Some);
         }
         self.acked = at;
         self.edge = self.edge.max(at + (u64::from(window) << self.shift));
