@@ -273,9 +273,9 @@ impl Half {
         self.decided
     }
 
-    /// Whether a segment up to here could go on.
+    /// Whether a segment could go on: it is known what it becomes, and nothing is missing before it.
     pub fn is_decided(&self, extent: Extent) -> bool {
-        extent.to <= self.decided
+        extent.to <= self.decided && (extent.to <= self.buffer.end() || !self.is_inspected())
     }
 
     /// Keeps a segment from going on; `false`: too many are held.
@@ -298,8 +298,8 @@ impl Half {
     }
 
     fn is_due(&self, held: &Held) -> bool {
-        let fills = held.from <= self.buffer.end() && held.to > self.buffer.end();
-        held.to <= self.decided || (fills && self.is_inspected())
+        let follows = held.from <= self.buffer.end();
+        !self.is_inspected() || (follows && (held.to <= self.decided || held.to > self.buffer.end()))
     }
 
     /// The held segments whose time has come, in the order of the stream; each is named once.
@@ -438,10 +438,9 @@ impl Half {
         self.map.image(load.from, load.to, source, out);
     }
 
-    /// The number before the next one that the receiver waits for, and the byte there, if it is one and known: what a probe
-    /// repeats.
+    /// Number of the last byte that the receiver has acknowledged, and the byte, if it is known: what a probe repeats.
     pub fn probe(&self) -> (u32, Option<u8>) {
-        (self.number(self.acked.wrapping_sub(1)), self.last)
+        (self.number(self.acked - 1 - u64::from(self.is_finished())), self.last)
     }
 
     /// Takes in what the receiver acknowledges, and its window. `bare`: the segment brings nothing else.
@@ -455,8 +454,9 @@ impl Half {
             self.lacking |= bare && self.una() < self.owned.min(self.sent);
         } else {
             self.lacking = false;
-            self.last =
-                self.map.at(at - 1).map_or_else(|at| self.buffer.get(at, at + 1).first().copied(), Some);
+            let fin = self.fin.is_some_and(|fin| at > self.map.wire(fin));
+            let byte = self.map.at(at - 1 - u64::from(fin));
+            self.last = byte.map_or_else(|at| self.buffer.get(at, at + 1).first().copied(), Some);
         }
         self.acked = at;
         self.edge = self.edge.max(at + (u64::from(window) << self.shift));

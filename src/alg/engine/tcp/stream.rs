@@ -139,8 +139,8 @@ impl Engine {
             scratch.needs.clear();
             let (length, outcome) = match found {
                 Frame::KeepAlive(length) => (length, Outcome::Accept(Reason::KeepAlive)),
-                Frame::Message(length) => {
-                    let message = rest.get(..length).unwrap_or_default();
+                Frame::Message(length) | Frame::Begun(length) => {
+                    let message = rest.get(..length).unwrap_or(rest);
                     let refused =
                         self.half_of(key, direction).is_some_and(|half| mem::take(&mut half.refused));
                     let outcome = if refused {
