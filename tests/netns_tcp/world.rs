@@ -214,6 +214,7 @@ impl World {
 
 impl Drop for World {
     /// Says what the router knows about a test that has failed.
+    #[allow(clippy::print_stderr)] // nothing else is left of it
     fn drop(&mut self) {
         if !std::thread::panicking() || self.mode == Mode::Plain {
             return;

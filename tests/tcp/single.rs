@@ -929,3 +929,15 @@ fn a_connection_finds_no_room_and_passes_untouched() {
     world.wait(SECOND);
     assert!(world.followed.is_empty());
 }
+
+#[test]
+fn long_messages_with_parts_follow_each_other_without_a_timeout_for_each_window() {
+    let mut scene = calm();
+    scene.out.extend((1..21).map(|number| Message::Text(2 * number + 1, 50_000)));
+    scene.inn = (1..21).map(|number| Message::Request(2 * number + 1, 50_000)).collect();
+    let world = play(&scene);
+    // A timeout for each window that is waited for took a hundred seconds.
+    let took = world.now - world.start;
+    assert!(took < 5 * SECOND, "{took:?}");
+    assert!(world.most_held <= 2 * 50_000 / 1332 + 20, "{}", world.most_held);
+}

@@ -541,6 +541,7 @@ pub fn renumbered(bytes: &[u8], sequence: u32, payload: &[u8]) -> Vec<u8> {
     let numbers = Numbers {
         sequence,
         acknowledgment: segment.acknowledgment().unwrap_or_default(),
+        window: None,
         stamp: None,
         keep_end: true,
     };

@@ -203,7 +203,7 @@ impl Connection {
     /// since. `room`: what its way takes of payload.
     ///
     /// # Errors
-    /// [`TooLarge`]: it cannot be sent.
+    /// [`TooLarge`]: it cannot be sent, or not all of it is known any more.
     pub fn forward(
         &mut self,
         segment: &Segment<'_>,
@@ -220,7 +220,11 @@ impl Connection {
         let (sequence, stamp) = (half.wire_number(load, extent.fin), half.restamp(segment.stamp()));
         let half = self.half(direction);
         let write = |out: &mut Vec<u8>| half.image(load, extent, segment.payload(), out);
-        self.write(segment, direction, (sequence, stamp), load.whole, write, out)
+        self.write(segment, direction, (sequence, stamp), load.whole, write, out)?;
+        // Rather no segment than one with other bytes in its place.
+        let is_all = out.len() - segment.headers() == half.wire_length(load);
+        debug_assert!(is_all, "bytes that nobody has any more");
+        if is_all { Ok(()) } else { Err(TooLarge) }
     }
 
     /// Writes, in place of `segment`, a segment that its receiver has to answer and that tells it nothing new but what
@@ -252,7 +256,8 @@ impl Connection {
         let other = self.half(reverse(direction));
         let (acknowledgment, raised) =
             segment.acknowledgment().map_or((0, false), |number| other.acknowledgment(number));
-        let numbers = Numbers { sequence, acknowledgment, stamp, keep_end };
+        let window = raised.then(|| other.raised_window());
+        let numbers = Numbers { sequence, acknowledgment, window, stamp, keep_end };
         let mut is_left = false;
         let mut edge = |number| {
             is_left = !is_left;

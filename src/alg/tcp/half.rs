@@ -76,9 +76,18 @@ pub struct Half {
     /// So many undecided bytes are needed before there can be anything new to read.
     #[serde(skip)]
     pub needed: usize,
-    /// How many segments of the next message were acknowledged ahead of time.
+    /// How many segments have come of the next message.
+    #[serde(skip)]
+    pieces: usize,
+    /// How many of them were acknowledged ahead of time.
     #[serde(skip)]
     spent: usize,
+    /// A held segment that is to be spent when it is handed in again.
+    #[serde(skip)]
+    to_spend: Option<PacketId>,
+    /// It is being watched whether the sender has stopped in the middle of a message.
+    #[serde(skip)]
+    pub watched: bool,
     /// The next message is complete, and waits for the kernel.
     #[serde(skip)]
     pub waits: bool,
@@ -159,7 +168,10 @@ impl Half {
             stamp: None,
             held: Vec::new(),
             needed: 0,
+            pieces: 0,
             spent: 0,
+            to_spend: None,
+            watched: false,
             waits: false,
             refused: false,
             waiting_since: None,
@@ -236,6 +248,7 @@ impl Half {
         }
         self.top = self.top.max(to);
         if to > end {
+            self.pieces += 1;
             self.buffer.append(bytes.get((end - from) as usize..).unwrap_or_default());
             return News::New;
         }
@@ -259,7 +272,7 @@ impl Half {
             self.map.push(self.decided + offset as u64, len, text);
         }
         self.decided += length as u64;
-        self.spent = 0;
+        (self.pieces, self.spent, self.to_spend) = (0, 0, None);
         self.tidy();
     }
 
@@ -326,16 +339,49 @@ impl Half {
     /// are held by now that the sender's window may be full, and only an acknowledgment, or a timeout, makes it go on. The
     /// bytes of what is spent go along with others, which have room to grow; so it is done as rarely as possible.
     pub fn spends(&mut self) -> bool {
-        // Each acknowledgment of a full window doubles it.
+        // A sender that begins doubles its window with each acknowledgment of a full one.
         let windows = (1usize << (self.spent + 1).min(16)) - 1;
-        let is_time = !self.waits && self.held.len() + 1 >= WINDOW * windows;
+        let is_time = !self.waits && self.held.len() + 1 >= WINDOW * windows && self.can_own();
         self.spent += usize::from(is_time);
         is_time
     }
 
-    /// Acknowledges to the sender all that has come. Not for a message that is complete.
+    /// The sender has stopped in the middle of a message: the held segment that is to be spent for an acknowledgment, so
+    /// that it goes on before its timeout. Only as often as the others have room for the bytes.
+    pub fn spend_held(&mut self) -> Option<PacketId> {
+        let (end, decided) = (self.buffer.end(), self.decided);
+        let may = !self.waits
+            && end > decided
+            && self.owned < end
+            && self.pieces >= WINDOW * (self.spent + 1)
+            && self.can_own();
+        let last = self.held.iter().filter(|held| !held.asked && held.to > decided && held.to <= end);
+        let packet = last.filter(|_| may).max_by_key(|held| held.to)?.packet;
+        self.spent += 1;
+        self.to_spend = Some(packet);
+        self.to_spend
+    }
+
+    /// Whether this segment is the one that is to be spent. It is so once.
+    pub fn is_to_spend(&mut self, packet: PacketId) -> bool {
+        self.to_spend.take_if(|it| *it == packet).is_some()
+    }
+
+    /// Where what has come ends.
+    pub fn end(&self) -> Position {
+        self.buffer.end()
+    }
+
+    /// Acknowledges to the sender all that has come. Not for a message that is complete; and not while something that the
+    /// receiver has not acknowledged is not here any more, for then only the sender can send that again.
     pub fn own(&mut self) {
-        self.owned = self.owned.max(self.buffer.end());
+        if self.can_own() {
+            self.owned = self.owned.max(self.buffer.end());
+        }
+    }
+
+    fn can_own(&self) -> bool {
+        self.buffer.start() <= self.una()
     }
 
     /// Whether bytes that only we have are still to arrive.
@@ -426,6 +472,11 @@ impl Half {
         self.number(if is_bare && self.acked < at { at.min(self.edge.max(self.acked)) } else { at })
     }
 
+    /// How many bytes a load is on the wire.
+    pub fn wire_length(&self, load: Load) -> usize {
+        (self.map.wire(load.to) - self.map.wire(load.from)) as usize
+    }
+
     /// Appends the wire form of a load; `own` are the segment's own bytes.
     pub fn image(&self, load: Load, extent: Extent, own: &[u8], out: &mut Vec<u8>) {
         let source = |from: Position, to: Position, out: &mut Vec<u8>| {
@@ -472,6 +523,16 @@ impl Half {
         (self.number(if raised { self.owned } else { original }), raised)
     }
 
+    /// The window that the sender gets to see where more was acknowledged than the receiver did, as it is written. Its edge
+    /// stays, for what goes past it would be lost; but a message that is waited for has room here, and must come to its end.
+    pub fn raised_window(&self) -> u16 {
+        let incomplete = self.is_inspected() && self.needed > self.undecided().len();
+        let rest =
+            if incomplete { (self.decided + self.needed as u64).saturating_sub(self.owned) } else { 0 };
+        let open = self.map.original(self.edge).saturating_sub(self.owned) >> self.shift;
+        u16::try_from(open.max(rest.div_ceil(1 << self.shift))).unwrap_or(u16::MAX)
+    }
+
     /// The number that the sender gets to see for an edge of a selective acknowledgment. A left edge goes behind a byte
     /// that has only arrived in part.
     pub fn edge(&self, number: u32, is_left: bool) -> u32 {
@@ -501,6 +562,7 @@ impl Half {
         self.buffer.truncate(self.owned.max(self.decided));
         self.held.clear();
         (self.needed, self.waits, self.refused, self.waiting_since) = (0, false, false, None);
+        (self.pieces, self.spent, self.to_spend, self.watched) = (0, 0, None, false);
     }
 
     /// Notes how far the sender has gone, where it is not received.
@@ -528,4 +590,41 @@ impl Half {
 /// The position near `reference`, whose number is `base`, that has this number.
 fn unwrap(number: u32, base: u32, reference: Position) -> Position {
     reference.wrapping_add_signed(i64::from(number.wrapping_sub(base) as i32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_kept_is_not_owned() {
+        // The receiver has room for a megabyte, and has acknowledged nothing of what is longer than what is kept.
+        let mut half = Half::new(0, 1460, 1, 14);
+        half.acknowledge(1, 64, false);
+        let piece = vec![b'x'; 1000];
+        let mut at = FIRST;
+        let mut come = |half: &mut Half| {
+            let extent = Extent { from: at, to: at + 1000, fin: false };
+            at = extent.to;
+            assert_eq!(half.receive(extent, &piece), News::New);
+            extent
+        };
+        for _ in 0..100 {
+            let extent = come(&mut half);
+            half.decide(1000, std::iter::empty());
+            assert!(half.load(extent, 0, 1460).is_some_and(|load| load.whole));
+        }
+        for number in 0..20 {
+            let extent = come(&mut half);
+            assert!(!half.spends());
+            half.hold(PacketId(number), extent);
+        }
+        half.own();
+        assert!(half.spend_held().is_none() && !half.owes());
+        // Once the receiver has told of so much that the rest is here:
+        half.acknowledge(1 + 90_000, 64, false);
+        assert_eq!(half.spend_held(), Some(PacketId(19)));
+        half.own();
+        assert!(half.owes());
+    }
 }
