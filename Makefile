@@ -32,7 +32,7 @@ KERNELS ?= 6.1 6.12
 test-vm: deps-test
 	SUITES="$(SUITES)" tests/vm/run.sh $(KERNELS)
 
-# Bounded; the committed corpora are also replayed by `make test`.
+# Each time with another seed, from where the last run came to. The committed corpora are also replayed by `make test`.
 FUZZ_SECONDS ?= 25
 fuzz:
 	.ci/fuzz $(FUZZ_SECONDS)
@@ -40,6 +40,8 @@ fuzz:
 lint:
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	@# The fuzz targets have a lock file of their own, which must follow this one's changes.
+	$(CARGO) metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null
 
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items --all-features

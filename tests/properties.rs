@@ -318,7 +318,8 @@ proptest! {
         let mut other = Bench::default();
         let thrice = other.out(PHONE, PROXY, &outside);
         prop_assert_eq!((thrice.text(), thrice.reason), (outside, Reason::Unchanged), "translated already");
-        prop_assert_eq!(&other.commands, &[]);
+        let only_asks = other.commands.iter().all(|op| matches!(op, Op::Recognise { .. }));
+        prop_assert!(only_asks, "{:?}", other.commands);
 
         let ok = template.echoed(vec![text("SIP/2.0 200 OK\r\n")]);
         let got = bench.inn(PROXY, PHONE, ok.write(Side::Outside(&bench)));

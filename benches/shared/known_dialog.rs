@@ -239,6 +239,7 @@ fn packet_in(way: Way, bytes: &[u8]) -> PacketIn<'_> {
 fn answer(op: &Op) -> Reply {
     let [phone, provider, public] = ENDPOINTS.map(SocketAddr::from);
     match op {
+        Op::Recognise { .. } => Reply::Found(None),
         Op::Lookup { .. } => Reply::Found(Some(Tuples {
             transport: sipalg::alg::Transport::Udp,
             orig_source: phone,

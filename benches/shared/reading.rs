@@ -80,6 +80,7 @@ impl Reading {
 fn answer(op: &Op) -> Reply {
     let [orig_source, far, public] = ENDPOINTS.map(SocketAddr::from);
     match op {
+        Op::Recognise { .. } => Reply::Found(None),
         Op::Lookup { .. } => Reply::Found(Some(Tuples {
             transport: sipalg::alg::Transport::Udp,
             orig_source,

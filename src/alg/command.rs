@@ -185,6 +185,15 @@ pub enum Op {
         /// The packet's destination.
         destination: SocketAddr,
     },
+    /// Asks conntrack which endpoint of `host` the NAT hides behind `public`: who began a live UDP entry whose source is
+    /// translated to it. Takes time in proportion to conntrack's table, so it is not for every packet. Answered by
+    /// [`Reply::Found`]; nothing is found where there are several.
+    Recognise {
+        /// The public endpoint.
+        public: Outside,
+        /// The inside host.
+        host: IpAddr,
+    },
     /// Queues the segments that come from outside on this connection before conntrack sees them
     /// ([`QueuePoint::BeforeConntrack`](super::QueuePoint)), and lets none of it, either way, pass without the daemon: its
     /// numbers are, or will be, translated. A daemon that is gone for a moment means that its segments are dropped; one
@@ -265,7 +274,7 @@ pub type Outcome = Result<Reply, Failure>;
 pub enum Reply {
     /// Done as asked.
     Done,
-    /// To [`Op::Lookup`]: the entry, if there is one.
+    /// To [`Op::Lookup`] and [`Op::Recognise`]: the entry, if there is one.
     Found(Option<Tuples>),
 }
 

@@ -392,16 +392,15 @@ impl<'a> Script<'a> {
         (if who.is_server() { server } else { phone }).to_string()
     }
 
-    /// A description, or nothing. The server's may name an endpoint of ours: the other phone's.
+    /// A description, or nothing. The server's may name an endpoint of ours: the other phone's; the phone's own may do so
+    /// because it has asked a STUN server.
     fn description(&self, who: Who, media: u8) -> String {
         let (phone, server) = who.ends();
-        let ip = if who.is_server() {
-            match self.world.public(phone, server).filter(|_| media & 0x10 != 0) {
-                Some(public) => public.ip(),
-                None => server.ip(),
-            }
-        } else {
-            phone.ip()
+        let public = self.world.public(phone, server).filter(|_| media & 0x10 != 0);
+        let ip = match public {
+            Some(public) => public.ip(),
+            None if who.is_server() => server.ip(),
+            None => phone.ip(),
         };
         let family = if ip.is_ipv4() { "IP4" } else { "IP6" };
         let port = if who.is_server() { 16_384 } else { 40_000 } + u16::from(media >> 5) * 2;
@@ -459,6 +458,7 @@ fn policy(bits: u8) -> Policy {
             bindings: 6,
             bindings_per_host: 4,
             per_host: 3,
+            transactions_per_host: 3,
             openings_per_minute: 8,
             parked: 2,
             ..Limits::default()

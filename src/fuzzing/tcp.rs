@@ -27,6 +27,8 @@ use crate::alg::{
 };
 use crate::packet::Segment;
 
+use super::world::first_instant;
+
 const MOST_STEPS: usize = 96;
 const MOST_AGAINS: u32 = 12;
 /// Longest stream of an end.
@@ -113,7 +115,7 @@ impl<'a> Script<'a> {
             steps,
             engine: Engine::new(policy.clone()),
             policy,
-            now: Instant::now(),
+            now: first_instant(),
             ends: [end(isn), end(isn.wrapping_add(77))],
             pending: BTreeMap::new(),
             again: VecDeque::new(),

@@ -6,7 +6,7 @@
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::Hasher;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,8 @@ const LAN: u32 = 2;
 /// Interface index of the uplink.
 const UPLINK: u32 = 3;
 const MTU: usize = 1500;
+/// The phone knows what the NAT makes of ports from here on, which are never of our pool.
+const STUN_PORTS: u16 = 40_000;
 /// How often one packet may be asked for: a port that is taken is tried 16 times, and each stage waits once.
 const MOST_AGAINS: u32 = 64;
 
@@ -55,7 +57,7 @@ pub(super) struct World {
 }
 
 /// The same instant in every run, that two runs of a fuzzer may be compared: nothing else here depends on the clock.
-fn first_instant() -> Instant {
+pub(super) fn first_instant() -> Instant {
     static FIRST: OnceLock<Instant> = OnceLock::new();
     let earliest = || {
         let mut at = Instant::now();
@@ -387,8 +389,11 @@ impl World {
             Op::Pin { flow, .. } => {
                 // Where there is no NAT, the phone's endpoint needs no pinhole to be the public one.
                 let is_routed = !self.has_nat && flow.public.0 == flow.inside.0;
+                let is_known = self.has_nat
+                    && flow.public.0.port() == flow.inside.0.port()
+                    && flow.public.0.port() >= STUN_PORTS;
                 let is_open = kernel.pinholes.contains_key(&flow.public.0);
-                assert!(is_routed || is_open || !calm, "pinned to nothing");
+                assert!(is_routed || is_known || is_open || !calm, "pinned to nothing");
                 kernel.pins.insert(ends(flow));
             }
             Op::Unpin { flow } => {
@@ -403,11 +408,21 @@ impl World {
                 kernel.peers.extend(peers.iter().map(|peer| (*peer, now + *lifetime)));
             }
             Op::Sustain { .. } | Op::Purge { .. } | Op::Expect { .. } | Op::Unexpect { .. } => {}
+            Op::Recognise { public, host } => {
+                return Ok(Reply::Found(self.recognise(public.0, *host)));
+            }
             Op::Lookup { source, destination, .. } => {
                 return Ok(Reply::Found(self.lookup(*source, *destination)));
             }
         }
         Ok(Reply::Done)
+    }
+
+    /// A phone asked a STUN server from every port from 40000 on, and got it outside as well.
+    fn recognise(&self, public: SocketAddr, host: IpAddr) -> Option<Tuples> {
+        let known = self.has_nat && public.port() >= STUN_PORTS && public.is_ipv4() == host.is_ipv4();
+        let server = SocketAddr::new([22, 33, 44, 23].into(), 3478);
+        known.then(|| tuples(SocketAddr::new(host, public.port()), server, public))
     }
 
     fn lookup(&self, source: SocketAddr, destination: SocketAddr) -> Option<Tuples> {

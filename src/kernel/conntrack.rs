@@ -5,10 +5,12 @@
 //! nearly every router there is only the default one. Only UDP and TCP; only zones that hold for both directions.
 
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::ctmessage::{self as message, Entry, NewEntry, Tuple};
 use super::socket::NetlinkSocket;
+use crate::alg::Transport;
 use crate::netlink::Writer;
 
 /// More zones than this are not tried.
@@ -67,6 +69,24 @@ impl Conntrack {
             }
         }
         Ok(None)
+    }
+
+    /// The entry that `host` began and whose source is translated to `public`, in whichever zone; nothing if several
+    /// endpoints of the host have such entries, to different far ends.
+    pub(super) fn find_behind(&mut self, public: SocketAddr, host: IpAddr) -> io::Result<Option<Entry>> {
+        message::dump_behind(&mut self.writer, public);
+        let (mut found, mut is_clear) = (None::<Entry>, true);
+        self.socket.call(self.writer.bytes(), |answer| {
+            // A kernel that knows no filter (before 5.8) tells everything.
+            let Some(entry) = message::parse(answer) else { return };
+            let is_it = (entry.reply.transport, entry.reply.destination) == (Transport::Udp, public);
+            if !is_it || entry.original.source.ip() != host {
+                return;
+            }
+            is_clear &= found.as_ref().is_none_or(|it| it.original.source == entry.original.source);
+            found = Some(entry);
+        })?;
+        Ok(found.filter(|_| is_clear))
     }
 
     /// Makes an entry.

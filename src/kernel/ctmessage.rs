@@ -27,6 +27,7 @@ const CTA_COUNTERS_REPLY: u16 = 10;
 const CTA_ID: u16 = 12;
 const CTA_NAT_DST: u16 = 13;
 const CTA_ZONE: u16 = 18;
+const CTA_FILTER: u16 = 25;
 
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_TUPLE_PROTO: u16 = 2;
@@ -48,6 +49,10 @@ const CTA_NAT_V6_MINIP: u16 = 4;
 const CTA_NAT_V6_MAXIP: u16 = 5;
 const CTA_PROTONAT_PORT_MIN: u16 = 1;
 const CTA_PROTONAT_PORT_MAX: u16 = 2;
+
+const CTA_FILTER_REPLY_FLAGS: u16 = 2;
+/// Destination address (bit 1), protocol (3), destination port (5).
+const FILTER_BY_DESTINATION: u32 = 1 << 1 | 1 << 3 | 1 << 5;
 
 /// `IPS_SEEN_REPLY | IPS_ASSURED | IPS_CONFIRMED`: looks answered, so that a firewall takes both directions as
 /// established and conntrack does not drop the entry early.
@@ -141,6 +146,22 @@ pub(super) fn get(writer: &mut Writer, tuple: Tuple, zone: u16) {
 /// Asks for all entries of a family (`AF_INET`, `AF_INET6`).
 pub(super) fn dump(writer: &mut Writer, family: u8) {
     request(writer, CT_GET, NLM_F_DUMP, family, |_| ());
+}
+
+/// Asks for all entries whose answers go to `public`.
+pub(super) fn dump_behind(writer: &mut Writer, public: SocketAddr) {
+    let family = if public.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    request(writer, CT_GET, NLM_F_DUMP, family as u8, |w| {
+        w.nest(CTA_TUPLE_REPLY, |w| {
+            w.nest(CTA_TUPLE_IP, |w| put_address(w, public.ip(), CTA_IP_V4_DST, CTA_IP_V6_DST));
+            w.nest(CTA_TUPLE_PROTO, |w| {
+                w.put(CTA_PROTO_NUM, &[libc::IPPROTO_UDP as u8]);
+                w.put_u16(CTA_PROTO_DST_PORT, public.port());
+            });
+        });
+        // The only number here that is in host byte order.
+        w.nest(CTA_FILTER, |w| w.put(CTA_FILTER_REPLY_FLAGS, &FILTER_BY_DESTINATION.to_ne_bytes()));
+    });
 }
 
 /// Makes an entry; EEXIST if one of its tuples is taken. The reply is given as the mirror of the original: the kernel
@@ -346,6 +367,21 @@ mod tests {
             dump(&mut writer, if tuple.source.is_ipv4() { 2 } else { 10 });
             let their = ConntrackMessage::Get(vec![]);
             assert_eq!(writer.bytes(), their_bytes(family, REQUEST | NLM_F_DUMP, their));
+        }
+    }
+
+    #[test]
+    fn entries_behind_an_endpoint_are_asked_for_by_address_protocol_and_port() {
+        let mut writer = Writer::new();
+        dump_behind(&mut writer, "22.33.44.55:50000".parse().unwrap());
+        let mut expected = vec![72, 0, 0, 0, 1, 1, 1, 3, 1, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0];
+        // The reply tuple: its destination address; protocol 17 and destination port.
+        expected.extend([36, 0, 2, 0x80, 12, 0, 1, 0x80, 8, 0, 2, 0, 22, 33, 44, 55]);
+        expected.extend([20, 0, 2, 0x80, 5, 0, 1, 0, 17, 0, 0, 0, 6, 0, 3, 0, 0xc3, 0x50, 0, 0]);
+        // Of the reply tuple these three.
+        expected.extend([12, 0, 25, 0x80, 8, 0, 2, 0, 0b10_1010, 0, 0, 0]);
+        if cfg!(target_endian = "little") {
+            assert_eq!(writer.bytes()[4..], expected[4..]);
         }
     }
 

@@ -81,6 +81,7 @@ impl Recorder {
             (None, &Op::Lookup { source, destination, .. }) => {
                 Ok(Reply::Found(self.lookup(source, destination)))
             }
+            (None, Op::Recognise { .. }) => Ok(Reply::Found(None)),
             (None, _) => Ok(Reply::Done),
         }
     }

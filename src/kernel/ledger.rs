@@ -49,6 +49,7 @@ impl Ledger {
             Op::Pin { .. }
             | Op::Unpin { .. }
             | Op::Lookup { .. }
+            | Op::Recognise { .. }
             | Op::Sustain { .. }
             | Op::Purge { .. }
             | Op::Expect { .. }
@@ -89,6 +90,11 @@ impl Ledger {
             self.peers.iter().map(|(&peer, &end)| Op::Admit { peers: vec![peer], lifetime: left(end) });
         let followed = self.followed.iter().map(|(&line, &end)| Op::Follow { line, lifetime: left(end) });
         followed.chain(quarantined).chain(open).chain(admitted).collect()
+    }
+
+    /// Whether a public endpoint is, or lately was, one of ours.
+    pub(super) fn owns(&self, public: Outside) -> bool {
+        self.quarantine.contains_key(&public) || self.pinholes.keys().any(|pinhole| pinhole.public == public)
     }
 
     fn put(&mut self, now: Instant, pinholes: &[Pinhole], peers: &[Peer], lifetime: Duration) {

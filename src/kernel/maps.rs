@@ -247,6 +247,7 @@ fn goals(op: &Op) -> Option<Vec<Goal>> {
         Op::Pin { .. }
         | Op::Unpin { .. }
         | Op::Lookup { .. }
+        | Op::Recognise { .. }
         | Op::Sustain { .. }
         | Op::Purge { .. }
         | Op::Expect { .. }

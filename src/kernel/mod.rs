@@ -8,7 +8,7 @@
 //! Nothing here decides anything about calls, reads packets or knows SIP. All netlink sockets belong to the network
 //! namespace of the thread that opened them.
 
-mod addresses;
+pub mod addresses;
 pub mod admission;
 mod conntrack;
 mod cthelper;
@@ -179,15 +179,18 @@ impl Kernel {
         let conntrack = &mut self.conntrack;
         match op {
             Op::Pin { flow, signalling } if self.by_rule => {
-                pin::make_way(conntrack, flow, signalling).map(|()| None)
+                let is_ours = || self.ledger.owns(flow.public);
+                pin::make_way(conntrack, flow, signalling, is_ours).map(|()| None)
             }
             Op::Pin { flow, signalling } => {
-                pin::pin(conntrack, flow, signalling, self.pin_lifetime).map(|()| None)
+                let is_ours = || self.ledger.owns(flow.public);
+                pin::pin(conntrack, flow, signalling, self.pin_lifetime, is_ours).map(|()| None)
             }
             Op::Unpin { flow } => pin::unpin(conntrack, flow).map(|()| None),
             Op::Lookup { transport, source, destination } => {
                 conntrack.find(Tuple::new(*transport, *source, *destination)).map(Some)
             }
+            Op::Recognise { public, host } => conntrack.find_behind(public.0, *host).map(Some),
             Op::Sustain { flow, lifetime } => {
                 let tuple = Tuple::new(flow.transport, flow.inside.0, flow.far);
                 conntrack.set_timeout(tuple, seconds(*lifetime)).map(|()| None)

@@ -7,6 +7,9 @@
 //! at it, deletes it unless it is right, and tries again. Packets race with us; three tries are enough for any that are
 //! not a flood.
 //!
+//! A flow whose public endpoint the NAT gave the phone may meet an entry of another phone that was given the same one
+//! towards the same far end: that one stays, and the pin is not made.
+//!
 //! A flow whose public endpoint is the inside one has no NAT: its entry is made without a translation, and one that is
 //! there already is left alone, for its media flows by it.
 
@@ -28,6 +31,7 @@ pub(super) fn pin(
     flow: &PinnedFlow,
     signalling: &FlowKey,
     timeout: u32,
+    is_ours: impl Fn() -> bool,
 ) -> io::Result<()> {
     let model = conntrack.find(Tuple::new(signalling.transport, signalling.inside.0, signalling.far))?;
     let (mark, zone) = model.map_or((0, 0), |entry| (entry.mark, entry.zone));
@@ -48,7 +52,7 @@ pub(super) fn pin(
         if !is_translated(flow) {
             return Ok(());
         }
-        if clear_the_way(conntrack, there, zone)? {
+        if clear_the_way(conntrack, there, zone, spared(flow, &is_ours))? {
             return Ok(());
         }
     }
@@ -56,11 +60,16 @@ pub(super) fn pin(
 }
 
 /// Deletes what is in the way of the flow, and makes nothing.
-pub(super) fn make_way(conntrack: &mut Conntrack, flow: &PinnedFlow, signalling: &FlowKey) -> io::Result<()> {
+pub(super) fn make_way(
+    conntrack: &mut Conntrack,
+    flow: &PinnedFlow,
+    signalling: &FlowKey,
+    is_ours: impl Fn() -> bool,
+) -> io::Result<()> {
     if is_translated(flow) {
         let tuple = Tuple::new(signalling.transport, signalling.inside.0, signalling.far);
         let zone = conntrack.find(tuple)?.map_or(0, |entry| entry.zone);
-        clear_the_way(conntrack, directions(flow), zone)?;
+        clear_the_way(conntrack, directions(flow), zone, spared(flow, is_ours))?;
     }
     Ok(())
 }
@@ -78,21 +87,45 @@ pub(super) fn unpin(conntrack: &mut Conntrack, flow: &PinnedFlow) -> io::Result<
     Ok(())
 }
 
+/// A public endpoint that is not one of ours is the NAT's, who may give it to several hosts: then only this host's entries
+/// are in the way.
+fn spared(flow: &PinnedFlow, is_ours: impl Fn() -> bool) -> Option<Inside> {
+    (!is_ours()).then_some(flow.inside)
+}
+
 fn is_translated(flow: &PinnedFlow) -> bool {
     flow.public.0 != flow.inside.0 || flow.hairpin.is_some()
 }
 
-/// Deletes what has one of the tuples; `true` if it is what we want.
-fn clear_the_way(conntrack: &mut Conntrack, (out, back): (Tuple, Tuple), zone: u16) -> io::Result<bool> {
+/// Deletes what has one of the tuples; `true` if it is what we want. With `only` an endpoint, what another one inside has
+/// at the public endpoint stays, and there is nothing to be done.
+fn clear_the_way(
+    conntrack: &mut Conntrack,
+    (out, back): (Tuple, Tuple),
+    zone: u16,
+    only: Option<Inside>,
+) -> io::Result<bool> {
     for tuple in [out, back] {
         let Some(entry) = conntrack.get(tuple, zone)? else { continue };
-        if is_right(&entry, out, back) {
+        let is_others = only.is_some_and(|inside| is_others(&entry, back, inside));
+        if is_others || is_right(&entry, out, back) {
             return Ok(true);
         }
         tracing::debug!(?entry, "deleting a conntrack entry that is in the way of a pinned flow");
         conntrack.delete(&entry)?;
     }
     Ok(false)
+}
+
+/// Whether an entry is another's than `inside`'s. The far end's stray packet, which came before anybody inside had sent
+/// and so ended at the router, is nobody's.
+fn is_others(entry: &Entry, back: Tuple, inside: Inside) -> bool {
+    let (holder, is_stray) = if entry.original == back {
+        (entry.reply.source, entry.reply.source == back.destination)
+    } else {
+        (entry.original.source, false)
+    };
+    holder != inside.0 && !is_stray
 }
 
 /// Either end may have been first.

@@ -89,6 +89,8 @@ pub struct Bench {
     /// Whether first packets are queued behind the NAT only, with what conntrack says of them. Off, unless the
     /// environment has SIPALG_TRIPS=1: then whatever a test program holds must hold that way too.
     pub one_trip: bool,
+    /// What phones have learned of the NAT: inside and public endpoint.
+    pub stun: Vec<(Inside, Outside)>,
     /// The NAT: inside and far end to public.
     nat: BTreeMap<(SocketAddr, SocketAddr), SocketAddr>,
     /// Public endpoints that were asked for in vain; closing them is no error.
@@ -112,6 +114,7 @@ pub fn kind(op: &Op) -> &'static str {
         Op::Pin { .. } => "pin",
         Op::Unpin { .. } => "unpin",
         Op::Lookup { .. } => "lookup",
+        Op::Recognise { .. } => "recognise",
         Op::Sustain { .. } => "sustain",
         Op::Follow { .. } => "follow",
         Op::Unfollow { .. } => "unfollow",
@@ -149,6 +152,7 @@ impl Bench {
             answers: true,
             waiting: VecDeque::new(),
             one_trip: std::env::var("SIPALG_TRIPS").is_ok_and(|trips| trips == "1"),
+            stun: Vec::new(),
             nat: BTreeMap::new(),
             never_open: BTreeSet::new(),
             never_admitted: BTreeSet::new(),
@@ -387,7 +391,8 @@ impl Bench {
             }
             Op::Pin { flow, .. } => {
                 let routed = flow.public.0 == flow.inside.0;
-                let known = routed || kernel.pinholes.contains_key(&flow.public.0);
+                let learned = self.stun.contains(&(flow.inside, flow.public));
+                let known = routed || learned || kernel.pinholes.contains_key(&flow.public.0);
                 assert!(known, "{flow:?} is pinned to nothing");
                 if !kernel.pins.contains(flow) {
                     kernel.pins.push(*flow);
@@ -428,6 +433,18 @@ impl Bench {
             }
             Op::Sustain { flow, lifetime } if self.keeps_records => kernel.sustained.push((*flow, *lifetime)),
             Op::Sustain { .. } => {}
+            Op::Recognise { public, host } => {
+                let mut stun =
+                    self.stun.iter().filter(|(inside, it)| *it == *public && inside.0.ip() == *host);
+                let found = stun.next().map(|(inside, public)| Tuples {
+                    transport: sipalg::alg::Transport::Udp,
+                    orig_source: inside.0,
+                    orig_destination: at("22.33.44.23:3478"),
+                    reply_source: at("22.33.44.23:3478"),
+                    reply_destination: public.0,
+                });
+                return Ok(Reply::Found(found));
+            }
             Op::Lookup { source, destination, .. } => {
                 let found = self.lookup(*source, *destination).or_else(|| self.pinned(*source, *destination));
                 return Ok(Reply::Found(found));

@@ -1,6 +1,6 @@
 //! Media: who may send where, from when on, and what two calls have to do with each other (nothing).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::common::messages::{Dialog, MEDIA, PHONE, PROXY, answer, message, request, response, sdp};
@@ -284,6 +284,51 @@ fn f33_forks_have_media_each() {
     bench.assert_renewed();
     hang_up(&mut bench, winner);
     bench.assert_all_closed();
+}
+
+#[test]
+fn f33_two_answers_at_the_same_moment_take_turns() {
+    // A 183 and a 200 that differ, and the kernel has not answered for the first when the second comes: each would take
+    // back what the other needs, again and again.
+    let mut bench = Bench::default();
+    invite(&mut bench, Dialog::default(), &sdp("192.168.1.10", 40000));
+    let packets = [("183 Session Progress", 30000), ("200 OK", 31000)].map(|(status, port)| {
+        let text = response(status, "INVITE", PUBLIC, 1, Dialog::default(), &sdp("22.33.44.22", port));
+        packet(at(PROXY), at(PHONE), text.as_bytes())
+    });
+    let (engine, now) = (&mut bench.engine, bench.now);
+    let hand_in = |engine: &mut Engine, number: u64| {
+        let bytes = &packets[number as usize - 1001];
+        let (id, point) = (PacketId(number), QueuePoint::Signalling);
+        engine.handle(now, Input::Packet(PacketIn { id, point, indev: WAN, outdev: LAN, bytes }));
+    };
+    let (mut commands, mut pins, mut verdicts) = (VecDeque::new(), Vec::new(), Vec::new());
+    let mut agains = VecDeque::from([1001, 1002]);
+    for _ in 0..100 {
+        if let Some(number) = agains.pop_front() {
+            hand_in(engine, number);
+        } else if let Some(id) = commands.pop_front() {
+            engine.handle(now, Input::CommandDone { id, outcome: Ok(Reply::Done) });
+        }
+        while let Some(output) = engine.poll_output() {
+            match output {
+                Output::Command(command) => {
+                    commands.push_back(command.id);
+                    match command.op {
+                        Op::Pin { flow, .. } => pins.push(flow.far.port()),
+                        Op::Unpin { flow } => pins.retain(|port| *port != flow.far.port()),
+                        _ => {}
+                    }
+                }
+                Output::Again(PacketId(number)) => agains.push_back(number),
+                Output::Verdict(verdict) => verdicts.push((verdict.packet.0, verdict.reason)),
+                Output::Event(_) => {}
+            }
+        }
+    }
+    assert_eq!(verdicts, [(1001, Reason::Rewritten), (1002, Reason::Rewritten)], "in their order");
+    assert_eq!(pins, [31000, 31001], "the last word counts");
+    assert!(commands.is_empty() && agains.is_empty());
 }
 
 #[test]

@@ -185,6 +185,7 @@ fn edited(text: &str) -> (Vec<Change>, String) {
             }
             let Some(command) = (!asked.is_empty()).then(|| asked.remove(0)) else { break };
             let outcome = match command.op {
+                sipalg::alg::Op::Recognise { .. } => Ok(Reply::Found(None)),
                 sipalg::alg::Op::Lookup { .. } => Ok(Reply::Found(Some(Tuples {
                     transport: sipalg::alg::Transport::Udp,
                     orig_source: at(PHONE),

@@ -22,6 +22,67 @@ fn the_far_end_may_speak_first_through_a_pinned_flow() {
 }
 
 #[test]
+fn a_public_port_that_a_phone_learned_is_recognised_and_pinned() {
+    let network = Network::new();
+    let mut kernel = network.kernel();
+    let recognise = |kernel: &mut Kernel, public: SocketAddr, host: &str| {
+        let op = Op::Recognise { public: Outside(public), host: host.parse().unwrap() };
+        match network.execute(kernel, vec![op])[..] {
+            [Ok(Reply::Found(found))] => found,
+            ref other => panic!("{other:?}"),
+        }
+    };
+    let (phone, stun) = (network.phone.udp("192.168.1.10:40000"), network.far.udp("203.0.113.9:3478"));
+    phone.send_to(b"who am I?", "203.0.113.9:3478").unwrap();
+    let public = receive(&stun).1;
+    let (source, server) = ("192.168.1.10:40000".parse().unwrap(), "203.0.113.9:3478".parse().unwrap());
+    let tuples = Tuples {
+        transport: sipalg::alg::Transport::Udp,
+        orig_source: source,
+        orig_destination: server,
+        reply_source: server,
+        reply_destination: public,
+    };
+    assert_eq!(recognise(&mut kernel, public, "192.168.1.10"), Some(tuples));
+    // Not another host's, nor another port, nor a port that is not translated, nor what the router itself uses.
+    assert_eq!(recognise(&mut kernel, public, "192.168.1.11"), None);
+    let next = SocketAddr::new(public.ip(), public.port() ^ 1);
+    assert_eq!(recognise(&mut kernel, next, "192.168.1.10"), None);
+    assert_eq!(recognise(&mut kernel, server, "192.168.1.10"), None);
+    assert_eq!(recognise(&mut kernel, "[2001:db8::1]:40000".parse().unwrap(), "fd00::10"), None);
+
+    // Pinned, the far end may speak first, and sees the same port.
+    let flow = |inside: &str, far: &str| PinnedFlow {
+        inside: Inside(inside.parse().unwrap()),
+        far: far.parse().unwrap(),
+        public: Outside(public),
+        hairpin: None,
+    };
+    let signalling = key(Inside("192.168.1.10:5060".parse().unwrap()), "203.0.113.9:5060");
+    let mine = flow("192.168.1.10:40000", "203.0.113.10:30000");
+    network.done(&mut kernel, Op::Pin { flow: mine, signalling });
+    let far = network.far.udp("203.0.113.10:30000");
+    far.send_to(b"far end first", public).unwrap();
+    expect(&phone, b"far end first", "203.0.113.10:30000");
+    phone.send_to(b"answer", "203.0.113.10:30000").unwrap();
+    expect(&far, b"answer", &public.to_string());
+    // Two inside endpoints behind one public one: that is nobody for sure.
+    let second = flow("192.168.1.10:40002", "203.0.113.10:30002");
+    network.done(&mut kernel, Op::Pin { flow: second, signalling });
+    assert_eq!(recognise(&mut kernel, public, "192.168.1.10"), None);
+    network.done(&mut kernel, Op::Unpin { flow: second });
+    network.done(&mut kernel, Op::Unpin { flow: mine });
+    assert_eq!(recognise(&mut kernel, public, "192.168.1.10"), Some(tuples));
+
+    // Another phone that the NAT gave the same port towards the same far end keeps its entry.
+    let theirs = flow("192.168.1.11:40000", "203.0.113.10:30000");
+    network.done(&mut kernel, Op::Pin { flow: theirs, signalling });
+    network.done(&mut kernel, Op::Pin { flow: mine, signalling });
+    let entries = network.entries(&["dst=203.0.113.10", "dport=30000"]);
+    assert!(entries.len() == 1 && entries[0].contains("src=192.168.1.11"), "{entries:?}");
+}
+
+#[test]
 fn a_pin_repairs_the_entry_that_a_phone_too_early_has_made() {
     let network = Network::new();
     let mut kernel = network.kernel();
@@ -55,6 +116,33 @@ fn a_pin_repairs_the_entry_that_a_stray_packet_to_the_router_has_made() {
     // Again: the entry is right already.
     network.done(&mut kernel, pin(pinhole, "203.0.113.9:30000"));
     assert_eq!(network.entries(&["dport=16384"]).len(), 1);
+}
+
+#[test]
+fn a_pin_by_a_port_that_the_phone_learned_repairs_what_a_stray_packet_has_made() {
+    let network = Network::new();
+    network.router.run("nft flush chain inet firewall input");
+    network.router.run("nft chain inet firewall input { policy accept ; }");
+    let mut kernel = network.kernel();
+    let (phone, stun) = (network.phone.udp("192.168.1.10:40000"), network.far.udp("203.0.113.9:3478"));
+    phone.send_to(b"who am I?", "203.0.113.9:3478").unwrap();
+    let public = receive(&stun).1;
+    let far = network.far.udp("203.0.113.10:30000");
+    far.send_to(b"stray", public).unwrap();
+    let port = format!("dport={}", public.port());
+    eventually("the stray's entry", || network.entries(&["src=203.0.113.10", &port]).len() == 1);
+    let flow = PinnedFlow {
+        inside: Inside("192.168.1.10:40000".parse().unwrap()),
+        far: "203.0.113.10:30000".parse().unwrap(),
+        public: Outside(public),
+        hairpin: None,
+    };
+    let signalling = key(Inside("192.168.1.10:5060".parse().unwrap()), "203.0.113.9:5060");
+    network.done(&mut kernel, Op::Pin { flow, signalling });
+    far.send_to(b"far end first", public).unwrap();
+    expect(&phone, b"far end first", "203.0.113.10:30000");
+    phone.send_to(b"answer", "203.0.113.10:30000").unwrap();
+    expect(&far, b"answer", &public.to_string());
 }
 
 #[test]

@@ -544,6 +544,21 @@ fn holding_ends_after_twenty_seconds() {
 }
 
 #[test]
+fn what_came_behind_a_message_that_waited_for_the_kernel_is_not_held_for_ever() {
+    let (first, second) = (Message::Invite(1, 40_000), text_of(&Message::Text(2, 40)));
+    let mut hand = Hand::new();
+    hand.world.slow = Duration::from_millis(300);
+    assert_eq!(hand.out(0, text_of(&first)), []);
+    // The head of the next message, and then nothing more.
+    assert_eq!(hand.out(text_of(&first).len() as i64, &second[..100]), []);
+    assert_eq!(hand.settle(SECOND).len(), 1, "the first one has gone on");
+    assert_eq!(hand.settle(5 * SECOND), []);
+    let seen = hand.settle(2 * SECOND);
+    assert_eq!(seen.iter().map(|it| it.text.as_str()).collect::<Vec<_>>(), [&second[..100]]);
+    assert_eq!(hand.refused(), Some("S2"));
+}
+
+#[test]
 fn what_lies_behind_a_gap_is_dropped_in_time_and_comes_again() {
     let (first, second) = (Message::Text(1, 40), Message::Text(2, 40));
     let at = text_of(&first).len() as i64;

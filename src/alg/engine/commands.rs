@@ -3,11 +3,13 @@
 //! A failed command undoes what was made for it and decides the verdict of the packets that waited
 //! (`on-failure`). Commands that nobody waits for only leave a line in the log when they fail.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use super::super::binding::{Admitted, BindingKey, BindingKeys, Latch, State};
 use super::super::call::{Before, Leg, Stream};
 use super::super::command::{Command, CommandId, Failure, FlowKey, Op, Outcome, Pinholes, PinnedFlow, Reply};
+use super::super::endpoint::Outside;
 use super::super::event::Event;
 use super::super::key::Key;
 use super::super::policy::OnFailure;
@@ -31,7 +33,7 @@ pub(super) enum Inflight {
     },
     Admit {
         binding: BindingKey,
-        far: Option<std::net::IpAddr>,
+        far: Option<IpAddr>,
     },
     Pin {
         call: Key,
@@ -59,6 +61,11 @@ pub(super) enum Inflight {
         call: Key,
         tags: Tags,
         flow: PinnedFlow,
+    },
+    /// Who is behind a public endpoint that a phone of this address wrote?
+    Recognise {
+        public: Outside,
+        host: IpAddr,
     },
     /// A TCP connection is to be followed before it goes on.
     Follow {
@@ -132,6 +139,11 @@ impl Engine {
             Inflight::Liveness { call, tags } => {
                 let alive = matches!(outcome, Ok(Reply::Found(Some(_))));
                 self.heard(now, call, tags, alive);
+            }
+            Inflight::Recognise { public, host } => {
+                // A phone that is not recognised is served as far as that goes.
+                self.failed("recognise", failure.take());
+                self.recognised(now, public, host, outcome);
             }
             Inflight::Recheck { flow } => self.rechecked(now, flow, outcome),
             Inflight::Repin { call, tags, flow } => self.repin(call, tags, flow, outcome),

@@ -29,6 +29,19 @@ use super::{Engine, Scratch};
 type Endpoints = ArrayVec<Inside, { 2 * MAX_PORTS as usize }>;
 
 impl Engine {
+    /// Descriptions of one dialog take turns. A 183 and a 200 that differ may come together; if the second changed what
+    /// the first one still waits for, each would undo the other's work when it is handled again, for ever.
+    pub(super) fn wait_for_turn(&self, context: &Context<'_>, needs: &mut Vec<CommandId>) {
+        let Some(call) = self.calls.get(&context.call) else { return };
+        let Some(leg) = call.position(context.tags).and_then(|at| call.legs.get(at)) else { return };
+        needs.extend(leg.pins.iter().filter_map(|pin| pin.pinning));
+        needs.extend(leg.admitted.iter().filter_map(|(key, far)| self.admitting(key, *far)));
+        needs.extend(leg.bindings().filter_map(|key| match self.bindings.get(&key)?.state {
+            State::Opening(id) => Some(id),
+            State::Open => None,
+        }));
+    }
+
     /// The phone's description: opens what is not open, notes the streams, pins what can be pinned.
     pub(super) fn offer_local(
         &mut self,
@@ -46,6 +59,7 @@ impl Engine {
                 return Err(Reason::Refused);
             }
         }
+        self.check_host(context, &scratch.local)?;
         let index = self.leg(context)?;
         self.make_room(context, &scratch.local);
         scratch.streams.clear();
@@ -57,8 +71,10 @@ impl Engine {
             }
         }
         if first {
-            let held = !scratch.description.media.is_empty() && scratch.streams.is_empty();
+            let silent = scratch.streams.is_empty() && scratch.aware.is_empty();
+            let held = !scratch.description.media.is_empty() && silent;
             let held = held || is_on_hold(&scratch.description);
+            self.note_aware(context, index, scratch);
             self.set_local(context, index, &scratch.streams, held);
         } else {
             self.add_local(context, index, &scratch.streams);
@@ -390,14 +406,17 @@ impl Engine {
             flows.extend(leg.pins.iter().map(|pin| pin.flow));
             peers.extend(leg.admitted.iter().copied());
         }
-        for stream in &leg.local {
+        // A stream that stands at a public endpoint of the phone's own by now keeps its doors, as one on hold does, and is
+        // pinned by that endpoint alone.
+        let moved = |media| leg.routed.iter().any(|it| it.media == media && it.known_as != [None; 2]);
+        for stream in leg.local.iter().filter(|stream| !moved(stream.media)) {
             let Some(remote) = leg.remote.get(usize::from(stream.media)) else { continue };
             for (key, target) in [(Some(stream.rtp), remote.rtp), (stream.rtcp, remote.rtcp)] {
                 let target = target.and_then(|target| target.of_pair(stream.pair, remote.count));
                 let (Some(key), Some(target)) = (key, target) else { continue };
                 let Some(binding) = self.bindings.get(&key) else { continue };
                 if let Some((flow, far)) = pinned(binding, target)
-                    && !flows.contains(&flow)
+                    && !is_pinned(flows, &flow)
                 {
                     let far = far.filter(|_| self.policy.media_source == MediaSource::Negotiated);
                     flows.push(flow);
@@ -405,11 +424,9 @@ impl Engine {
                 }
             }
         }
-        if leg.local.is_empty() {
-            for flow in super::routed::flows(leg, call.flow) {
-                if !flows.contains(&flow) {
-                    flows.push(flow);
-                }
+        for flow in super::routed::flows(leg, call.flow) {
+            if !is_pinned(flows, &flow) {
+                flows.push(flow);
             }
         }
         // What is there is taken back only when the far end named something else, never because it fell silent. So is
@@ -669,6 +686,12 @@ impl Leg {
     fn owns(&self, key: &BindingKey) -> u16 {
         u16::try_from(self.bindings().filter(|it| it == key).count()).unwrap_or(u16::MAX)
     }
+}
+
+/// Whether there is an entry for this flow in the list. By which public endpoint does not matter: conntrack knows one, and
+/// that of an offer has to wait until it is answered.
+fn is_pinned(flows: &[PinnedFlow], flow: &PinnedFlow) -> bool {
+    flows.iter().any(|it| (it.inside, it.far) == (flow.inside, flow.far))
 }
 
 /// Whether what the message says about media is an answer, or as good as one.

@@ -158,6 +158,10 @@ impl Engine {
             && counts
             && negotiates(&envelope, direction);
         if is_read {
+            self.wait_for_turn(&context, &mut scratch.needs);
+            if !scratch.needs.is_empty() {
+                return Outcome::Park;
+            }
             if let Err(reason) = self.prepare_media(&context, scratch) {
                 return Outcome::Accept(reason);
             }
@@ -253,6 +257,7 @@ impl Engine {
                     let own = |written| self.bindings.own_of(Outside(actual(written)), sender);
                     scratch.local.clear();
                     scratch.local.extend(sdp::local_streams(bytes, &scratch.description, may, own));
+                    self.recognise(context, scratch, first);
                     self.offer_local(context, scratch, first)?;
                 }
                 Direction::Inbound if first => {

@@ -10,6 +10,7 @@
 //! | [`departure`] | what a lost address takes with it |
 //! | [`offers`] | what an offer changed, kept or taken back by its answer |
 //! | [`routed`] | the same where there is no NAT |
+//! | [`aware`] | the same for phones that know their public endpoints |
 //! | [`dialog`] | transactions, calls and registrations: what begins and ends |
 //! | [`commands`] | issuing commands, and what follows from their outcome |
 //! | [`room`] | who goes first when a table is full |
@@ -18,6 +19,7 @@
 //! | [`keeping`] | what the next engine has to know, and its comparison with the kernel |
 //! | [`views`] | copies of the tables, for who asks |
 
+mod aware;
 mod commands;
 mod departure;
 mod dialog;
@@ -81,12 +83,15 @@ pub struct Engine {
     half_open: VecDeque<Key>,
     bindings: Bindings,
     parking: Parking,
+    recognised: aware::Recognised,
     connections: Connections,
     /// The packet that stands in for the one whose verdict was polled last.
     replaced: Vec<u8>,
     inflight: HashMap<CommandId, Inflight, FixedState>,
     /// Flows whose lifetime has to be set once the kernel's first two seconds are over, by that time.
     settling: VecDeque<(Instant, FlowKey)>,
+    /// Flows whose lifetime has to be set because the ruleset was loaded again, and when that was.
+    ungoverned: VecDeque<(Instant, FlowKey)>,
     outputs: VecDeque<Queued>,
     /// `None` only while a message is handled.
     scratch: Option<Box<Scratch>>,
@@ -117,6 +122,7 @@ struct Scratch {
     description: Description,
     edits: Edits,
     local: Vec<LocalStream>,
+    aware: Vec<LocalStream>,
     remote: Vec<RemoteStream>,
     streams: Vec<Stream>,
     flows: Vec<PinnedFlow>,
@@ -137,14 +143,16 @@ impl Engine {
             transactions: ExpiringMap::new(limits.transactions, KeyHasher::default()),
             calls: ExpiringMap::new(limits.calls, KeyHasher::default()),
             registrations: ExpiringMap::new(limits.registrations, KeyHasher::default()),
-            shares: Shares::new(limits.per_host, hasher.clone()),
+            shares: Shares::new(&limits, hasher.clone()),
             half_open: VecDeque::new(),
             bindings: Bindings::new(&policy, hasher.clone()),
             parking: Parking::new(limits.parked, hasher.clone()),
+            recognised: aware::Recognised::new(hasher.clone()),
             connections: Connections::new(&limits, &hasher),
             replaced: Vec::new(),
             inflight: HashMap::with_hasher(hasher),
             settling: VecDeque::new(),
+            ungoverned: VecDeque::new(),
             outputs: VecDeque::new(),
             scratch: None,
             spare: None,
@@ -167,7 +175,7 @@ impl Engine {
         self.parking.set_limit(limits.parked);
         self.connections.set_limits(&limits);
         self.bindings.set_policy(&policy);
-        self.shares.set_limit(limits.per_host);
+        self.shares.set_limits(&limits);
         // Like the seed, the way of admission belongs to what is in the kernel already.
         self.policy = Policy { seed: self.policy.seed, admission: self.policy.admission, ..policy };
         self.advertise();

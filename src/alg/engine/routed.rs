@@ -34,49 +34,72 @@ impl Engine {
         let streams = sdp::local_streams(context.bytes, &scratch.description, may, |_| None)
             .filter(|stream| endpoints(stream).all(|endpoint| guard::may_open(policy, endpoint.0)));
         scratch.local.extend(streams);
-        let index = self.leg(context)?;
-        let known = self.calls.get(&context.call).and_then(|call| call.legs.get(index));
-        let is_news = known.is_some_and(|leg| leg.routed != scratch.local) && !scratch.local.is_empty();
-        if is_news {
-            let count = scratch.local.iter().flat_map(endpoints).count();
-            let admitted = self.bindings.admit_host(sender, count, context.now, &self.policy);
-            admitted.map_err(super::media::reason_of)?;
-            // Only the rate counts: there is no binding.
-            self.bindings.return_quota(sender, count);
+        if self.calls.get(&context.call).is_none() {
+            self.check_host(context, &scratch.local)?;
         }
+        let index = self.leg(context)?;
+        self.note_unbound(context, index, &scratch.local)?;
         let held = scratch.local.is_empty() || super::media::is_on_hold(&scratch.description);
         if let Some(leg) = self.calls.get_mut(&context.call).and_then(|call| call.legs.get_mut(index)) {
-            if is_news && super::media::may_fail(context) && !leg.routed.is_empty() {
-                leg.remember(context.transaction, Before::Routed(leg.routed.clone()));
-            }
             leg.held.local = held;
-            if is_news {
-                leg.routed.clone_from(&scratch.local);
-            }
         }
         self.pin_leg(context.now, context.call, index, super::media::answers(context), scratch);
         Ok(())
     }
+
+    /// Notes streams that need no binding. They count for the sender's rate of openings.
+    pub(super) fn note_unbound(
+        &mut self,
+        context: &Context<'_>,
+        index: usize,
+        streams: &[LocalStream],
+    ) -> Result<(), Reason> {
+        let known = self.calls.get(&context.call).and_then(|call| call.legs.get(index));
+        if streams.is_empty() || known.is_none_or(|leg| leg.routed == streams) {
+            return Ok(());
+        }
+        let (sender, count) = (context.flow.inside.0.ip(), streams.iter().flat_map(endpoints).count());
+        let admitted = self.bindings.admit_host(sender, count, context.now, &self.policy);
+        admitted.map_err(super::media::reason_of)?;
+        // Only the rate counts: there is no binding.
+        self.bindings.return_quota(sender, count);
+        self.replace_unbound(context, index, streams);
+        Ok(())
+    }
+
+    /// Puts other streams that need no binding, or none, in the place of those that a leg has. A refusal brings them back.
+    pub(super) fn replace_unbound(&mut self, context: &Context<'_>, index: usize, streams: &[LocalStream]) {
+        let leg = self.calls.get_mut(&context.call).and_then(|call| call.legs.get_mut(index));
+        let Some(leg) = leg.filter(|leg| leg.routed != streams) else { return };
+        let is_change = !leg.routed.is_empty() || !leg.local.is_empty();
+        let before = std::mem::replace(&mut leg.routed, streams.to_vec());
+        if super::media::may_fail(context) && is_change {
+            leg.remember(context.transaction, Before::Routed(before));
+        }
+    }
 }
 
-/// The flows without translation that a leg needs.
+/// The flows of a leg that need no pinhole: those that the NAT leaves alone, and those of which it is known what the NAT
+/// makes of them.
 pub(super) fn flows(leg: &Leg, signalling: FlowKey) -> impl Iterator<Item = PinnedFlow> + '_ {
     leg.routed.iter().flat_map(move |stream| {
         let remote = leg.remote.get(usize::from(stream.media)).copied().unwrap_or_default();
-        endpoints(stream).zip([remote.rtp, remote.rtcp]).filter_map(move |(inside, target)| match target? {
-            Target::Far(far)
-                if far.is_ipv4() == inside.0.is_ipv4()
-                    && guard::is_routed_too(inside.0.ip(), signalling.far.ip(), far.ip()) =>
-            {
-                Some(PinnedFlow { inside, far, public: Outside(inside.0), hairpin: None })
-            }
-            Target::Far(_) | Target::Direct | Target::Hairpin { .. } => None,
+        let ends = endpoints(stream).zip(stream.known_as).zip([remote.rtp, remote.rtcp]);
+        ends.filter_map(move |((inside, known_as), target)| {
+            let Target::Far(far) = target? else { return None };
+            let untranslated = || {
+                // What has bindings by now has a NAT.
+                let routed = guard::is_routed_too(inside.0.ip(), signalling.far.ip(), far.ip());
+                (routed && leg.local.is_empty()).then_some(inside.0)
+            };
+            let public = Outside(known_as.or_else(untranslated)?);
+            (far.is_ipv4() == inside.0.is_ipv4()).then_some(PinnedFlow { inside, far, public, hairpin: None })
         })
     })
 }
 
 /// RTP and RTCP of a stream, of several pairs the first.
-fn endpoints(stream: &LocalStream) -> impl Iterator<Item = Inside> + use<> {
+pub(super) fn endpoints(stream: &LocalStream) -> impl Iterator<Item = Inside> + use<> {
     let rtp = std::net::SocketAddr::new(stream.ip, stream.port);
     [Some(rtp), stream.rtcp].into_iter().flatten().map(Inside)
 }

@@ -41,6 +41,9 @@ pub struct LocalStream {
     pub count: u16,
     /// The RTCP port, if there is RTCP. With several RTP ports each has its RTCP on the next port.
     pub rtcp: Option<SocketAddr>,
+    /// The public endpoints of RTP and RTCP, where the phone knows them by itself and the NAT has given them to it.
+    #[serde(default)]
+    pub known_as: [Option<SocketAddr>; 2],
 }
 
 /// Where the far end wants the media of one `m=` line.
@@ -77,7 +80,7 @@ pub fn local_streams<'a>(
         let rtcp = rtcp_of(bytes, media, written).filter(|_| !media.rtcp_mux_only).and_then(inside);
         let rtcp = rtcp.filter(|rtcp| *rtcp != rtp);
         let media = u16::try_from(index).ok()?;
-        Some(LocalStream { media, ip: rtp.ip(), port: rtp.port(), count, rtcp })
+        Some(LocalStream { media, ip: rtp.ip(), port: rtp.port(), count, rtcp, known_as: [None; 2] })
     })
 }
 
@@ -148,6 +151,10 @@ pub fn outbound(
 /// Restores a description that comes in: where it names a public endpoint of ours, the phone behind it is close by
 /// and is named by its inside endpoint. `inside_of` answers only for endpoints that this phone can reach directly;
 /// `own_of` answers for the phone's own public endpoints.
+///
+/// `o=` is the one place that stays as it went out. Nothing is sent to it: it is the name of the session (RFC 8866 section
+/// 5.2), which has to be the same in every description of a dialog (RFC 3264 section 8), while `c=` is restored in one and,
+/// on hold or after a move, not in the next. So what comes in is what went out but for that name.
 ///
 /// # Errors
 /// [`Conflict`] if two places overlap, which a sound parser rules out.

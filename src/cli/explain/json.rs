@@ -129,6 +129,9 @@ fn command((command, outcome): &(Command, Outcome)) -> Value {
         Op::Lookup { source, destination, .. } => {
             json!({ "op": "lookup", "source": source.to_string(), "destination": destination.to_string() })
         }
+        Op::Recognise { public, host } => {
+            json!({ "op": "recognise", "public": public.to_string(), "host": host.to_string() })
+        }
         Op::Expect { public, source, lifetime, .. } => json!({
             "op": "expect",
             "public": public.iter().map(ToString::to_string).collect::<Vec<_>>(),

@@ -69,7 +69,11 @@ pub(super) fn command(op: &Op) -> Option<Vec<(&'static str, String)>> {
         Op::Sustain { flow, lifetime } => {
             vec![("sustains", format!("{} <-> {} for {}", flow.inside, flow.far, lasting(*lifetime)))]
         }
-        Op::Lookup { .. } | Op::Follow { .. } | Op::Unfollow { .. } | Op::Reset { .. } => return None,
+        Op::Lookup { .. }
+        | Op::Recognise { .. }
+        | Op::Follow { .. }
+        | Op::Unfollow { .. }
+        | Op::Reset { .. } => return None,
     })
 }
 

@@ -112,9 +112,15 @@ impl Engine {
         if full || !half.hold(packet.id, extent) {
             return self.drop_packet(packet.id, Reason::TableFull);
         }
+        self.connections.recount(&key);
+        self.watch(now, key, direction);
+    }
+
+    /// Sees to it that nothing is held for ever: from here on what is held waits for the next bytes to be decided.
+    fn watch(&mut self, now: Instant, key: FlowKey, direction: Direction) {
+        let Some(half) = self.half_of(key, direction).filter(|half| half.held() > 0) else { return };
         let decided = half.decided();
         let is_first = half.waiting_since.replace(decided) != Some(decided);
-        self.connections.recount(&key);
         if is_first {
             let due = now + self.policy.tcp_patience;
             self.connections.holding.push_back((due, key, direction, decided));
@@ -197,8 +203,9 @@ impl Engine {
         self.scratch = Some(scratch);
         self.connections.text = text;
         self.connections.recount(&key);
-        if let Some(why) = foreign {
-            self.leave_stream(key, direction, why);
+        match foreign {
+            Some(why) => self.leave_stream(key, direction, why),
+            None => self.watch(now, key, direction),
         }
     }
 
