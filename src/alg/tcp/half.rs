@@ -15,6 +15,10 @@
 //! its tail for good if the tail was owned.) The last bytes of a message are never owned before it is complete, so that
 //! the sender always has something to repeat.
 //!
+//! What is owned is acknowledged beyond the receiver's word, so the window that goes with it keeps the receiver's edge: what
+//! lies past it would be lost. A verdict is one packet, so nothing can be sent that the sender did not send: the bytes of a
+//! segment that became a probe go along with others, in the margin that was left for growth, eleven segments for one.
+//!
 //! Nothing here reads SIP, builds a packet or knows the time.
 
 use serde::{Deserialize, Serialize};

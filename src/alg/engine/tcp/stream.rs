@@ -77,7 +77,7 @@ impl Engine {
             self.probe(packet, segment, key, direction);
         } else if was_held || news == News::New {
             self.hold(now, packet, key, extent, direction);
-            self.watch(now, key, direction);
+            self.look_later(now, key, direction);
         } else {
             // What is held comes again: its sender waits for an acknowledgment, and gets one.
             let begins = half.decided() > extent.from && half.has_unsent();
@@ -295,7 +295,7 @@ impl Engine {
     }
 
     /// Looks in a moment whether a sender has stopped in the middle of a message.
-    pub(super) fn watch(&mut self, now: Instant, key: FlowKey, direction: Direction) {
+    pub(super) fn look_later(&mut self, now: Instant, key: FlowKey, direction: Direction) {
         let Some(half) = self.half_of(key, direction) else { return };
         if !mem::replace(&mut half.watched, true) {
             let end = half.end();
@@ -311,7 +311,7 @@ impl Engine {
             return;
         }
         if half.end() != end {
-            self.watch(now, key, direction);
+            self.look_later(now, key, direction);
         } else if let Some(packet) = half.spend_held() {
             self.outputs.push_back(Queued::Again(packet));
         }
