@@ -119,6 +119,12 @@ impl Engine {
             self.connections.holding.pop_front();
             self.impatient(key, direction, decided);
         }
+        while let Some(&(due, key, direction, end)) = self.connections.watched.front()
+            && due <= now
+        {
+            self.connections.watched.pop_front();
+            self.look_again(now, key, direction, end);
+        }
         while let Some((key, mut connection)) = self.connections.table.pop_expired(now) {
             let is_alive = connection.stage == Stage::Open && mem::take(&mut connection.active);
             let line = connection.line(&key);
