@@ -36,23 +36,31 @@ pub(super) struct Expected<'a> {
     pub(super) signalling: &'a FlowKey,
 }
 
-/// Expects media at a public endpoint. One that is expected already gets a new lifetime.
+/// Expects media at public endpoints. One that is expected already gets a new lifetime.
 ///
 /// # Errors
 /// ENOENT: conntrack does not know the signalling flow (yet). EOPNOTSUPP: it has no helper.
 pub(super) fn create(
     conntrack: &mut Conntrack,
     expected: &Expected<'_>,
-    public: SocketAddr,
+    public: impl Iterator<Item = SocketAddr>,
     seconds: u32,
 ) -> io::Result<()> {
     let FlowKey { transport, inside, far } = *expected.signalling;
     let unknown = || io::Error::from_raw_os_error(libc::ENOENT);
     let master = conntrack.find(Tuple::new(transport, inside.0, far))?.ok_or_else(unknown)?;
-    conntrack
-        .call(|w| write_new(w, expected, master.original, master.zone, public, seconds, NLM_F_CREATE))?;
-    // What is made has the lifetime of its helper's policy; only what is there can be given another.
-    conntrack.call(|w| write_new(w, expected, master.original, master.zone, public, seconds, 0))
+    let (zone, master) = (master.zone, master.original);
+    for public in public {
+        conntrack.call(|w| write_new(w, expected, master, zone, public, seconds, NLM_F_CREATE))?;
+        // What is made has the lifetime of its helper's policy; only what is there can be given another. If media has used
+        // it up by now, it has had what it was for.
+        let renewed = conntrack.call(|w| write_new(w, expected, master, zone, public, seconds, 0));
+        match renewed {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => (),
+            result => result?,
+        }
+    }
+    Ok(())
 }
 
 /// Expects nothing at these endpoints any more, and deletes the entries that media has made by it.

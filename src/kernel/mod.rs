@@ -197,10 +197,8 @@ impl Kernel {
             }
             Op::Expect { public, source, class, signalling, lifetime } => {
                 let expected = expectation::Expected { source: *source, class: *class, signalling };
-                let seconds = seconds(*lifetime);
-                let mut each = public.iter().map(|Outside(it)| *it);
-                each.try_for_each(|public| expectation::create(conntrack, &expected, public, seconds))
-                    .map(|()| None)
+                let public = public.iter().map(|Outside(it)| *it);
+                expectation::create(conntrack, &expected, public, seconds(*lifetime)).map(|()| None)
             }
             Op::Unexpect { public, signalling } => {
                 let public: Vec<_> = public.iter().map(|Outside(it)| *it).collect();
