@@ -318,6 +318,42 @@ fn media_that_flows_while_it_is_answered_goes_on_both_ways() {
     }
 }
 
+/// The call is over before anybody has answered, and the announcement goes on and on: not one of its packets may slip
+/// between the expectation and the maps, to the router itself. Its entry would be in the way of the port's next call.
+#[test]
+fn media_that_flows_while_its_call_is_given_up_leaves_nothing() {
+    let _guard = HELPERS.lock();
+    let mut network = Network::new();
+    network.signal();
+    let far = network.far.udp("203.0.113.9:30000");
+    for round in 0..12 {
+        let pinhole = network.opened(16_384 + 2 * round);
+        let ended = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ended.load(Ordering::SeqCst) {
+                    let _ = far.send_to(b"all lines are busy", pinhole.public.0);
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+            });
+            // In half of the rounds the expectation is not, or hardly, used up when it is taken back.
+            network.done(expect(pinhole, Some("203.0.113.9"), MediaClass::Audio));
+            let named = format!("dport={}", pinhole.public.0.port());
+            if round % 2 == 0 {
+                eventually("early media", || !network.entries(&[&named]).is_empty());
+            }
+            let close = Op::Close { pinholes: one(pinhole), peers: vec![], quarantine: HOUR };
+            let ops = [unexpect(pinhole), close];
+            let commands: Vec<_> = ops.into_iter().map(|op| Command { id: CommandId(1), op }).collect();
+            let mut outcomes = Vec::new();
+            network.router.enter(|| network.kernel.execute(&commands, &mut outcomes));
+            let left = network.entries(&[&named]);
+            ended.store(true, Ordering::SeqCst);
+            assert_eq!((outcomes, left), (vec![Ok(Reply::Done); 2], vec![]), "round {round}");
+        });
+    }
+}
+
 fn peer_of(pinhole: Pinhole) -> Peer {
     Peer { public: pinhole.public, far: Some("203.0.113.9".parse().unwrap()) }
 }

@@ -9,10 +9,12 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::thread;
+use std::time::Duration;
 
 use super::conntrack::Conntrack;
 use super::ctmessage::{Tuple, put_tuple};
-use crate::alg::{FlowKey, MediaClass, Transport};
+use crate::alg::{FlowKey, MediaClass, Outside, Transport};
 use crate::netlink::{MessageType, NLM_F_ACK, NLM_F_CREATE, Writer};
 
 const CTNETLINK_EXP: u8 = 2;
@@ -25,6 +27,9 @@ const CTA_EXPECT_MASK: u16 = 3;
 const CTA_EXPECT_TIMEOUT: u16 = 4;
 const CTA_EXPECT_ZONE: u16 = 7;
 const CTA_EXPECT_CLASS: u16 = 9;
+
+/// How long a packet may take through the router.
+const ON_ITS_WAY: Duration = Duration::from_millis(2);
 
 /// What the expectations of one stream have in common.
 #[derive(Clone, Copy, Debug)]
@@ -63,14 +68,14 @@ pub(super) fn create(
     Ok(())
 }
 
-/// Expects nothing at these endpoints any more, and deletes the entries that media has made by it.
+/// Expects nothing at these endpoints any more. Answers at which of them media has come by it, or nothing was expected.
 pub(super) fn remove(
     conntrack: &mut Conntrack,
     signalling: &FlowKey,
-    public: &[SocketAddr],
-) -> io::Result<()> {
+    public: &[Outside],
+) -> io::Result<Vec<SocketAddr>> {
     let mut used = Vec::new();
-    for &endpoint in public {
+    for &Outside(endpoint) in public {
         let is_gone = |error: &io::Error| error.raw_os_error() == Some(libc::ENOENT);
         for zone in conntrack.zones().to_vec() {
             match conntrack.call(|w| write_delete(w, signalling.far.ip(), endpoint, zone)) {
@@ -81,17 +86,31 @@ pub(super) fn remove(
             }
         }
     }
-    if used.is_empty() {
-        return Ok(());
-    }
-    let mut early = Vec::new();
-    conntrack.dump(|entry| {
-        let Tuple { transport, destination, .. } = entry.original;
-        if transport == Transport::Udp && used.contains(&destination) {
-            early.push(entry);
+    Ok(used)
+}
+
+/// Deletes the entries that media has made at these endpoints. A packet that has used an expectation up has no entry as long
+/// as it is on its way through the router: that is waited for, for a moment.
+pub(super) fn clear(conntrack: &mut Conntrack, used: &[SocketAddr]) -> io::Result<()> {
+    let mut missing = used.to_vec();
+    for _ in 0..3 {
+        if missing.is_empty() {
+            break;
         }
-    })?;
-    early.iter().try_for_each(|entry| conntrack.delete(entry))
+        let mut early = Vec::new();
+        conntrack.dump(|entry| {
+            let Tuple { transport, destination, .. } = entry.original;
+            if transport == Transport::Udp && used.contains(&destination) {
+                early.push(entry);
+            }
+        })?;
+        missing.retain(|endpoint| early.iter().all(|entry| entry.original.destination != *endpoint));
+        early.iter().try_for_each(|entry| conntrack.delete(entry))?;
+        if !missing.is_empty() {
+            thread::sleep(ON_ITS_WAY);
+        }
+    }
+    Ok(())
 }
 
 fn write_new(
