@@ -1,5 +1,6 @@
 #!/bin/sh
-# Runs sipalg's tests on the kernels that people run: Debian's newest 6.1 and 6.12, each in a machine of its own.
+# Runs sipalg's tests on the kernels that people run: Debian's newest 6.1 and 6.12, each in a machine of its own, both at
+# the same time.
 #
 #   tests/vm/run.sh [SERIES...]        as `make test-vm`; root is not needed
 #
@@ -44,29 +45,37 @@ done
 # shellcheck disable=SC2086 # a list
 $here/mkinitramfs.sh programs $store/programs.cpio $executables
 
-# Tries one kernel and judges its console.
-try() {
-    series=$1
-    kernel=$($here/kernel.sh "$series" $store) || return 1
-    $here/mkinitramfs.sh modules "$store/$series.modules.cpio" "$kernel" "$(suites_of "$series")" || return 1
+# What has to be fetched, one after the other; what has to be written, for the machine of one kernel.
+for series in "$@"; do
+    kernel=$($here/kernel.sh "$series" $store)
+    $here/mkinitramfs.sh modules "$store/$series.modules.cpio" "$kernel" "$(suites_of "$series")"
     leftovers="$leftovers $store/$series.cpio"
     cat $store/programs.cpio "$store/$series.modules.cpio" >"$store/$series.cpio"
-    boot "$store/$series.log" $LIMIT "$kernel/boot/vmlinuz" "$store/$series.cpio" "mitigations=off no_timer_check"
-    rm "$store/$series.cpio"
-    case $end in
-    0) return 0 ;;
-    "") echo "it ended without a verdict; its console, $store/$series.log:" ;;
-    *) echo "$end suites failed; its console, $store/$series.log:" ;;
-    esac
-    tail -n 300 "$store/$series.log"
-    return 1
-}
-
-status=0
-for series in "$@"; do
-    start=$(date +%s)
-    echo "Linux $series in qemu ($ACCEL):"
-    try "$series" || { status=1; echo "FAILED on Linux $series" >&2; }
-    echo "Linux $series: $(($(date +%s) - start)) s"
+    ln -sfn "$(basename "$kernel")" "$store/$series.kernel"
 done
+
+# All at once: a machine waits for much of its time. Their consoles are judged when all have ended.
+echo "Linux $* in qemu ($ACCEL):"
+for series in "$@"; do
+    (
+        tidy
+        start=$(date +%s)
+        boot "$store/$series.log" $LIMIT "$store/$series.kernel/boot/vmlinuz" "$store/$series.cpio" \
+            "mitigations=off no_timer_check" "$series: "
+        echo "$series: $(($(date +%s) - start)) s"
+        [ "$end" = 0 ]
+    ) &
+    children="$children $!"
+done
+status=0
+for machine in $children; do
+    wait "$machine" || {
+        status=1
+        end=$(sed -n 's/^vm: end //p' "$store/$1.log")
+        echo "FAILED on Linux $1: ${end:-all} suites; its console, $store/$1.log:" >&2
+        tail -n 300 "$store/$1.log" >&2
+    }
+    shift
+done
+children=
 exit $status
