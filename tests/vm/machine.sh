@@ -10,6 +10,8 @@ if [ -w /dev/kvm ] && grep -qwE 'vmx|svm' /proc/cpuinfo; then ACCEL=kvm CPU=host
 children= leftovers=
 
 cleanup() {
+    # Once is enough: a signal to all of them comes by more than one way.
+    trap '' HUP INT TERM
     # shellcheck disable=SC2086 # lists without blanks in their words
     {
         [ -z "$children" ] || kill $children 2>/dev/null || true
