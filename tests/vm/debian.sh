@@ -3,15 +3,18 @@
 #
 #   tests/vm/debian.sh target/vm       prints the archive (cpio) of it; needs root, for debootstrap
 #
-# This machine's release, because programs that are built here need its libraries. Made once and kept; MIRROR= is where
-# Debian is fetched from.
+# This machine's release, because programs that are built here need its libraries. Made once and kept. It is fetched from
+# the machine's own mirror, unless MIRROR= names another. Whoever asks while it is being made waits.
 set -eu
 store=$(realpath "$1")
-MIRROR=${MIRROR:-http://deb.debian.org/debian}
+here=$(realpath "$(dirname "$0")")
 release=$(. /etc/os-release && echo "$VERSION_CODENAME")
 archive=$store/debian-$release.cpio
 
+exec 8>"$store/debian.lock"
+flock 8
 if [ ! -s "$archive" ]; then
+    MIRROR=${MIRROR:-$("$here/mirror.sh" "$store")}
     [ "$(id -u)" = 0 ] || { echo "debootstrap needs root" >&2; exit 1; }
     system=$store/debian-$release
     rm -rf "$system"

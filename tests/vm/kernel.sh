@@ -9,6 +9,7 @@
 set -eu
 series=$1
 store=$(realpath "$2")
+here=$(realpath "$(dirname "$0")")
 apt=$store/apt
 # Root's downloads are as private as root's directories: apt need not try to become somebody else first.
 options="-qq -o APT::Sandbox::User=root -o Acquire::Retries=3"
@@ -41,17 +42,9 @@ fetch() {
     mv "$kernel.new" "$kernel"
 }
 
-# The machine's Debian mirror, as its own sources name it; the one for security updates has no other suites.
-mirror() {
-    # shellcheck disable=SC2016,SC2086 # apt's variables; an option list
-    apt-get $private indextargets --format '$(ORIGIN) $(CODENAME) $(REPO_URI)' 'Created-By: Packages' |
-        sed -n '/^Debian [^ ]*-security /d; s/^Debian [^ ]* //p' | head -n 1
-}
-
 # Sources of our own: all suites that have one of the kernels, at the machine's mirror.
 wider() {
-    at=$(mirror)
-    [ -n "$at" ] || return 1
+    at=$("$here/mirror.sh" "$store") || return 1
     for suite in bookworm bookworm-backports trixie; do
         echo "deb $at $suite main"
     done >"$apt/sources.list"

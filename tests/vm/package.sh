@@ -14,16 +14,17 @@ LIMIT=900 # seconds, far above what it takes
 need() {
     command -v "$1" >/dev/null || { echo "$1 is not installed: .ci/deps package" >&2; exit 1; }
 }
-for tool in qemu-system-x86_64 cpio debootstrap depmod dpkg-deb timeout; do need "$tool"; done
+for tool in qemu-system-x86_64 cpio debootstrap depmod dpkg-deb timeout flock; do need "$tool"; done
 [ "$(id -u)" = 0 ] || { echo "debootstrap needs root" >&2; exit 1; }
 mkdir -p $store
+. $here/machine.sh
+alone $store
 
 # The newest package, and the same under a higher version.
 package=$(ls -t target/debian/sipalg_*.deb 2>/dev/null | head -n 1)
 [ -n "$package" ] || { echo "there is no package in target/debian: make deb" >&2; exit 1; }
 root=$(mktemp -d)
-trap 'rm -rf "$root"' EXIT
-trap 'exit 1' HUP INT TERM
+leftovers=$root
 mkdir -p "$root/root/packages" "$root/etc/systemd/system/multi-user.target.wants"
 cp "$package" "$root/root/packages/old.deb"
 dpkg-deb -R "$package" "$root/newer"
@@ -50,17 +51,12 @@ kernel=$($here/kernel.sh "$series" $store)
 $here/mkinitramfs.sh modules $store/package.modules.cpio "$kernel" ""
 cat "$base" $store/package.modules.cpio $store/package.add.cpio >$store/package.cpio
 
-accel="tcg,thread=multi" cpu=max
-if [ -w /dev/kvm ] && grep -qwE 'vmx|svm' /proc/cpuinfo; then accel=kvm cpu=host; fi
 log=$store/package.log
 start=$(date +%s)
-echo "$(basename "$package") on $(basename "$base" .cpio) with Linux $series in qemu ($accel):"
-timeout -k 10 $LIMIT qemu-system-x86_64 -accel "$accel" -cpu $cpu -smp 2 -m 2048 -nodefaults -no-user-config \
-    -display none -no-reboot -serial stdio -kernel "$kernel/boot/vmlinuz" -initrd $store/package.cpio \
-    -append "console=ttyS0 quiet panic=-1 mitigations=off systemd.show_status=false" </dev/null 2>&1 |
-    sed -u 's,\r$,,' | tee $log | sed -u -n 's/^vm: \(ok\|FAILED\|kernel\)/\1/p'
+echo "$(basename "$package") on $(basename "$base" .cpio) with Linux $series in qemu ($ACCEL):"
+boot $log $LIMIT "$kernel/boot/vmlinuz" $store/package.cpio "mitigations=off systemd.show_status=false"
 echo "$(($(date +%s) - start)) s"
-if [ "$(sed -n 's/^vm: end //p' $log)" != 0 ]; then
+if [ "$end" != 0 ]; then
     echo "--- the end of $log:"
     tail -n 100 $log
     exit 1

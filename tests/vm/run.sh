@@ -24,9 +24,11 @@ suites_of() {
 need() {
     command -v "$1" >/dev/null || { echo "$1 is not installed: .ci/deps test" >&2; exit 1; }
 }
-for tool in qemu-system-x86_64 cpio depmod xz strip apt-get dpkg timeout; do need "$tool"; done
+for tool in qemu-system-x86_64 cpio depmod xz strip apt-get dpkg timeout flock; do need "$tool"; done
 
 mkdir -p $store
+. $here/machine.sh
+alone $store
 ${CARGO:-cargo} build --locked --quiet
 executables=
 for suite in $(for series in "$@"; do suites_of "$series"; done); do
@@ -41,37 +43,29 @@ done
 # shellcheck disable=SC2086 # a list
 $here/mkinitramfs.sh programs $store/programs.cpio $executables
 
-# A processor that has it, or qemu's own; memory and two processors are what a small router has.
-accel="tcg,thread=multi" cpu=max
-if [ -w /dev/kvm ] && grep -qwE 'vmx|svm' /proc/cpuinfo; then accel=kvm cpu=host; fi
-
-# Boots one kernel and judges its console.
-boot() {
+# Tries one kernel and judges its console.
+try() {
     series=$1
     kernel=$($here/kernel.sh "$series" $store) || return 1
     $here/mkinitramfs.sh modules "$store/$series.modules.cpio" "$kernel" "$(suites_of "$series")" || return 1
+    leftovers="$leftovers $store/$series.cpio"
     cat $store/programs.cpio "$store/$series.modules.cpio" >"$store/$series.cpio"
-    log=$store/$series.log
-    timeout -k 10 $LIMIT qemu-system-x86_64 -accel "$accel" -cpu $cpu -smp 2 -m 2048 -nodefaults -no-user-config \
-        -display none -no-reboot -serial stdio -kernel "$kernel/boot/vmlinuz" -initrd "$store/$series.cpio" \
-        -append "console=ttyS0 quiet panic=-1 mitigations=off no_timer_check" </dev/null 2>&1 |
-        sed -u 's,\r$,,' | tee "$log" | sed -u -n 's/^vm: \(ok\|FAILED\|kernel\)/\1/p'
+    boot "$store/$series.log" $LIMIT "$kernel/boot/vmlinuz" "$store/$series.cpio" "mitigations=off no_timer_check"
     rm "$store/$series.cpio"
-    end=$(sed -n 's/^vm: end //p' "$log")
     case $end in
     0) return 0 ;;
-    "") echo "it ended without a verdict; its console, $log:" ;;
-    *) echo "$end suites failed; its console, $log:" ;;
+    "") echo "it ended without a verdict; its console, $store/$series.log:" ;;
+    *) echo "$end suites failed; its console, $store/$series.log:" ;;
     esac
-    tail -n 300 "$log"
+    tail -n 300 "$store/$series.log"
     return 1
 }
 
 status=0
 for series in "$@"; do
     start=$(date +%s)
-    echo "Linux $series in qemu ($accel):"
-    boot "$series" || { status=1; echo "FAILED on Linux $series" >&2; }
+    echo "Linux $series in qemu ($ACCEL):"
+    try "$series" || { status=1; echo "FAILED on Linux $series" >&2; }
     echo "Linux $series: $(($(date +%s) - start)) s"
 done
 exit $status
