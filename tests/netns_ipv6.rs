@@ -115,6 +115,73 @@ fn fragments_are_put_together_and_made_again() {
     }
 }
 
+/// A request that fills a packet of so many bytes, headers of IPv6 and UDP included.
+fn of_size(bytes: usize, cseq: u32) -> String {
+    let inside = host_port(LOCAL, 5060);
+    let branch = format!("z9hG4bK-{cseq}-{bytes}");
+    let text = request("OPTIONS", &inside, cseq, Dialog { branch: &branch, ..Dialog::default() }, false, "");
+    let missing = (bytes - 48).checked_sub(text.len() + "X-Padding: \r\n".len()).expect("shorter");
+    text.replace("User-Agent", &format!("X-Padding: {}\r\nUser-Agent", "x".repeat(missing)))
+}
+
+/// Nobody but its sender may cut a packet of IPv6 into fragments, and the kernel's own Packet Too Big names an MTU that the
+/// packet had kept to. What helps is a phone that knows of a smaller one.
+#[test]
+fn a_message_that_outgrows_the_mtu_is_told_of_and_a_smaller_mtu_for_the_phones_helps() {
+    let network = Network::new(NAT66);
+    let (phone, far) = (network.phone.udp(&host_port(LOCAL, 5060)), network.far.udp(&host_port(FAR, 5060)));
+    let sent = |size, cseq| {
+        let text = of_size(size, cseq);
+        say(&phone, &text, &host_port(FAR, 5060));
+        text
+    };
+    let arrives = |text: &str| {
+        let (heard, from) = hear(&far);
+        assert_eq!(heard, text.replace(&host_port(LOCAL, 5060), &host_port(PUBLIC, from.port())));
+        assert!(heard.len() > text.len());
+    };
+    // Room for what it grows by.
+    arrives(&sent(1400, 1));
+    sent(1500, 2);
+    eventually("it is told of", || network.count("outgrown") == 1);
+    let log = network.log();
+    assert!(log.contains("outgrown the MTU") && log.contains("1500 bytes became 15"), "{log}");
+    let refused = network.router.run("cat /proc/net/snmp6");
+    assert!(
+        refused.lines().any(|line| line.starts_with("Ip6FragFails") && line.ends_with("\t1")),
+        "{refused}"
+    );
+
+    // As router advertisements set it: what is larger comes in fragments, and leaves in such.
+    network.phone.run("ip link set dev eth0 mtu 1280");
+    for (size, cseq) in [(1280, 3), (1281, 4), (1400, 5), (1500, 6), (3000, 7)] {
+        arrives(&sent(size, cseq));
+    }
+}
+
+/// RFC 6296 to the letter has no state: conntrack is told to look away, and so do we.
+#[test]
+fn stateless_nptv6_passes_untouched() {
+    let network = Network::new(
+        "table ip6 npt {
+    chain untracked { type filter hook prerouting priority raw; notrack; }
+    chain out { type filter hook postrouting priority srcnat; oifname \"wan\" ip6 saddr fd00:1::10 ip6 saddr set 2001:db8:8::10; }
+    chain back { type filter hook prerouting priority mangle; iifname \"wan\" ip6 daddr 2001:db8:8::10 ip6 daddr set fd00:1::10; }
+}",
+    );
+    // The firewall has nothing to go by but addresses.
+    network.router.nft("insert rule inet firewall forward meta nfproto ipv6 accept");
+    let (phone, far) = (network.phone.udp(&host_port(LOCAL, 5060)), network.far.udp(&host_port(FAR, 5060)));
+    for cseq in 1..=2 {
+        let text = of_size(900, cseq);
+        say(&phone, &text, &host_port(FAR, 5060));
+        assert_eq!(hear(&far), (text.clone(), host_port("2001:db8:8::10", 5060).parse().unwrap()));
+        say(&far, &text, &host_port("2001:db8:8::10", 5060));
+        assert_eq!(hear(&phone).0, text);
+    }
+    assert_eq!(network.count("received"), 0);
+}
+
 #[test]
 fn extension_headers_are_no_obstacle() {
     let network = Network::new(NAT66);

@@ -46,6 +46,7 @@ pub(super) fn counts(snapshot: &Snapshot) -> Vec<Count> {
         ("verdicts", queue.verdicts),
         ("refused_by_kernel", queue.refused),
         ("too_large", mishaps.too_large),
+        ("outgrown", mishaps.outgrown),
         ("held_full", mishaps.held_full),
         ("forgotten", mishaps.forgotten),
         ("stray", mishaps.stray),

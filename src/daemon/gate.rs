@@ -5,8 +5,8 @@
 //! ([`Datagram`]). It decides nothing; what cannot be carried out passes as it came, for doing no harm is the rule that
 //! is left. A segment of TCP is dropped then: as it came it may be a wrong one, and it is sent again.
 
-use std::io;
 use std::time::Instant;
+use std::{fmt, io};
 
 use tracing::{Level, debug, enabled, trace};
 
@@ -32,12 +32,37 @@ pub struct Mishaps {
     /// Edited packets that would have been too large; they passed as they came. (This, and the following: those of TCP
     /// were dropped.)
     pub too_large: u64,
+    /// Edited packets of IPv6 that no longer fit the way out. Only the sender may cut them into fragments: if it had not done
+    /// so already, the kernel drops them, however often they are repeated.
+    pub outgrown: u64,
     /// Packets that passed as they came because too many others were waiting.
     pub held_full: u64,
     /// Packets that passed as they came because no verdict ever came.
     pub forgotten: u64,
     /// Verdicts for packets that were not waiting.
     pub stray: u64,
+}
+
+/// An edited packet of IPv6 that fitted the way out before, and does not now. Sizes in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outgrown {
+    /// As it came.
+    pub was: usize,
+    /// As it leaves.
+    pub is: usize,
+    /// What the way out takes.
+    pub mtu: usize,
+}
+
+impl fmt::Display for Outgrown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { was, is, mtu } = self;
+        write!(
+            f,
+            "{was} bytes became {is}, and the way out takes {mtu}: unless it came in fragments it is lost; announce \
+             a smaller MTU to the phones, by router advertisements, as 1280"
+        )
+    }
 }
 
 /// What becomes of a packet once its new bytes, if any, are in the buffer.
@@ -94,21 +119,30 @@ impl<Q: PacketQueue> Gate<Q> {
         waiting(&self.queue, &self.open, &self.held, id)
     }
 
-    /// Carries out a verdict; `mtu` tells that of an interface by its index.
-    pub fn carry_out(&mut self, verdict: &Verdict<'_>, mtu: impl FnOnce(u32) -> usize) {
+    /// Carries out a verdict; `mtu` tells that of an interface by its index. Answers what somebody should be told.
+    pub fn carry_out(&mut self, verdict: &Verdict<'_>, mtu: impl FnOnce(u32) -> usize) -> Option<Outgrown> {
         let id = verdict.packet;
         let Some(packet) = waiting(&self.queue, &self.open, &self.held, id) else {
             self.mishaps.stray += 1;
-            return;
+            return None;
         };
         let kind = Kind::of(&packet);
+        let mut outgrown = None;
         trace!(packet = id.0, point = ?packet.point, reason = verdict.reason.name(), "verdict");
         let way = match verdict.action {
             Action::Accept { identity: None } => Way::AsItCame,
             Action::Accept { identity: Some(identity) } => restamp(&packet, identity, &mut self.buffer),
             Action::Rewrite { edits, identity, spare_identity } => {
                 let identity = Identity { set: identity, spare: spare_identity };
-                rewrite(&packet, edits, identity, mtu(packet.outdev), &mut self.buffer)
+                let mtu = mtu(packet.outdev);
+                let way = rewrite(&packet, edits, identity, mtu, &mut self.buffer);
+                let (was, is) = (packet.bytes.len(), self.buffer.len());
+                let is_ipv6 = packet.bytes.first().is_some_and(|byte| byte >> 4 == 6);
+                if matches!(way, Way::Changed) && is_ipv6 && was <= mtu && is > mtu {
+                    self.mishaps.outgrown += 1;
+                    outgrown = Some(Outgrown { was, is, mtu });
+                }
+                way
             }
             Action::Replace { packet } => {
                 self.buffer.clear();
@@ -132,6 +166,7 @@ impl<Q: PacketQueue> Gate<Q> {
         }
         self.open.retain(|(open, _)| *open != id);
         self.held.remove(id);
+        outgrown
     }
 
     /// Ends the batch: packets still open are held, or pass if they cannot be.

@@ -408,7 +408,10 @@ where
                     Output::Event(event) => self.surroundings.event(now, &event),
                     Output::Again(id) => self.again.push_back(id),
                     Output::Verdict(verdict) => {
-                        self.gate.carry_out(&verdict, |interface| self.surroundings.mtu(interface, now));
+                        let mtu = |interface| self.surroundings.mtu(interface, now);
+                        if let Some(outgrown) = self.gate.carry_out(&verdict, mtu) {
+                            self.surroundings.warning(now, "an IPv6 message has outgrown the MTU", &outgrown);
+                        }
                     }
                 }
             }
