@@ -32,7 +32,7 @@ KERNELS ?= 6.1 6.12
 test-vm: deps-test
 	SUITES="$(SUITES)" tests/vm/run.sh $(KERNELS)
 
-# Bounded; the committed corpora are also replayed by `make test`.
+# Each time with another seed, from where the last run came to. The committed corpora are also replayed by `make test`.
 FUZZ_SECONDS ?= 25
 fuzz:
 	.ci/fuzz $(FUZZ_SECONDS)

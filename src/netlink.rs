@@ -18,6 +18,9 @@ pub const NLM_F_EXCL: u16 = 0x200;
 /// Creates if it does not exist.
 pub const NLM_F_CREATE: u16 = 0x400;
 
+/// What a dump lists has changed meanwhile: it may lack what is there.
+const NLM_F_DUMP_INTR: u16 = 0x10;
+
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLA_F_NESTED: u16 = 0x8000;
@@ -169,6 +172,8 @@ impl<'a> Attributes<'a> {
 pub struct Message<'a> {
     /// `nlmsg_type`: subsystem and message, or one of netlink's own control messages.
     pub number: u16,
+    /// `nlmsg_flags`
+    pub flags: u16,
     /// `nlmsg_seq`
     pub sequence: u32,
     /// Everything behind the `nlmsghdr`.
@@ -198,6 +203,11 @@ impl<'a> Message<'a> {
         Some(i32::from_ne_bytes(code.try_into().ok()?).wrapping_neg())
     }
 
+    /// Whether the dump that this is part of has to be asked for again, for what it lists has changed meanwhile.
+    pub fn is_torn(&self) -> bool {
+        self.flags & NLM_F_DUMP_INTR != 0
+    }
+
     /// Whether this ends a dump.
     pub fn is_done(&self) -> bool {
         self.number == NLMSG_DONE
@@ -210,10 +220,11 @@ pub fn messages(datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
     std::iter::from_fn(move || {
         let length = u32::from_ne_bytes(rest.get(..4)?.try_into().ok()?) as usize;
         let number = u16::from_ne_bytes(rest.get(4..6)?.try_into().ok()?);
+        let flags = u16::from_ne_bytes(rest.get(6..8)?.try_into().ok()?);
         let sequence = u32::from_ne_bytes(rest.get(8..12)?.try_into().ok()?);
         let body = rest.get(HEADER..length)?;
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some(Message { number, sequence, body })
+        Some(Message { number, flags, sequence, body })
     })
 }
 

@@ -103,6 +103,7 @@ fn every_key_reaches_the_settings() {
             bindings-per-host = 6
             openings-per-minute = 7
             per-host = 9
+            transactions-per-host = 10
             parked = 8
             [control]
             socket = "none"
@@ -141,7 +142,8 @@ fn every_key_reaches_the_settings() {
         ],
         [1, 2, 3, 4, 5, 6]
     );
-    assert_eq!((limits.openings_per_minute, limits.parked, limits.per_host), (7, 8, 9));
+    assert_eq!((limits.openings_per_minute, limits.parked), (7, 8));
+    assert_eq!((limits.per_host, limits.transactions_per_host), (9, 10));
     assert_eq!(config.state_file, Place::At("/run/sipalg.state".into()));
     assert_eq!(config.user, User::Named("telephony".to_owned()));
     assert_eq!((config.control_socket, config.accounting), (Place::None, false));

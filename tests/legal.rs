@@ -15,6 +15,10 @@ mod bodies;
 mod ice;
 #[path = "legal/properties.rs"]
 mod properties;
+#[path = "legal/rfc4475.rs"]
+mod rfc4475;
+#[path = "legal/rfc5118.rs"]
+mod rfc5118;
 #[path = "legal/routed.rs"]
 mod routed;
 #[path = "legal/sdp.rs"]

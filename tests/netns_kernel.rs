@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)] // clippy knows tests by their attribute only, not their helpers
 
+#[path = "netns_kernel/addresses.rs"]
+mod addresses;
 #[path = "netns_kernel/connections.rs"]
 mod connections;
 #[path = "netns_kernel/elements.rs"]
@@ -16,7 +18,7 @@ mod probing;
 #[path = "netns_kernel/table.rs"]
 mod table;
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use netns::{Netns, eventually};

@@ -116,7 +116,7 @@ impl Workshop {
 
     fn sipalg(&self, backend: &str, network: &Network) -> Result<Child> {
         let [config, notify, log] = ["config.toml", "notify", "log"].map(|name| self.place.path().join(name));
-        fs::write(&config, format!("[queue]\nbackend = \"{backend}\"\n"))?;
+        fs::write(&config, format!("[queue]\nbackend = \"{backend}\"\n[limits]\nper-host = 32768\n"))?;
         if let Err(error) = fs::remove_file(&notify)
             && error.kind() != ErrorKind::NotFound
         {

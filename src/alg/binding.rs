@@ -19,6 +19,7 @@ use super::command::{CommandId, FlowKey, Peer, Pinhole, PinnedFlow};
 use super::endpoint::{Inside, Outside};
 use super::policy::{MediaLocal, Policy};
 use super::ports::PortPool;
+use super::shares::Host;
 use super::state::PoolState;
 use crate::expiring::ExpiringMap;
 
@@ -125,12 +126,19 @@ pub enum NoBinding {
 }
 
 #[derive(Debug)]
-struct Host {
+struct Account {
     bindings: usize,
     /// Openings that are left of this minute's.
     tokens: u32,
     /// When the minute began; `None`: it begins with the next opening.
     since: Option<Instant>,
+}
+
+impl Account {
+    /// Whether its minute is over, so that another one begins.
+    fn is_over(&self, now: Instant) -> bool {
+        self.since.is_none_or(|since| now.saturating_duration_since(since) >= Duration::from_secs(60))
+    }
 }
 
 /// All bindings. The deadline of an entry is when it has to be renewed in the kernel.
@@ -140,7 +148,7 @@ pub struct Bindings {
     table: ExpiringMap<BindingKey, Box<Binding>, FixedState>,
     by_public: HashMap<Outside, BindingKey, FixedState>,
     pools: HashMap<IpAddr, PortPool, FixedState>,
-    hosts: ExpiringMap<IpAddr, Host, FixedState>,
+    hosts: ExpiringMap<Host, Account, FixedState>,
     /// Flows that are pinned without a binding, for there is no NAT; with the number of legs that want each.
     routed: HashMap<(Inside, SocketAddr), u16, FixedState>,
 }
@@ -247,6 +255,16 @@ impl Bindings {
         self.table.len() + count <= policy.limits.bindings
     }
 
+    /// Whether `host`'s share leaves room for `count` more bindings now.
+    pub fn has_share(&self, host: IpAddr, count: usize, now: Instant, policy: &Policy) -> bool {
+        let limits = &policy.limits;
+        let (bindings, tokens) = match self.hosts.get(&Host::of(host)) {
+            Some(record) if !record.is_over(now) => (record.bindings, record.tokens),
+            record => (record.map_or(0, |it| it.bindings), limits.openings_per_minute),
+        };
+        bindings + count <= limits.bindings_per_host && tokens as usize >= count
+    }
+
     /// Whether `host` may have `count` more bindings now; if so they count as opened.
     pub fn admit_host(
         &mut self,
@@ -255,32 +273,27 @@ impl Bindings {
         now: Instant,
         policy: &Policy,
     ) -> Result<(), NoBinding> {
-        let limits = &policy.limits;
-        if self.hosts.get(&host).is_none() {
-            let fresh = Host { bindings: 0, tokens: limits.openings_per_minute, since: Some(now) };
-            self.hosts.insert(host, fresh, now + QUOTA_MEMORY).map_err(|_| NoBinding::Quota)?;
+        let (limits, counted) = (&policy.limits, Host::of(host));
+        if self.hosts.get(&counted).is_none() {
+            let fresh = Account { bindings: 0, tokens: limits.openings_per_minute, since: Some(now) };
+            self.hosts.insert(counted, fresh, now + QUOTA_MEMORY).map_err(|_| NoBinding::Quota)?;
         }
-        let record = self.hosts.get_mut(&host).ok_or(NoBinding::Quota)?;
-        let is_over = |since| now.saturating_duration_since(since) >= Duration::from_secs(60);
-        if record.since.is_none_or(is_over) {
+        if !self.has_share(host, count, now, policy) || !self.has_room(count, policy) {
+            return Err(NoBinding::Quota);
+        }
+        let record = self.hosts.get_mut(&counted).ok_or(NoBinding::Quota)?;
+        if record.is_over(now) {
             record.since = Some(now);
             record.tokens = limits.openings_per_minute;
         }
-        let wanted = u32::try_from(count).unwrap_or(u32::MAX);
-        let fits = record.bindings + count <= limits.bindings_per_host
-            && record.tokens >= wanted
-            && self.table.len() + count <= limits.bindings;
-        if !fits {
-            return Err(NoBinding::Quota);
-        }
-        record.tokens -= wanted;
+        record.tokens = record.tokens.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
         record.bindings += count;
         Ok(())
     }
 
     /// Gives back what [`Bindings::admit_host`] counted, because there was no port.
     pub fn return_quota(&mut self, host: IpAddr, count: usize) {
-        if let Some(record) = self.hosts.get_mut(&host) {
+        if let Some(record) = self.hosts.get_mut(&Host::of(host)) {
             record.bindings = record.bindings.saturating_sub(count);
         }
     }
@@ -334,7 +347,7 @@ impl Bindings {
         if let Some(pool) = self.pools.get_mut(&public.0.ip()) {
             pool.release(public.0.port(), now, quarantine);
         }
-        let host = binding.signalling.inside.0.ip();
+        let host = Host::of(binding.signalling.inside.0.ip());
         if let Some(record) = self.hosts.get_mut(&host) {
             record.bindings = record.bindings.saturating_sub(1);
         }
@@ -375,7 +388,7 @@ impl Bindings {
     /// Takes over a binding of an earlier engine with its port. Nothing happens if its place is taken, or the table full.
     pub fn import(&mut self, key: BindingKey, binding: Binding, renewal: Instant) {
         let public = binding.pinhole.public;
-        let host = binding.signalling.inside.0.ip();
+        let host = Host::of(binding.signalling.inside.0.ip());
         if self.by_public.contains_key(&public)
             || self.table.get(&key).is_some()
             || self.table.insert(key, Box::new(binding), renewal).is_err()
@@ -388,7 +401,7 @@ impl Bindings {
         }
         if self.hosts.get(&host).is_none() {
             // The quota's minute begins anew with the engine.
-            let fresh = Host { bindings: 0, tokens: 0, since: None };
+            let fresh = Account { bindings: 0, tokens: 0, since: None };
             let _ = self.hosts.insert(host, fresh, renewal);
         }
         if let Some(record) = self.hosts.get_mut(&host) {
@@ -490,3 +503,33 @@ impl Bindings {
 
 /// The keys of the endpoints that one command opens together.
 pub type BindingKeys = ArrayVec<BindingKey, 2>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::alg::Limits;
+
+    #[test]
+    fn whoever_has_a_64_of_ipv6_has_one_hosts_share_of_pinholes() {
+        let limits = Limits { bindings_per_host: 4, openings_per_minute: 6, ..Limits::default() };
+        let policy = Policy { limits, ..Policy::default() };
+        let mut bindings = Bindings::new(&policy, FixedState::default());
+        let start = Instant::now();
+        let mut admit = |host: &str, count, now| {
+            bindings.admit_host(host.parse().unwrap(), count, now, &policy).map(|()| {
+                // Only the rate counts.
+                if count == 2 {
+                    bindings.return_quota(host.parse().unwrap(), count);
+                }
+            })
+        };
+        assert_eq!(admit("2001:db8:0:1::1", 4, start), Ok(()));
+        assert_eq!(admit("2001:db8:0:1:2:3:4:5", 1, start), Err(NoBinding::Quota));
+        assert_eq!(admit("2001:db8:0:2::1", 3, start), Ok(()));
+        assert_eq!(admit("2001:db8:0:3::1", 2, start), Ok(()));
+        assert_eq!(admit("2001:db8:0:3::2", 2, start), Ok(()));
+        assert_eq!(admit("2001:db8:0:3::3", 2, start), Ok(()));
+        assert_eq!(admit("2001:db8:0:3::4", 2, start), Err(NoBinding::Quota));
+        assert_eq!(admit("2001:db8:0:3::4", 2, start + Duration::from_secs(60)), Ok(()));
+    }
+}

@@ -131,7 +131,7 @@ pub struct Held {
 pub enum Before {
     /// The phone's streams.
     Local(Vec<Stream>),
-    /// The phone's, where there is no NAT.
+    /// The phone's that need no binding: where there is no NAT, or the phone knows its public endpoints.
     Routed(Vec<LocalStream>),
     /// The far end's.
     Remote(Vec<Remote>),

@@ -119,8 +119,11 @@ pub struct Limits {
     pub bindings: usize,
     /// Media bindings of one inside host.
     pub bindings_per_host: usize,
-    /// Flows, calls, transactions and registrations of one inside host, each.
+    /// Flows, calls and registrations of one inside host, each.
     pub per_host: usize,
+    /// Transactions of one inside host. Each is kept for half a minute after its answer, so that a host which makes one
+    /// call after the other has many more of them than calls.
+    pub transactions_per_host: usize,
     /// Pinholes that one inside host may open in a minute.
     pub openings_per_minute: u32,
     /// Packets that wait for the kernel at one time.
@@ -198,7 +201,8 @@ impl Default for Limits {
             registrations: 131_072,
             bindings: 65_536,
             bindings_per_host: 4096,
-            per_host: 32_768,
+            per_host: 4096,
+            transactions_per_host: 32_768,
             openings_per_minute: 12_000,
             parked: 1024,
             connections: 32_768,

@@ -48,6 +48,13 @@ pub struct Transaction {
     pub lifetime: Option<Duration>,
 }
 
+impl Transaction {
+    /// Whether it is a BYE of the phone that nobody has answered.
+    pub fn is_lost_bye(&self) -> bool {
+        self.method == Method::Bye && self.direction == Direction::Outbound && !self.finished
+    }
+}
+
 /// The tags of a dialog as digests; 0 stands for a tag that is not there yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Tags {

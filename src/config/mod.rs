@@ -213,6 +213,7 @@ impl Config {
             ("limits.bindings", limits.bindings),
             ("limits.bindings-per-host", limits.bindings_per_host),
             ("limits.per-host", limits.per_host),
+            ("limits.transactions-per-host", limits.transactions_per_host),
             ("limits.openings-per-minute", limits.openings_per_minute),
             ("limits.parked", limits.parked),
         ] {
@@ -264,6 +265,7 @@ impl Config {
                     bindings: limits.bindings as usize,
                     bindings_per_host: limits.bindings_per_host as usize,
                     per_host: limits.per_host as usize,
+                    transactions_per_host: limits.transactions_per_host as usize,
                     openings_per_minute: limits.openings_per_minute,
                     parked: limits.parked as usize,
                     ..alg::Limits::default()

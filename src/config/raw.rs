@@ -125,8 +125,10 @@ pub struct Limits {
     pub bindings: u32,
     /// Pinholes of one inside host.
     pub bindings_per_host: u32,
-    /// Entries of one inside host in each table.
+    /// Entries of one inside host in each other table.
     pub per_host: u32,
+    /// Transactions of one inside host.
+    pub transactions_per_host: u32,
     /// Pinholes that one inside host may open in a minute.
     pub openings_per_minute: u32,
     /// Packets that wait for the kernel.
@@ -335,6 +337,7 @@ impl Default for Limits {
             bindings: entries(limits.bindings),
             bindings_per_host: entries(limits.bindings_per_host),
             per_host: entries(limits.per_host),
+            transactions_per_host: entries(limits.transactions_per_host),
             openings_per_minute: limits.openings_per_minute,
             parked: entries(limits.parked),
         }

@@ -4,6 +4,7 @@
 //! tables are, they take less than a hundredth of that thread's time. Everything else happens on other threads.
 
 use std::cell::RefCell;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -47,11 +48,11 @@ impl Keeper {
         &self.path
     }
 
-    /// Gives a new engine what the last one knew.
-    pub(super) fn take_up(&self, engine: &mut Engine) {
+    /// Gives a new engine what the last one knew. The answer is which of this machine's addresses are gone since then.
+    pub(super) fn take_up(&self, engine: &mut Engine) -> Vec<IpAddr> {
         match state_file::read(&self.path) {
             Ok(Found::Nothing | Found::OfAnotherKernel) => {}
-            Ok(Found::State(mut state, age, written)) => {
+            Ok(Found::State { mut state, age, written, lost }) => {
                 // Segments have passed since: a map of what was translated before them would make wrong bytes.
                 if written == Moment::Meanwhile {
                     state.connections.clear();
@@ -60,6 +61,7 @@ impl Keeper {
                 let sizes = engine.sizes();
                 let (calls, registrations, seconds) = (sizes.calls, sizes.registrations, age.as_secs());
                 info!(calls, registrations, seconds, "taken up from the state file");
+                return lost;
             }
             Ok(Found::SetAside { to, why }) => {
                 warn!(
@@ -69,6 +71,7 @@ impl Keeper {
             }
             Err(error) => warn!(file = %self.path.display(), %error, "the state file can't be read"),
         }
+        Vec::new()
     }
 
     /// Whether a copy is to be made now. If so, [`Keeper::done`] is to be called when that has ended.

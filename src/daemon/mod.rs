@@ -39,7 +39,7 @@ use tracing::{info, warn};
 
 pub use error::Error;
 
-use crate::alg::{Admission, Engine, Held, Policy};
+use crate::alg::{Admission, Engine, Held, Input, Policy};
 use crate::config::{self, Backend, Config, Overload};
 use crate::kernel::admission::{self, Wanted};
 use crate::kernel::events::Events;
@@ -111,10 +111,11 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), Error> {
 
     let mut core = Engine::new(policy);
     let keeper = state_file::path(&config.state_file).map(Keeper::new);
-    if let Some(keeper) = &keeper {
-        keeper.take_up(&mut core);
-    }
+    let lost = keeper.as_ref().map_or_else(Vec::new, |keeper| keeper.take_up(&mut core));
     reconcile(&mut core, &mut kernel);
+    for address in lost {
+        core.handle(Instant::now(), Input::AddressGone(address));
+    }
 
     let parts = Parts { core, queue, executor: kernel, events, surroundings: Router::new(mtus, ruleset) };
     let mut worker = Worker::new(parts, Instant::now());

@@ -4,8 +4,10 @@
 //! namespace of one boot; the header names both, and a state of another one is of no use. A new file replaces the old one
 //! in one step, so that there is a whole one at any time, whatever happens. Nothing here runs on the packet thread.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::alg::State;
 use crate::config::Place;
+use crate::kernel::addresses;
 
 /// The version that is written; others are set aside.
 const VERSION: u32 = 2;
@@ -35,6 +38,9 @@ struct Header {
     uptime: f64,
     /// When it was written.
     written: Moment,
+    /// The addresses that this machine had then.
+    #[serde(default)]
+    addresses: BTreeSet<IpAddr>,
 }
 
 /// When a state was written.
@@ -61,8 +67,17 @@ struct KernelId {
 pub(super) enum Found {
     /// No file.
     Nothing,
-    /// A state that is so old, and when it was written.
-    State(Box<State>, Duration, Moment),
+    /// A state, with the addresses that this machine had and has lost since.
+    State {
+        /// The state.
+        state: Box<State>,
+        /// How old it is.
+        age: Duration,
+        /// When it was written.
+        written: Moment,
+        /// What the state says of these is not true any more.
+        lost: Vec<IpAddr>,
+    },
     /// A state of another boot or another network namespace: nothing of what it speaks of is left.
     OfAnotherKernel,
     /// A file that can't be used; it has this name now.
@@ -101,8 +116,10 @@ pub(super) fn write(path: &Path, state: &State, written: Moment) -> io::Result<(
     let fresh = with_suffix(path, "new");
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
     let mut out = BufWriter::new(file);
-    let header =
-        Header { version: VERSION, kernel: KernelId::own()?, uptime: uptime()?.as_secs_f64(), written };
+    let (kernel, uptime) = (KernelId::own()?, uptime()?.as_secs_f64());
+    // Without them nothing can be compared, that is all.
+    let addresses = addresses::held().unwrap_or_default();
+    let header = Header { version: VERSION, kernel, uptime, written, addresses };
     serde_json::to_writer(&mut out, &header)?;
     out.write_all(b"\n")?;
     serde_json::to_writer(&mut out, state)?;
@@ -150,8 +167,13 @@ pub(super) fn read(path: &Path) -> io::Result<Found> {
     if header.kernel != KernelId::own()? {
         return Ok(Found::OfAnotherKernel);
     }
-    let written = Duration::try_from_secs_f64(header.uptime).unwrap_or_default();
-    Ok(Found::State(Box::new(state), uptime()?.saturating_sub(written), header.written))
+    let then = Duration::try_from_secs_f64(header.uptime).unwrap_or_default();
+    let (age, written) = (uptime()?.saturating_sub(then), header.written);
+    let lost = match addresses::held() {
+        Ok(held) => header.addresses.difference(&held).copied().collect(),
+        Err(_) => Vec::new(),
+    };
+    Ok(Found::State { state: Box::new(state), age, written, lost })
 }
 
 fn set_aside(path: &Path, suffix: &str, why: String) -> io::Result<Found> {
@@ -208,8 +230,9 @@ mod tests {
         for _ in 0..2 {
             write(&path, &some_state(), Moment::Meanwhile).unwrap();
         }
-        let Found::State(state, age, Moment::Meanwhile) = read(&path).unwrap() else { panic!("it is there") };
-        assert_eq!(*state, some_state());
+        let Found::State { state, age, written, lost } = read(&path).unwrap() else { panic!("it is there") };
+        assert_eq!((*state, written), (some_state(), Moment::Meanwhile));
+        assert_eq!(lost, [] as [IpAddr; 0]);
         assert!(age < Duration::from_secs(60), "{age:?}");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let names: Vec<_> = fs::read_dir(path.parent().unwrap()).unwrap().collect();
@@ -226,6 +249,26 @@ mod tests {
         assert_eq!(to, directory.path().join("state.version-7"));
         assert!(!path.exists());
         assert!(fs::read_to_string(&to).unwrap().ends_with("who knows\n"));
+    }
+
+    #[test]
+    fn addresses_that_this_machine_has_no_more_are_told_also_by_a_file_that_names_none() {
+        let directory = directory();
+        let path = directory.path().join("state");
+        write(&path, &some_state(), Moment::AtTheEnd).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let (head, rest) = text.split_once(",\"addresses\":[").unwrap();
+        let lost = |text: String| {
+            fs::write(&path, text).unwrap();
+            let Found::State { lost, .. } = read(&path).unwrap() else { panic!("it is there") };
+            lost
+        };
+        assert_eq!(
+            lost(format!("{head},\"addresses\":[\"192.0.2.77\",{rest}")),
+            [IpAddr::from([192, 0, 2, 77])]
+        );
+        // What an earlier program wrote.
+        assert_eq!(lost(format!("{head}}}\n{}", rest.split_once('\n').unwrap().1)), [] as [IpAddr; 0]);
     }
 
     #[test]

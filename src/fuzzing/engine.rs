@@ -458,6 +458,7 @@ fn policy(bits: u8) -> Policy {
             bindings: 6,
             bindings_per_host: 4,
             per_host: 3,
+            transactions_per_host: 3,
             openings_per_minute: 8,
             parked: 2,
             ..Limits::default()

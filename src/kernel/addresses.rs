@@ -3,8 +3,10 @@
 //! conntrack forgets by itself what masquerade made; entries that we made, or that our maps made, would go on to send from an
 //! address that nobody has. So somebody has to hear of it. An address that is gone and back at once (renewed by taking
 //! it away and adding it again) has not gone: what counts is whether it is there when the messages have been read.
+//! The queue of messages may overrun; then that is all the more what counts.
 //! Link states and routes are not looked at: a link that comes back with its address goes on as before.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -17,11 +19,26 @@ const RTNLGRP_IPV6_IFADDR: u32 = 9;
 /// `struct ifaddrmsg`
 const IFADDR: usize = 8;
 
+/// A dump that is torn by changes is asked for again so many times. Each change is heard of too, and leads to the next one.
+const TRIES: usize = 8;
+
 /// The socket that hears of addresses.
 #[derive(Debug)]
 pub(super) struct Addresses {
     heard: NetlinkSocket,
     asking: NetlinkSocket,
+    /// Those that were there when they were listed last.
+    known: BTreeSet<IpAddr>,
+    /// Something has happened since.
+    unsure: bool,
+}
+
+/// The addresses of this machine, in this network namespace.
+///
+/// # Errors
+/// What the system says.
+pub fn held() -> io::Result<BTreeSet<IpAddr>> {
+    list(&mut NetlinkSocket::route()?)
 }
 
 impl Addresses {
@@ -30,31 +47,61 @@ impl Addresses {
         let heard = NetlinkSocket::route()?;
         heard.join(RTNLGRP_IPV4_IFADDR)?;
         heard.join(RTNLGRP_IPV6_IFADDR)?;
-        Ok(Self { heard, asking: NetlinkSocket::route()? })
+        let mut asking = NetlinkSocket::route()?;
+        let known = list(&mut asking)?;
+        Ok(Self { heard, asking, known, unsure: false })
     }
 
     /// Hands over the addresses that this machine does not have any more, and answers whether others came; never blocks.
+    ///
+    /// What was not heard, because the queue overran, is seen all the same: what is there is compared with what was.
     pub(super) fn drain(&mut self, sink: &mut dyn FnMut(IpAddr)) -> io::Result<bool> {
-        let mut gone: Vec<IpAddr> = Vec::new();
         let mut came = false;
-        while let Some(datagram) = self.heard.receive()? {
-            for message in netlink::messages(datagram) {
-                came |= message.number == libc::RTM_NEWADDR;
-                if let Some(address) = parse(&message).filter(|_| message.number == libc::RTM_DELADDR)
-                    && !gone.contains(&address)
-                {
-                    gone.push(address);
+        loop {
+            match self.heard.receive() {
+                Ok(None) => break,
+                Ok(Some(datagram)) => {
+                    for message in netlink::messages(datagram) {
+                        came |= message.number == libc::RTM_NEWADDR;
+                        if let Some(address) = parse(&message) {
+                            // It was there, be it for a moment.
+                            self.known.insert(address);
+                            self.unsure = true;
+                        }
+                    }
                 }
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    came = true;
+                    self.unsure = true;
+                }
+                Err(error) => return Err(error),
             }
         }
-        if gone.is_empty() {
-            return Ok(came);
+        if self.unsure {
+            let held = list(&mut self.asking)?;
+            self.known.difference(&held).copied().for_each(sink);
+            (self.known, self.unsure) = (held, false);
         }
-        let mut held = Vec::new();
-        self.asking.call(&question(), |message| held.extend(parse(message)))?;
-        gone.into_iter().filter(|address| !held.contains(address)).for_each(sink);
         Ok(came)
     }
+}
+
+/// All addresses of all families, from one moment.
+fn list(socket: &mut NetlinkSocket) -> io::Result<BTreeSet<IpAddr>> {
+    for _ in 0..TRIES {
+        let (mut held, mut torn, mut failed) = (BTreeSet::new(), false, None);
+        socket.exchange(&question(), |message| {
+            torn |= message.is_torn();
+            failed = failed.or(message.error().filter(|code| *code != 0));
+            held.extend(parse(message));
+        })?;
+        match failed {
+            Some(code) => return Err(io::Error::from_raw_os_error(code)),
+            None if torn => {}
+            None => return Ok(held),
+        }
+    }
+    Err(io::ErrorKind::Interrupted.into())
 }
 
 impl AsFd for Addresses {
@@ -94,12 +141,25 @@ fn parse(message: &Message<'_>) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
+    const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     #[test]
     fn the_loopback_address_is_there_and_has_not_gone() {
         let mut addresses = Addresses::open().unwrap();
-        let mut held = Vec::new();
-        addresses.asking.call(&question(), |message| held.extend(parse(message))).unwrap();
-        assert!(held.contains(&IpAddr::from([127, 0, 0, 1])), "{held:?}");
+        assert!(held().unwrap().contains(&LOOPBACK), "{addresses:?}");
+        addresses.unsure = true;
         addresses.drain(&mut |gone| panic!("{gone} went")).unwrap();
+    }
+
+    #[test]
+    fn what_was_there_and_is_not_listed_any_more_has_gone_though_nobody_said_so() {
+        let mut addresses = Addresses::open().unwrap();
+        let lost = IpAddr::from([192, 0, 2, 77]);
+        addresses.known.insert(lost);
+        addresses.unsure = true;
+        let mut gone = Vec::new();
+        addresses.drain(&mut |address| gone.push(address)).unwrap();
+        assert_eq!(gone, [lost]);
+        assert_eq!(addresses.known, held().unwrap());
     }
 }

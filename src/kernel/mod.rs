@@ -8,7 +8,7 @@
 //! Nothing here decides anything about calls, reads packets or knows SIP. All netlink sockets belong to the network
 //! namespace of the thread that opened them.
 
-mod addresses;
+pub mod addresses;
 pub mod admission;
 mod conntrack;
 mod cthelper;

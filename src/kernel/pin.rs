@@ -97,8 +97,8 @@ fn is_translated(flow: &PinnedFlow) -> bool {
     flow.public.0 != flow.inside.0 || flow.hairpin.is_some()
 }
 
-/// Deletes what has one of the tuples; `true` if it is what we want. With `only` an endpoint, others' entries stay, and
-/// there is nothing to be done.
+/// Deletes what has one of the tuples; `true` if it is what we want. With `only` an endpoint, what another one inside has
+/// at the public endpoint stays, and there is nothing to be done.
 fn clear_the_way(
     conntrack: &mut Conntrack,
     (out, back): (Tuple, Tuple),
@@ -107,7 +107,7 @@ fn clear_the_way(
 ) -> io::Result<bool> {
     for tuple in [out, back] {
         let Some(entry) = conntrack.get(tuple, zone)? else { continue };
-        let is_others = only.is_some_and(|inside| entry.original.source != inside.0);
+        let is_others = only.is_some_and(|inside| is_others(&entry, back, inside));
         if is_others || is_right(&entry, out, back) {
             return Ok(true);
         }
@@ -115,6 +115,17 @@ fn clear_the_way(
         conntrack.delete(&entry)?;
     }
     Ok(false)
+}
+
+/// Whether an entry is another's than `inside`'s. The far end's stray packet, which came before anybody inside had sent
+/// and so ended at the router, is nobody's.
+fn is_others(entry: &Entry, back: Tuple, inside: Inside) -> bool {
+    let (holder, is_stray) = if entry.original == back {
+        (entry.reply.source, entry.reply.source == back.destination)
+    } else {
+        (entry.original.source, false)
+    };
+    holder != inside.0 && !is_stray
 }
 
 /// Either end may have been first.

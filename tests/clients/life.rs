@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::thread;
 use std::time::Duration;
 
+use super::gateway::Gateway;
 use super::kernel;
 use super::party::{Got, Party, request, sdp};
 use super::wait;
@@ -138,4 +139,22 @@ fn an_address_that_is_renewed_takes_nothing_with_it() {
     assert_eq!(asked.from.ip(), PUBLIC);
     assert_eq!(kernel::media_entries(&line.world.router).len(), 2);
     assert!(kernel::elements(&line.world.router).iter().any(|(_, count)| *count > 0));
+}
+
+#[test]
+fn an_address_that_changed_while_sipalg_was_down_takes_its_calls_with_it() {
+    let mut line = Line::new();
+    if line.world.mode != Mode::Sipalg {
+        return;
+    }
+    let asked = line.ask("INVITE", 1, &sdp(inside(0), 40_000, ""));
+    line.grant(&asked, "", &sdp(PROXY, 6000, ""));
+    assert_eq!(kernel::media_entries(&line.world.router).len(), 2);
+    line.world.gateway().end("TERM");
+    line.renumber();
+    assert_eq!(kernel::media_entries(&line.world.router).len(), 2, "nobody else ends them");
+    line.world.gateway = Some(Gateway::start(&line.world.router, CONFIG));
+    line.assert_departed();
+    let asked = line.ask("INVITE", 2, &sdp(inside(0), 40_000, ""));
+    assert!(asked.text.contains(&format!("c=IN IP4 {NEXT}\n")), "{}", asked.text);
 }

@@ -20,6 +20,7 @@ mod connections;
 mod life;
 mod media;
 mod rulesets;
+mod stun;
 mod upkeep;
 mod voices;
 mod ways;

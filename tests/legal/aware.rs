@@ -1,9 +1,13 @@
 //! Endpoints that know of the NAT: nothing is mapped twice.
 
 use crate::common::messages::{Dialog, PHONE, PROXY, answer, message, request, response, sdp};
-use crate::common::{Bench, at, kind};
+use crate::common::{Bench, LAN, WAN, at, kind, packet};
 use crate::{INSIDE, OUTSIDE, PUBLIC, body_of, called, offer};
-use sipalg::alg::{Failure, Inside, Op, Outside, PinnedFlow, Policy, Prefix, Reason};
+use sipalg::alg::{
+    Engine, Failure, Input, Inside, Op, Output, Outside, PacketId, PacketIn, PinnedFlow, Policy, Prefix,
+    QueuePoint, Reason, Reply,
+};
+use std::time::{Duration, Instant};
 
 fn register(host: &str, contact: &str) -> String {
     message(
@@ -86,7 +90,7 @@ fn f29_a_public_port_of_the_phones_own_is_understood() {
     assert_eq!(bench.inn(PROXY, PHONE, &seen).text(), seen);
     bench.assert_pinned("192.168.1.10:40000", "22.33.44.22:30000");
     // The first call never rings; the door stays for the second.
-    bench.advance(std::time::Duration::from_secs(40));
+    bench.advance(Duration::from_secs(40));
     assert_eq!(bench.binding("192.168.1.10:40000"), public);
     bench.assert_pinned("192.168.1.10:40000", "22.33.44.22:30000");
 }
@@ -131,7 +135,7 @@ fn f29_a_port_that_conntrack_ties_to_the_phone_is_kept_and_let_in() {
     assert_eq!(bench.kernel.pins, pins);
     assert!(bench.kernel.pinholes.is_empty() && bench.kernel.peers.is_empty(), "nothing else is open");
     // The call lives as long as its media, and takes all away.
-    bench.advance(std::time::Duration::from_secs(3600));
+    bench.advance(Duration::from_secs(3600));
     assert_eq!(bench.kernel.pins, pins);
     let bye = Dialog { branch: "z9hG4bK-bye", ..Dialog::default() };
     bench.out(PHONE, PROXY, request("BYE", PHONE, 2, bye, true, ""));
@@ -175,6 +179,49 @@ fn f29_streams_that_the_phone_knows_and_others_go_together() {
     bench.inn(PROXY, PHONE, seen);
     bench.assert_pinned("192.168.1.10:40000", "22.33.44.22:30000");
     assert!(!bench.kernel.pins.contains(&pin(40000, "22.33.44.22:30000")), "{:?}", bench.kernel.pins);
+}
+
+#[test]
+fn f29_a_phone_that_asks_a_stun_server_in_the_middle_of_a_call_and_thinks_again() {
+    let mut bench = aware(&[40000, 40001]);
+    let far = sdp("22.33.44.22", 30000);
+    offer(&mut bench, &sdp(INSIDE, 40000));
+    answer_to(&mut bench, 1, &far);
+    let ours = bench.kernel.pins.clone();
+    let door = bench.binding("192.168.1.10:40000");
+    let learned = [pin(40000, "22.33.44.22:30000"), pin(40001, "22.33.44.22:30001")];
+    let mut before = ours.clone();
+    for (cseq, mine, seen, pins) in [
+        (2, sdp(OUTSIDE, 50000), sdp(OUTSIDE, 50000), &learned[..]),
+        (3, sdp(INSIDE, 40000), sdp(OUTSIDE, door.port()), &ours),
+        (4, sdp(OUTSIDE, 50000), sdp(OUTSIDE, 50000), &learned),
+    ] {
+        let branch = format!("z9hG4bK-again-{cseq}");
+        let again = Dialog { branch: &branch, ..Dialog::default() };
+        let sent = bench.out(PHONE, PROXY, request("INVITE", PHONE, cseq, again, true, &mine)).text();
+        assert_eq!(body_of(&sent), seen);
+        assert_eq!(bench.kernel.pins, before, "an offer may be refused");
+        // An entry has one public endpoint: that of the last word, and of no other.
+        bench.inn(PROXY, PHONE, response("200 OK", "INVITE", PUBLIC, cseq, again, &far));
+        assert_eq!(bench.kernel.pins, pins, "{cseq}");
+        before = pins.to_vec();
+    }
+    // What is refused changes nothing (RFC 3261 section 14.1), either way.
+    for (cseq, mine, pins) in [(5, sdp(INSIDE, 40000), &learned[..]), (7, sdp(OUTSIDE, 50000), &ours)] {
+        let (refused, accepted) = (format!("z9hG4bK-no-{cseq}"), format!("z9hG4bK-yes-{cseq}"));
+        let no = Dialog { branch: &refused, ..Dialog::default() };
+        bench.out(PHONE, PROXY, request("INVITE", PHONE, cseq, no, true, &mine));
+        bench.inn(PROXY, PHONE, response("488 Not Acceptable Here", "INVITE", PUBLIC, cseq, no, ""));
+        assert_eq!(bench.kernel.pins, pins, "refused {cseq}");
+        let yes = Dialog { branch: &accepted, ..Dialog::default() };
+        bench.out(PHONE, PROXY, request("INVITE", PHONE, cseq + 1, yes, true, &sdp(INSIDE, 40000)));
+        bench.inn(PROXY, PHONE, response("200 OK", "INVITE", PUBLIC, cseq + 1, yes, &far));
+        assert_eq!(bench.kernel.pins, ours, "accepted {cseq}");
+    }
+    let bye = Dialog { branch: "z9hG4bK-bye", ..Dialog::default() };
+    bench.out(PHONE, PROXY, request("BYE", PHONE, 9, bye, true, ""));
+    bench.inn(PROXY, PHONE, response("200 OK", "BYE", PUBLIC, 9, bye, ""));
+    bench.assert_all_closed();
 }
 
 /// The provider's answer to the phone's INVITE.
@@ -224,9 +271,65 @@ fn f29_questions_to_conntrack_are_few_and_only_for_who_needs_them() {
         ask(&mut bench, n);
     }
     assert_eq!(questions(&bench), 8);
-    bench.advance(std::time::Duration::from_secs(2));
+    bench.advance(Duration::from_secs(2));
     ask(&mut bench, 200);
     assert_eq!(questions(&bench), 9, "who is not known by his RTP is not asked for his RTCP");
+}
+
+#[test]
+fn f29_a_late_answer_holds_back_who_needs_it_and_nobody_else() {
+    let mut bench = Bench::default();
+    let plain = register(PHONE, "<sip:alice@192.168.1.10>");
+    bench.out(PHONE, PROXY, &plain);
+    let invite = |n: u32| {
+        let (call_id, branch) = (format!("late-{n}"), format!("z9hG4bK-late-{n}"));
+        let dialog = Dialog { call_id: &call_id, branch: &branch, ..Dialog::default() };
+        request("INVITE", PHONE, 1, dialog, false, &sdp(OUTSIDE, 50000))
+    };
+    let (engine, mut now) = (&mut bench.engine, bench.now);
+    let hand_in = |engine: &mut Engine, now: Instant, number: u64, text: &str| {
+        let bytes = &packet(at(PHONE), at(PROXY), text.as_bytes());
+        let (id, point) = (PacketId(number), QueuePoint::Signalling);
+        engine.handle(now, Input::Packet(PacketIn { id, point, indev: LAN, outdev: WAN, bytes }));
+    };
+    // What is asked, and whose turn it is, and what has its verdict.
+    let come = |engine: &mut Engine| {
+        let (mut asked, mut agains, mut verdicts) = (Vec::new(), Vec::new(), Vec::new());
+        while let Some(output) = engine.poll_output() {
+            match output {
+                Output::Command(command) => asked.push((kind(&command.op).to_owned(), command.id)),
+                Output::Again(PacketId(number)) => agains.push(number),
+                Output::Verdict(verdict) => verdicts.push((verdict.packet.0, verdict.reason)),
+                Output::Event(_) => {}
+            }
+        }
+        (asked, agains, verdicts)
+    };
+    hand_in(engine, now, 1001, &invite(1));
+    let (asked, agains, verdicts) = come(engine);
+    let [(ref what, id)] = asked[..] else { panic!("{asked:?}") };
+    assert_eq!((what.as_str(), agains, verdicts), ("recognise", vec![], vec![]));
+    hand_in(engine, now, 1002, &invite(2));
+    assert_eq!(come(engine), (vec![], vec![], vec![]), "the same question is not asked twice");
+    hand_in(engine, now, 1003, &plain);
+    assert_eq!(come(engine), (vec![], vec![], vec![(1003, Reason::Rewritten)]));
+    // It comes after whoever waits would have sent again.
+    now += Duration::from_secs(1);
+    hand_in(engine, now, 1004, &invite(1));
+    engine.handle(now, Input::CommandDone { id, outcome: Ok(Reply::Found(None)) });
+    assert_eq!(come(engine), (vec![], vec![1001, 1002, 1004], vec![]), "in their order");
+    for (number, n) in [(1001, 1), (1002, 2), (1004, 1)] {
+        hand_in(engine, now, number, &invite(n));
+        assert_eq!(come(engine), (vec![], vec![], vec![(number, Reason::Rewritten)]));
+    }
+    // For a while that is the answer; then who calls again is looked for again.
+    now += Duration::from_secs(31);
+    hand_in(engine, now, 1005, &invite(3));
+    assert_eq!(come(engine).2, [(1005, Reason::Rewritten)]);
+    now += Duration::from_secs(2);
+    hand_in(engine, now, 1006, &invite(4));
+    let (asked, _, verdicts) = come(engine);
+    assert_eq!((asked.iter().filter(|(what, _)| what == "recognise").count(), verdicts), (1, vec![]));
 }
 
 #[test]

@@ -101,6 +101,64 @@ fn f21_parts_in_every_order_and_depth() {
 }
 
 #[test]
+fn f21_a_recording_session_has_both_its_streams_and_its_metadata() {
+    // SIPREC (RFC 7866): one stream for each party, told apart by label; who they are stands in the metadata.
+    let metadata = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\r\n<recording xmlns='urn:ietf:params:xml:ns:recording:1'>\r\n\
+                    <participant><nameID aor=\"sip:alice@192.168.1.10\"/></participant>\r\n<stream><label>1</label></stream>\r\n\
+                    </recording>";
+    let full = |ip: &str, ports: [u16; 2], way: &str| {
+        let line = |n: usize, port: u16| format!("m=audio {port} RTP/AVP 0\na=label:{n}\na={way}\n");
+        let head = format!("v=0\no=SRS 0 0 IN IP4 {ip}\ns=-\nc=IN IP4 {ip}\nt=0 0\n");
+        let text = format!("{head}{}{}", line(1, ports[0]), line(2, ports[1])).replace('\n', "\r\n");
+        let body = format!(
+            "--foobar\r\nContent-Type: application/SDP\r\n\r\n{text}\r\n--foobar\r\nContent-Type: application/rs-metadata+xml\r\n\
+             Content-Disposition: recording-session\r\n\r\n{metadata}\r\n--foobar--"
+        );
+        let lines = format!(
+            "Require: siprec\r\nContent-Type: multipart/mixed;boundary=foobar\r\nContent-Length: {}",
+            body.len()
+        );
+        (lines, body.into_bytes())
+    };
+    let far = |ports| full("22.33.44.22", ports, "recvonly");
+    // The phone's side records, and then the phone's side is the recorder.
+    let mut bench = Bench::default();
+    let (lines, body) = full(INSIDE, [40000, 40002], "sendonly");
+    let sent = bench.out(PHONE, PROXY, invite(PHONE, &lines, &body)).payload.unwrap();
+    let ports = [40000, 40002].map(|port| bench.binding(&format!("{INSIDE}:{port}")).port());
+    let (lines, body) = full(OUTSIDE, ports, "sendonly");
+    assert_eq!(sent, invite(PUBLIC, &lines, &body));
+    let ok = |via: &str| {
+        let (lines, body) = far([30000, 30002]);
+        let head = response("200 OK", "INVITE", via, 1, Dialog { call_id: "b", ..Dialog::default() }, "");
+        let (head, _) = head.split_once("Content-Length").unwrap();
+        [format!("{head}{lines}\r\n\r\n").as_bytes(), &body].concat()
+    };
+    assert_eq!(bench.inn(PROXY, PHONE, ok(PUBLIC)).payload.unwrap(), ok(PHONE));
+    bench.assert_pinned("192.168.1.10:40000", "22.33.44.22:30000");
+    bench.assert_pinned("192.168.1.10:40002", "22.33.44.22:30002");
+
+    let mut bench = Bench::default();
+    bench.track(PHONE, PROXY);
+    let (lines, body) = far([30000, 30002]);
+    let asked = [
+        b"INVITE sip:srs@x.example SIP/2.0\r\nVia: SIP/2.0/UDP 22.33.44.20;branch=z9hG4bK-in\r\nFrom: <sip:bob@x.example>;tag=b\r\n\
+          To: <sip:alice@x.example>\r\nCall-ID: in\r\nCSeq: 1 INVITE\r\n",
+        lines.as_bytes(),
+        b"\r\n\r\n",
+        &body,
+    ]
+    .concat();
+    assert_eq!(bench.inn(PROXY, PHONE, &asked).payload.unwrap(), asked);
+    let (lines, body) = full(INSIDE, [40000, 40002], "recvonly");
+    let sent = bench.out(PHONE, PROXY, accepted(&lines, &body)).payload.unwrap();
+    let ports = [40000, 40002].map(|port| bench.binding(&format!("{INSIDE}:{port}")).port());
+    let (lines, body) = full(OUTSIDE, ports, "recvonly");
+    assert_eq!(sent, accepted(&lines, &body));
+    bench.assert_pinned("192.168.1.10:40002", "22.33.44.22:30002");
+}
+
+#[test]
 fn f22_lengths_and_line_ends_of_every_kind() {
     type Make = fn(usize) -> String;
     let lengths: [Make; 8] = [

@@ -227,3 +227,32 @@ fn f34_phones_behind_one_nat_get_each_others_own_words_back() {
     let got = bench.inn(PROXY, bob, forwarded).text();
     assert_eq!(crate::body_of(&got), body);
 }
+
+#[test]
+fn f34_the_name_of_a_session_is_the_same_whatever_is_restored_beside_it() {
+    // `o=` is where nothing is sent to: it stays as it went out, also where the phone behind it is close by. In one
+    // description `c=` is restored, in the next one there is nothing to restore; the session has one name (RFC 3264).
+    let bob = "192.168.1.11:5060";
+    let mut bench = Bench::default();
+    bench.track(bob, PROXY);
+    let body = |origin: &str, version: u32, c: &str, port: u16| {
+        format!(
+            "v=0\no=alice 7 {version} IN IP4 {origin}\ns=-\nc=IN IP4 {c}\nt=0 0\nm=audio {port} RTP/AVP 0\n"
+        )
+    };
+    for (version, c) in [(1, INSIDE), (2, "0.0.0.0"), (3, INSIDE)] {
+        let branch = format!("z9hG4bK-o{version}");
+        let dialog = Dialog { branch: &branch, ..Dialog::default() };
+        let text = request("INVITE", PHONE, version, dialog, version > 1, &body(INSIDE, version, c, 40000));
+        let sent = bench.out(PHONE, PROXY, text).text();
+        let (shown, port) = if c == INSIDE {
+            (crate::OUTSIDE, bench.binding("192.168.1.10:40000").port())
+        } else {
+            (c, 40000)
+        };
+        assert_eq!(crate::body_of(&sent), body(crate::OUTSIDE, version, shown, port));
+        let forwarded = sent.replacen("Via:", "Via: SIP/2.0/UDP 22.33.44.20;branch=z9hG4bK-proxy\r\nVia:", 1);
+        let got = bench.inn(PROXY, bob, forwarded).text();
+        assert_eq!(crate::body_of(&got), body(crate::OUTSIDE, version, c, 40000));
+    }
+}

@@ -9,7 +9,7 @@ use crate::common::messages::{PHONE, PROXY};
 use sipalg::alg::Reason;
 
 /// What the phone sends and what must leave.
-fn marked(text: &str) -> (Vec<u8>, Vec<u8>) {
+pub(crate) fn marked(text: &str) -> (Vec<u8>, Vec<u8>) {
     let (mut inside, mut outside) = (Vec::new(), Vec::new());
     let text = text.replace('\n', "\r\n");
     let mut parts = text.split(['«', '»']).map(|part| part.chars().map(|c| u8::try_from(c).unwrap()));
@@ -27,7 +27,7 @@ fn marked(text: &str) -> (Vec<u8>, Vec<u8>) {
 
 /// It leaves as marked, and the same names come back as the phone wrote them.
 #[track_caller]
-fn assert_mapped(text: &str) {
+pub(crate) fn assert_mapped(text: &str) {
     let (inside, outside) = marked(text);
     let mut bench = Bench::default();
     let sent = bench.out(PHONE, PROXY, &inside);
@@ -45,7 +45,7 @@ fn assert_mapped(text: &str) {
 
 /// It passes byte for byte, both ways.
 #[track_caller]
-fn assert_passes(bytes: &[u8], reasons: &[Reason]) {
+pub(crate) fn assert_passes(bytes: &[u8], reasons: &[Reason]) {
     let mut bench = Bench::default();
     let sent = bench.out(PHONE, PROXY, bytes);
     assert_eq!(sent.payload.as_deref(), Some(bytes), "{}", String::from_utf8_lossy(bytes));
@@ -73,7 +73,7 @@ fn f11_rfc4475_3_1_1_1_white_space_wherever_it_may_be() {
 }
 
 /// A request in which only its Via and what these lines mark is the phone's.
-fn request(start: &str, lines: &str) -> String {
+pub(crate) fn request(start: &str, lines: &str) -> String {
     let method = start.split(' ').next().unwrap();
     format!(
         "{start} SIP/2.0\nVia: SIP/2.0/UDP «192.168.1.10:5060»;branch=z9hG4bK-t\nFrom: <sip:a@192.168.1.10>;tag=1\n\

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::common::messages::{Dialog, PHONE, PROXY, answer, message, request, response};
 use crate::common::{Bench, Passed, at};
 use crate::{PUBLIC, assert_all_forgotten, far_sdp, secs};
-use sipalg::alg::{Event, Policy, Prefix, Reason};
+use sipalg::alg::{Event, Input, Op, Output, Policy, Prefix, Reason};
 
 /// A REGISTER of `who`; `n` tells attempts apart.
 fn register(who: &str, phone: &str, n: u32, lines: &str) -> String {
@@ -360,4 +360,63 @@ fn servers_that_do_the_nat_themselves_see_the_nat() {
     assert_eq!((passed.reason, passed.text()), (Reason::HandsOff, invite));
     assert!(bench.kernel.pinholes.is_empty());
     assert_eq!(bench.out(PHONE, "33.3.3.3:5060", register("a", PHONE, 2, "")).reason, Reason::Rewritten);
+}
+
+/// A PBX that registers `accounts` by one flow.
+fn pbx(bench: &mut Bench, accounts: u32) {
+    for n in 0..accounts {
+        let who = format!("line{n}");
+        registered(bench, &who, PHONE, PROXY, 1, &contact(&who, PHONE, ";expires=600"), &grant(&who));
+    }
+    assert_eq!(count(bench), accounts as usize);
+}
+
+fn grant(who: &str) -> String {
+    format!("Contact: <sip:{who}@PUBLIC>;expires=600\n")
+}
+
+#[test]
+fn many_registrations_of_one_flow_that_expire_at_once_leave_those_that_were_renewed() {
+    let mut bench = Bench::default();
+    pbx(&mut bench, 500);
+    bench.advance(secs(400));
+    for n in [3, 77, 499] {
+        let who = format!("line{n}");
+        registered(&mut bench, &who, PHONE, PROXY, 2, &contact(&who, PHONE, ";expires=600"), &grant(&who));
+    }
+    bench.events.clear();
+    bench.advance(secs(300));
+    let ended = |it: &&Event| matches!(it, Event::Unregistered { why: "expired", .. });
+    assert_eq!((count(&bench), bench.events.iter().filter(ended).count()), (3, 497));
+    // They still hold their flow, whose loss they hear of.
+    bench.destroy(PHONE, PROXY);
+    let lost = |it: &&Event| matches!(it, Event::Unregistered { why: "flow lost", .. });
+    assert_eq!((count(&bench), bench.events.iter().filter(lost).count()), (0, 3));
+    assert_all_forgotten(&mut bench);
+}
+
+#[test]
+fn after_a_reload_of_the_ruleset_flows_are_sustained_in_portions() {
+    let mut bench = Bench::default();
+    for n in 0..600 {
+        let phone = format!("192.168.{}.{}:5060", 1 + n / 200, 10 + n % 200);
+        let who = format!("line{n}");
+        registered(&mut bench, &who, &phone, PROXY, 1, &contact(&who, &phone, ";expires=600"), &grant(&who));
+    }
+    let mut portions = Vec::new();
+    let mut input = Input::RulesetReloaded;
+    loop {
+        bench.engine.handle(bench.now, input);
+        let mut sustained = 0;
+        while let Some(output) = bench.engine.poll_output() {
+            sustained +=
+                usize::from(matches!(output, Output::Command(it) if matches!(it.op, Op::Sustain { .. })));
+        }
+        portions.push(sustained);
+        if bench.engine.poll_timeout().is_none_or(|due| due > bench.now) {
+            break;
+        }
+        input = Input::Timeout;
+    }
+    assert_eq!(portions, [256, 256, 88]);
 }

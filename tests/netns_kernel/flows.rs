@@ -119,6 +119,33 @@ fn a_pin_repairs_the_entry_that_a_stray_packet_to_the_router_has_made() {
 }
 
 #[test]
+fn a_pin_by_a_port_that_the_phone_learned_repairs_what_a_stray_packet_has_made() {
+    let network = Network::new();
+    network.router.run("nft flush chain inet firewall input");
+    network.router.run("nft chain inet firewall input { policy accept ; }");
+    let mut kernel = network.kernel();
+    let (phone, stun) = (network.phone.udp("192.168.1.10:40000"), network.far.udp("203.0.113.9:3478"));
+    phone.send_to(b"who am I?", "203.0.113.9:3478").unwrap();
+    let public = receive(&stun).1;
+    let far = network.far.udp("203.0.113.10:30000");
+    far.send_to(b"stray", public).unwrap();
+    let port = format!("dport={}", public.port());
+    eventually("the stray's entry", || network.entries(&["src=203.0.113.10", &port]).len() == 1);
+    let flow = PinnedFlow {
+        inside: Inside("192.168.1.10:40000".parse().unwrap()),
+        far: "203.0.113.10:30000".parse().unwrap(),
+        public: Outside(public),
+        hairpin: None,
+    };
+    let signalling = key(Inside("192.168.1.10:5060".parse().unwrap()), "203.0.113.9:5060");
+    network.done(&mut kernel, Op::Pin { flow, signalling });
+    far.send_to(b"far end first", public).unwrap();
+    expect(&phone, b"far end first", "203.0.113.10:30000");
+    phone.send_to(b"answer", "203.0.113.10:30000").unwrap();
+    expect(&far, b"answer", &public.to_string());
+}
+
+#[test]
 fn a_pin_that_finds_the_right_entry_leaves_it() {
     let (network, mut kernel, pinhole) = Network::with_pinhole();
     let (phone, far) = (network.phone.udp("192.168.1.10:40000"), network.far.udp("203.0.113.9:30000"));

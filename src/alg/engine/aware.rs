@@ -99,10 +99,8 @@ impl Engine {
         if !scratch.aware.is_empty() {
             // Without room for them the message is as right as before.
             let _ = self.note_unbound(context, index, &scratch.aware);
-        } else if !scratch.streams.is_empty()
-            && let Some(leg) = self.calls.get_mut(&context.call).and_then(|call| call.legs.get_mut(index))
-        {
-            leg.routed.clear();
+        } else if !scratch.streams.is_empty() {
+            self.replace_unbound(context, index, &[]);
         }
     }
 

@@ -113,7 +113,7 @@ impl Engine {
                 leg.latest = context.transaction;
             }
         }
-        self.add_transaction(context.transaction, transaction, deadline);
+        self.add_transaction(context.now, context.transaction, transaction, deadline);
     }
 
     fn track_response(&mut self, context: &Context<'_>, scratch: &Scratch, status: u16) {
@@ -247,7 +247,7 @@ impl Engine {
     }
 
     /// The phone's BYE was refused. It may repeat it with credentials; whatever it does, it listens no more.
-    fn leave_dialog(&mut self, now: Instant, call_key: Key, tags: transaction::Tags) {
+    pub(super) fn leave_dialog(&mut self, now: Instant, call_key: Key, tags: transaction::Tags) {
         let deadline = now + self.policy.half_open;
         let Some(call) = self.calls.get_mut(&call_key) else { return };
         let Some(leg) = call.position(tags).and_then(|index| call.legs.get_mut(index)) else { return };
@@ -368,7 +368,10 @@ impl Engine {
             if self.registrations.is_full() || !self.shares.take(host, Table::Registrations) {
                 return;
             }
-            flow.registrations.reserve_exact(1);
+            if flow.registrations.is_empty() {
+                // A phone has one; a PBX has many.
+                flow.registrations.reserve_exact(1);
+            }
             flow.registrations.push(key);
         }
         let alone = flow.registrations.len() == 1;
@@ -389,13 +392,18 @@ impl Engine {
     }
 
     pub(super) fn unregistered(&mut self, key: Key, gone: Registration, why: &'static str) {
-        self.shares.give(gone.flow.inside.0.ip(), Table::Registrations);
         if let Some(flow) = self.flows.get_mut(&gone.flow) {
             flow.registrations.retain(|it| *it != key);
             if flow.registrations.is_empty() {
                 flow.registered = None;
             }
         }
+        self.count_registration_off(gone, why);
+    }
+
+    /// A registration has left its table, and its flow's list.
+    pub(super) fn count_registration_off(&mut self, gone: Registration, why: &'static str) {
+        self.shares.give(gone.flow.inside.0.ip(), Table::Registrations);
         let event = Event::Unregistered { who: gone.who.into_string(), inside: gone.flow.inside, why };
         self.event(event);
     }

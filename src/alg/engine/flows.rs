@@ -323,7 +323,7 @@ impl Engine {
         flow.subscribed = None;
         for registration in mem::take(&mut flow.registrations) {
             if let Some(gone) = self.registrations.remove(&registration) {
-                self.unregistered(registration, *gone, "flow lost");
+                self.count_registration_off(*gone, "flow lost");
             }
         }
     }

@@ -59,6 +59,7 @@ impl Engine {
                 return Err(Reason::Refused);
             }
         }
+        self.check_host(context, &scratch.local)?;
         let index = self.leg(context)?;
         self.make_room(context, &scratch.local);
         scratch.streams.clear();
@@ -405,14 +406,17 @@ impl Engine {
             flows.extend(leg.pins.iter().map(|pin| pin.flow));
             peers.extend(leg.admitted.iter().copied());
         }
-        for stream in &leg.local {
+        // A stream that stands at a public endpoint of the phone's own by now keeps its doors, as one on hold does, and is
+        // pinned by that endpoint alone.
+        let moved = |media| leg.routed.iter().any(|it| it.media == media && it.known_as != [None; 2]);
+        for stream in leg.local.iter().filter(|stream| !moved(stream.media)) {
             let Some(remote) = leg.remote.get(usize::from(stream.media)) else { continue };
             for (key, target) in [(Some(stream.rtp), remote.rtp), (stream.rtcp, remote.rtcp)] {
                 let target = target.and_then(|target| target.of_pair(stream.pair, remote.count));
                 let (Some(key), Some(target)) = (key, target) else { continue };
                 let Some(binding) = self.bindings.get(&key) else { continue };
                 if let Some((flow, far)) = pinned(binding, target)
-                    && !flows.contains(&flow)
+                    && !is_pinned(flows, &flow)
                 {
                     let far = far.filter(|_| self.policy.media_source == MediaSource::Negotiated);
                     flows.push(flow);
@@ -421,7 +425,7 @@ impl Engine {
             }
         }
         for flow in super::routed::flows(leg, call.flow) {
-            if !flows.contains(&flow) {
+            if !is_pinned(flows, &flow) {
                 flows.push(flow);
             }
         }
@@ -682,6 +686,12 @@ impl Leg {
     fn owns(&self, key: &BindingKey) -> u16 {
         u16::try_from(self.bindings().filter(|it| it == key).count()).unwrap_or(u16::MAX)
     }
+}
+
+/// Whether there is an entry for this flow in the list. By which public endpoint does not matter: conntrack knows one, and
+/// that of an offer has to wait until it is answered.
+fn is_pinned(flows: &[PinnedFlow], flow: &PinnedFlow) -> bool {
+    flows.iter().any(|it| (it.inside, it.far) == (flow.inside, flow.far))
 }
 
 /// Whether what the message says about media is an answer, or as good as one.

@@ -90,6 +90,8 @@ pub struct Engine {
     inflight: HashMap<CommandId, Inflight, FixedState>,
     /// Flows whose lifetime has to be set once the kernel's first two seconds are over, by that time.
     settling: VecDeque<(Instant, FlowKey)>,
+    /// Flows whose lifetime has to be set because the ruleset was loaded again, and when that was.
+    ungoverned: VecDeque<(Instant, FlowKey)>,
     outputs: VecDeque<Queued>,
     /// `None` only while a message is handled.
     scratch: Option<Box<Scratch>>,
@@ -141,7 +143,7 @@ impl Engine {
             transactions: ExpiringMap::new(limits.transactions, KeyHasher::default()),
             calls: ExpiringMap::new(limits.calls, KeyHasher::default()),
             registrations: ExpiringMap::new(limits.registrations, KeyHasher::default()),
-            shares: Shares::new(limits.per_host, hasher.clone()),
+            shares: Shares::new(&limits, hasher.clone()),
             half_open: VecDeque::new(),
             bindings: Bindings::new(&policy, hasher.clone()),
             parking: Parking::new(limits.parked, hasher.clone()),
@@ -150,6 +152,7 @@ impl Engine {
             replaced: Vec::new(),
             inflight: HashMap::with_hasher(hasher),
             settling: VecDeque::new(),
+            ungoverned: VecDeque::new(),
             outputs: VecDeque::new(),
             scratch: None,
             spare: None,
@@ -172,7 +175,7 @@ impl Engine {
         self.parking.set_limit(limits.parked);
         self.connections.set_limits(&limits);
         self.bindings.set_policy(&policy);
-        self.shares.set_limit(limits.per_host);
+        self.shares.set_limits(&limits);
         // Like the seed, the way of admission belongs to what is in the kernel already.
         self.policy = Policy { seed: self.policy.seed, admission: self.policy.admission, ..policy };
         self.advertise();

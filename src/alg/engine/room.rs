@@ -12,6 +12,7 @@ use super::super::binding::BindingKey;
 use super::super::call::{Call, Phase};
 use super::super::command::FlowKey;
 use super::super::endpoint::Inside;
+use super::super::envelope::Method;
 use super::super::flow::Flow;
 use super::super::key::Key;
 use super::super::rewrite::sdp::LocalStream;
@@ -46,24 +47,41 @@ impl Engine {
         self.shares.give(key.inside.0.ip(), Table::Flows);
         for registration in flow.registrations {
             if let Some(gone) = self.registrations.remove(&registration) {
-                self.unregistered(registration, *gone, "flow lost");
+                self.count_registration_off(*gone, "flow lost");
             }
         }
     }
 
     /// Puts a new transaction in. Without room its answer passes without opening anything.
-    pub(super) fn add_transaction(&mut self, key: Key, transaction: Transaction, deadline: Instant) {
+    pub(super) fn add_transaction(
+        &mut self,
+        now: Instant,
+        key: Key,
+        transaction: Transaction,
+        deadline: Instant,
+    ) {
         let host = transaction.host;
         if !self.shares.take(host, Table::Transactions) {
-            return;
+            return self.without_answer(now, key, &transaction);
         }
         if self.transactions.is_full()
-            && let Some((_, gone)) = self.transactions.pop_earliest()
+            && let Some((key, gone)) = self.transactions.pop_earliest()
         {
-            self.shares.give(gone.host, Table::Transactions);
+            self.count_transaction_off(&gone);
+            self.without_answer(now, key, &gone);
         }
-        if self.transactions.insert(key, transaction, deadline).is_err() {
-            self.shares.give(host, Table::Transactions);
+        if let Err(transaction) = self.transactions.insert(key, transaction, deadline) {
+            self.count_transaction_off(&transaction);
+            self.without_answer(now, key, &transaction);
+        }
+    }
+
+    /// Nobody will recognise the answer to this: what it offered is taken back, and the dialog that it ends lives for as
+    /// long as if the BYE had been refused.
+    fn without_answer(&mut self, now: Instant, key: Key, gone: &Transaction) {
+        self.take_back_offer(now, gone.call, key);
+        if gone.is_lost_bye() {
+            self.leave_dialog(now, gone.call, gone.tags);
         }
     }
 
@@ -121,16 +139,36 @@ impl Engine {
         self.shares.give(host, Table::Calls);
     }
 
+    /// Whether the host's own share has room for the phone's streams, and for the transaction that they come with. Asked
+    /// before anybody else has to make room.
+    pub(super) fn check_host(&self, context: &Context<'_>, streams: &[LocalStream]) -> Result<(), Reason> {
+        let host = context.flow.inside.0.ip();
+        let begins = context.envelope.status.is_none()
+            && context.envelope.method != Method::Ack
+            && self.transactions.get(&context.transaction).is_none();
+        let has_room = !begins || self.shares.has_room(host, Table::Transactions);
+        let missing = self.missing(context, streams);
+        if has_room && self.bindings.has_share(host, missing, context.now, &self.policy) {
+            Ok(())
+        } else {
+            Err(Reason::Quota)
+        }
+    }
+
+    /// How many pinholes these streams need that are not there.
+    fn missing(&self, context: &Context<'_>, streams: &[LocalStream]) -> usize {
+        let is_missing = |inside: &Inside| {
+            let key = BindingKey { inside: *inside, uplink: context.uplink };
+            self.bindings.get(&key).is_none()
+        };
+        streams.iter().filter_map(endpoints).flatten().filter(is_missing).count()
+    }
+
     /// What nobody answers makes room for the pinholes of these streams. Done before any of them is looked at, for it may
     /// close what they would have shared.
     pub(super) fn make_room(&mut self, context: &Context<'_>, streams: &[LocalStream]) {
         loop {
-            let all = streams.iter().filter_map(endpoints).flatten();
-            let is_missing = |inside: &Inside| {
-                let key = BindingKey { inside: *inside, uplink: context.uplink };
-                self.bindings.get(&key).is_none()
-            };
-            let missing = all.filter(is_missing).count();
+            let missing = self.missing(context, streams);
             if self.bindings.has_room(missing, &self.policy) || !self.evict_call(context.now, context.call) {
                 return;
             }

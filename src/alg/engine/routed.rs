@@ -34,6 +34,9 @@ impl Engine {
         let streams = sdp::local_streams(context.bytes, &scratch.description, may, |_| None)
             .filter(|stream| endpoints(stream).all(|endpoint| guard::may_open(policy, endpoint.0)));
         scratch.local.extend(streams);
+        if self.calls.get(&context.call).is_none() {
+            self.check_host(context, &scratch.local)?;
+        }
         let index = self.leg(context)?;
         self.note_unbound(context, index, &scratch.local)?;
         let held = scratch.local.is_empty() || super::media::is_on_hold(&scratch.description);
@@ -60,13 +63,19 @@ impl Engine {
         admitted.map_err(super::media::reason_of)?;
         // Only the rate counts: there is no binding.
         self.bindings.return_quota(sender, count);
-        if let Some(leg) = self.calls.get_mut(&context.call).and_then(|call| call.legs.get_mut(index)) {
-            if super::media::may_fail(context) && !leg.routed.is_empty() {
-                leg.remember(context.transaction, Before::Routed(leg.routed.clone()));
-            }
-            leg.routed = streams.to_vec();
-        }
+        self.replace_unbound(context, index, streams);
         Ok(())
+    }
+
+    /// Puts other streams that need no binding, or none, in the place of those that a leg has. A refusal brings them back.
+    pub(super) fn replace_unbound(&mut self, context: &Context<'_>, index: usize, streams: &[LocalStream]) {
+        let leg = self.calls.get_mut(&context.call).and_then(|call| call.legs.get_mut(index));
+        let Some(leg) = leg.filter(|leg| leg.routed != streams) else { return };
+        let is_change = !leg.routed.is_empty() || !leg.local.is_empty();
+        let before = std::mem::replace(&mut leg.routed, streams.to_vec());
+        if super::media::may_fail(context) && is_change {
+            leg.remember(context.transaction, Before::Routed(before));
+        }
     }
 }
 

@@ -3,15 +3,14 @@
 //! Each input first brings the tables up to its time, so that an old entry is never mistaken for a live one. What has
 //! to stay is renewed in the kernel here too.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 
 use super::super::binding::BindingKey;
 use super::super::call::Phase;
-use super::super::command::{Op, Pinholes, PinnedFlow, Transport};
-use super::super::envelope::Method;
-use super::super::flow::Direction;
+use super::super::command::{FlowKey, Op, Pinholes, PinnedFlow, Transport};
 use super::super::key::Key;
 use super::super::transaction::Tags;
 use super::Engine;
@@ -21,7 +20,7 @@ use super::commands::Inflight;
 const LONGEST_HOLD: Duration = Duration::from_secs(12 * 3600);
 /// conntrack reports the end of an entry up to a minute late; only then is silence silence.
 const LATE: Duration = Duration::from_secs(75);
-/// So many bindings are renewed at a time.
+/// So many bindings are renewed at a time, and so many flows sustained.
 const RENEWALS: usize = 256;
 /// So many flows of one leg are asked for.
 const QUESTIONS: usize = 16;
@@ -37,6 +36,7 @@ impl Engine {
             self.bindings.poll_timeout(),
             self.connections.poll_timeout(),
             self.settling.front().map(|(due, _)| *due),
+            self.ungoverned.front().map(|(since, _)| *since),
         ]
         .into_iter()
         .flatten()
@@ -52,16 +52,11 @@ impl Engine {
             self.take_back_offer(now, transaction.call, key);
             // Nobody answered the phone's BYE: the other side is gone (RFC 3261 section 15.1.1). A BYE that the phone
             // does not answer may be a forged one.
-            if transaction.method == Method::Bye
-                && transaction.direction == Direction::Outbound
-                && !transaction.finished
-            {
+            if transaction.is_lost_bye() {
                 self.end_dialog(now, transaction.call, transaction.tags, "lost");
             }
         }
-        while let Some((key, gone)) = self.registrations.pop_expired(now) {
-            self.unregistered(key, *gone, "expired");
-        }
+        self.expire_registrations(now);
         while let Some(&(due, key)) = self.settling.front()
             && due <= now
         {
@@ -74,6 +69,28 @@ impl Engine {
         self.expire_calls(now);
         if self.bindings.poll_timeout().is_some_and(|due| due <= now) {
             self.bindings.tidy(now);
+        }
+    }
+
+    /// A PBX may have thousands on one flow, and all of them expire at once when its registrar is gone: the flow's list is
+    /// gone through once for all of them.
+    fn expire_registrations(&mut self, now: Instant) {
+        let mut flows: Vec<FlowKey> = Vec::new();
+        while let Some((_, gone)) = self.registrations.pop_expired(now) {
+            if flows.last() != Some(&gone.flow) {
+                flows.push(gone.flow);
+            }
+            self.count_registration_off(*gone, "expired");
+        }
+        flows.sort_unstable();
+        flows.dedup();
+        for key in flows {
+            if let Some(flow) = self.flows.get_mut(&key) {
+                flow.registrations.retain(|it| self.registrations.get(it).is_some());
+                if flow.registrations.is_empty() {
+                    flow.registered = None;
+                }
+            }
         }
     }
 
@@ -166,18 +183,32 @@ impl Engine {
     pub(super) fn sustain_all(&mut self, now: Instant) {
         let mut flows: Vec<_> = self.flows.iter().map(|(key, _)| *key).collect();
         flows.sort_unstable();
-        for key in flows {
-            let Some(flow) = self.flows.get_mut(&key) else { continue };
-            flow.governed = false;
-            if flow.answered && flow.seen_as(key.inside).is_some() {
+        for key in &flows {
+            if let Some(flow) = self.flows.get_mut(key) {
+                flow.governed = false;
+            }
+        }
+        self.ungoverned = flows.into_iter().map(|key| (now, key)).collect();
+        self.sustain_some(now);
+    }
+
+    /// The next of those that [`Engine::sustain_all`] has left.
+    fn sustain_some(&mut self, now: Instant) {
+        let portion = self.ungoverned.len().min(RENEWALS);
+        for (_, key) in self.ungoverned.drain(..portion).collect::<Vec<_>>() {
+            if self.flows.get(&key).is_some_and(|flow| flow.answered && flow.seen_as(key.inside).is_some()) {
                 self.sustain(now, key);
             }
         }
+        if self.ungoverned.is_empty() {
+            self.ungoverned = VecDeque::new();
+        }
     }
 
-    /// Renews what is still owned; the kernel's own lifetimes end the rest. After a rush thousands are due at one moment:
-    /// packets come in between.
+    /// Renews what is still owned; the kernel's own lifetimes end the rest. After a rush, or when the ruleset was loaded
+    /// again, thousands are due at one moment: packets come in between.
     pub(super) fn renew(&mut self, now: Instant) {
+        self.sustain_some(now);
         let lifetime = self.policy.pinhole_lifetime;
         for _ in 0..RENEWALS {
             let Some(key) = self.bindings.pop_renewal(now, now + lifetime / 2) else { return };

@@ -152,6 +152,10 @@ pub fn outbound(
 /// and is named by its inside endpoint. `inside_of` answers only for endpoints that this phone can reach directly;
 /// `own_of` answers for the phone's own public endpoints.
 ///
+/// `o=` is the one place that stays as it went out. Nothing is sent to it: it is the name of the session (RFC 8866 section
+/// 5.2), which has to be the same in every description of a dialog (RFC 3264 section 8), while `c=` is restored in one and,
+/// on hold or after a move, not in the next. So what comes in is what went out but for that name.
+///
 /// # Errors
 /// [`Conflict`] if two places overlap, which a sound parser rules out.
 pub fn inbound(

@@ -24,7 +24,7 @@ mod sending;
 mod stream;
 
 use std::mem;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use foldhash::fast::FixedState;
@@ -37,6 +37,7 @@ use super::super::flow::Direction;
 use super::super::io::{PacketIn, QueuePoint};
 use super::super::parking::Parking;
 use super::super::policy::Limits;
+use super::super::shares::Host;
 use super::super::tcp::connection::Load;
 use super::super::tcp::map::Position;
 use super::super::tcp::{Connection, Half, Opening, Stage};
@@ -66,7 +67,7 @@ pub(super) struct Connections {
     holding: VecDeque<(Instant, FlowKey, Direction, Position)>,
     mtus: HashMap<u32, u32, FixedState>,
     /// Bytes kept and segments held, by inside host, and in all.
-    hosts: HashMap<IpAddr, Load, FixedState>,
+    hosts: HashMap<Host, Load, FixedState>,
     load: Load,
     /// Memory for the message at hand.
     text: Vec<u8>,
@@ -138,18 +139,18 @@ impl Connections {
         if before == after {
             return;
         }
-        let host = self.hosts.entry(key.inside.0.ip()).or_default();
+        let host = self.hosts.entry(Host::of(key.inside.0.ip())).or_default();
         for load in [&mut *host, &mut self.load] {
             load.bytes = (load.bytes + after.bytes).saturating_sub(before.bytes);
             load.held = (load.held + after.held).saturating_sub(before.held);
         }
         if *host == Load::default() {
-            self.hosts.remove(&key.inside.0.ip());
+            self.hosts.remove(&Host::of(key.inside.0.ip()));
         }
     }
 
     fn host(&self, key: &FlowKey) -> Load {
-        self.hosts.get(&key.inside.0.ip()).copied().unwrap_or_default()
+        self.hosts.get(&Host::of(key.inside.0.ip())).copied().unwrap_or_default()
     }
 }
 
