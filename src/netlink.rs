@@ -1,11 +1,14 @@
 //! The framing of nfnetlink: messages, attributes, acknowledgements.
 //!
 //! One codec for NFQUEUE, ctnetlink and whatever else speaks nfnetlink, because no crate encodes all of them. It
-//! knows no subsystem: numbers of messages and attributes stand where they are used (`queue`, `kernel`). Reading never
+//! knows no subsystem: numbers of messages and attributes stand where they are used (`queue`, `kernel`); but for the
+//! endpoints in a conntrack entry ([`mod@tuple`]), which both use. Reading never
 //! panics: a walk stops at the first length that does not fit. It opens no socket.
 //!
 //! Integers in attributes are big-endian, netlink's own headers are in host byte order. A datagram need not be padded
 //! to four bytes (NFQUEUE's are not).
+
+pub mod tuple;
 
 /// Asks for an answer: set in every request.
 const NLM_F_REQUEST: u16 = 1;

@@ -222,6 +222,10 @@ fn a_value_that_makes_no_sense_is_refused_with_what_would() {
             "line 2: queue.receive-buffer: must be between 64KiB and 1024MiB",
         ),
         ("[queue]\nbackend = \"nfqueue\"", "line 2: unknown variant `nfqueue`, expected `netlink` or `nfq`"),
+        ("ports = [5060]", "line 1: unknown key \"ports\"; \"ports\" belongs into [media] or [sip]"),
+        ("[limits]\ncalls = \"all\"", "line 2: invalid type: string \"all\", expected a whole number"),
+        ("[media]\naccounting = 1", "line 2: invalid type: integer `1`, expected true or false"),
+        ("[sip]\nservers = \"::/0\"", "line 2: invalid type: string \"::/0\", expected a list: […]"),
         ("[limits]\ncalls = 0", "line 2: limits.calls: must be between 1 and 16777216"),
         (
             "[log]\nlevel = \"chatty\"",
@@ -268,6 +272,19 @@ fn strange_but_legal_settings_are_told() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
     assert_eq!(warnings(&Config::default(), Some(&file)), [""; 0]);
     assert_eq!(warnings(&Config::default(), Some(Path::new("/nonexistent"))), [""; 0]);
+    // Root's own, as these tests are.
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o640)).unwrap();
+    std::os::unix::fs::chown(&file, Some(0), Some(0)).expect("this test needs root");
+    let hidden = warnings(&Config::default(), Some(&file));
+    assert_eq!(
+        hidden,
+        [format!(
+            "{} can be read by root only (mode 640), and the service runs as the user sipalg: chgrp sipalg and chmod 640",
+            file.display()
+        )]
+    );
+    std::os::unix::fs::chown(&file, Some(0), Some(1)).expect("this test needs root");
+    assert_eq!(warnings(&Config::default(), Some(&file)), [""; 0]);
 
     for (text, begins) in [
         ("on-failure = \"drop\"", "on-failure is \"drop\""),
@@ -283,6 +300,11 @@ fn strange_but_legal_settings_are_told() {
         ("[media]\nsource = \"any\"", "media.source is \"any\""),
         ("[media]\ninside-hosts = [\"::/0\"]", "media.inside-hosts contains every address"),
         ("[media]\ndenied-ports = []", "media.denied-ports does not contain 5060"),
+        ("[limits]\ncalls = 4096", "limits.per-host lets one inside host have all that limits.calls allows"),
+        (
+            "[limits]\nbindings = 4096",
+            "limits.bindings-per-host lets one inside host have all that limits.bind",
+        ),
         ("[queue]\noverload = \"pass\"", "queue.overload is \"pass\""),
         ("[log]\nlevel = \"debug\"", "log.level shows"),
     ] {

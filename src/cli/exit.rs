@@ -111,7 +111,14 @@ impl fmt::Display for Problem {
 
 impl From<config::Error> for Problem {
     fn from(error: config::Error) -> Self {
-        Self::new(Exit::Usage, error)
+        let hidden = matches!(&error, config::Error::Unreadable { source, .. }
+            if source.kind() == io::ErrorKind::PermissionDenied);
+        let problem = Self::new(Exit::Usage, error);
+        if hidden {
+            problem.remedy("The user that sipalg runs as has to read it: chgrp sipalg, and chmod 640.")
+        } else {
+            problem
+        }
     }
 }
 

@@ -94,13 +94,16 @@ fn complaint(what: &str, name: &str, section: Option<&str>, known: &[Key]) -> St
             names
         }
     };
-    let elsewhere = || known.iter().find(|k| k.name == name).map(|k| k.section.clone());
-    let hint = if let Some(other) = elsewhere().filter(|other| Some(other.as_str()) != section) {
-        if other.is_empty() {
-            format!("\"{name}\" stands at the top of the file, before the first section")
-        } else {
-            format!("\"{name}\" belongs into [{other}]")
-        }
+    // Of several sections the administrator knows which one is meant.
+    let elsewhere: Vec<&str> = known
+        .iter()
+        .filter(|k| k.name == name && Some(k.section.as_str()) != section)
+        .map(|k| k.section.as_str())
+        .collect();
+    let hint = if elsewhere.contains(&"") {
+        format!("\"{name}\" stands at the top of the file, before the first section")
+    } else if !elsewhere.is_empty() {
+        format!("\"{name}\" belongs into [{}]", elsewhere.join("] or ["))
     } else if let Some(near) = nearest(name, &here) {
         if what == "section" {
             format!("did you mean [{near}]?")

@@ -136,7 +136,7 @@ impl Config {
         if let Some((span, what)) = keys::first_unknown(table.get_ref()) {
             return Err(at(Some(span), what));
         }
-        let raw: Raw = toml::from_str(text).map_err(|error| at(error.span(), error.message().to_owned()))?;
+        let raw: Raw = toml::from_str(text).map_err(|error| at(error.span(), plain(error.message())))?;
         Self::new(raw)
             .map_err(|Unfit { key, what }| at(position(table.get_ref(), key), format!("{key}: {what}")))
     }
@@ -339,5 +339,16 @@ fn location(file: Option<&Path>, line: Option<usize>) -> String {
         (Some(file), None) => file.display().to_string(),
         (None, Some(line)) => format!("line {line}"),
         (None, None) => "configuration".to_owned(),
+    }
+}
+
+/// The parser's words for types are those of the language that this is written in.
+fn plain(message: &str) -> String {
+    let (what, expected) = message.rsplit_once(", expected ").unwrap_or((message, ""));
+    match expected {
+        "u16" | "u32" | "u64" | "usize" => format!("{what}, expected a whole number"),
+        "a boolean" => format!("{what}, expected true or false"),
+        "a sequence" => format!("{what}, expected a list: [\u{2026}]"),
+        _ => message.to_owned(),
     }
 }

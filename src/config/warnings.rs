@@ -1,11 +1,11 @@
 //! Settings that are legal, but that somebody should look at once.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Config, Overload};
+use super::{Config, Overload, User};
 use crate::alg::{MediaSource, OnFailure};
 
 impl Config {
@@ -23,6 +23,20 @@ impl Config {
             let mode = meta.permissions().mode() & 0o777;
             warn(format!(
                 "{} can be written by others than its owner (mode {mode:o}): chmod go-w",
+                file.display()
+            ));
+        }
+        // Root can read it, and so would `sipalg check`; the service could not.
+        if let Some(file) = file
+            && let Ok(meta) = fs::metadata(file)
+            && self.user != User::None
+            && meta.permissions().mode() & 0o004 == 0
+            && (meta.uid(), meta.gid()) == (0, 0)
+        {
+            let mode = meta.permissions().mode() & 0o777;
+            warn(format!(
+                "{} can be read by root only (mode {mode:o}), and the service runs as the user sipalg: chgrp sipalg and \
+                 chmod 640",
                 file.display()
             ));
         }
@@ -114,6 +128,18 @@ impl Config {
                     "on-failure is \"drop\": while the kernel refuses our commands, no call is set up at all"
                         .to_owned(),
                 );
+            }
+        }
+        let limits = &policy.limits;
+        for (table, all, key, share) in [
+            ("flows", limits.flows, "per-host", limits.per_host),
+            ("calls", limits.calls, "per-host", limits.per_host),
+            ("registrations", limits.registrations, "per-host", limits.per_host),
+            ("transactions", limits.transactions, "transactions-per-host", limits.transactions_per_host),
+            ("bindings", limits.bindings, "bindings-per-host", limits.bindings_per_host),
+        ] {
+            if share >= all {
+                warn(format!("limits.{key} lets one inside host have all that limits.{table} allows"));
             }
         }
         if self.queue.base == 0 {

@@ -20,6 +20,10 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// And so many times what the copy took.
 const SHARE: u32 = 100;
 
+/// What to do where it can't be written. The unit lets sipalg write in these two places only.
+const REMEDY: &str = "state-file = \"auto\" is where the service may write; for another place its directory must belong to \
+    the user that sipalg runs as, and the unit must allow it: `systemctl edit sipalg`, [Service] ReadWritePaths=";
+
 /// The state file's keeper.
 #[derive(Debug)]
 pub(super) struct Keeper {
@@ -104,7 +108,7 @@ impl Keeper {
             Err(error) => {
                 // One line for one trouble, however long it lasts.
                 if last.error.as_ref() != Some(&error) {
-                    warn!(file = %self.path.display(), %error, "the state file can't be written");
+                    warn!(file = %self.path.display(), %error, remedy = REMEDY, "the state file can't be written");
                 }
                 last.error = Some(error);
                 // It has to be tried again, also if nothing changes.
@@ -118,7 +122,10 @@ impl Keeper {
     /// Writes the last state of all.
     pub(super) fn finish(&self, state: &State) {
         if let Err(error) = state_file::write(&self.path, state, Moment::AtTheEnd) {
-            warn!(file = %self.path.display(), %error, "the state file can't be written: a restart forgets calls");
+            warn!(
+                file = %self.path.display(), %error, remedy = REMEDY,
+                "the state file can't be written: a restart forgets calls"
+            );
         }
     }
 

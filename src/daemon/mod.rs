@@ -77,7 +77,11 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), Error> {
         .filter(|finding| finding.level != Level::Ok)
         .partition(|finding| finding.level == Level::Problem);
     for Finding { name, text, remedy, .. } in &notes {
-        info!(remedy, "{name}: {text}");
+        if remedy.is_empty() {
+            info!("{name}: {text}");
+        } else {
+            info!(remedy, "{name}: {text}");
+        }
     }
     if !problems.is_empty() {
         return Err(Error::NotReady { findings: problems });

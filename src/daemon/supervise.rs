@@ -174,7 +174,10 @@ impl Supervisor {
     fn listen(&self) -> Option<Server> {
         let path = path::of(&self.config.borrow().control_socket)?;
         Server::bind(&path)
-            .map_err(|error| warn!(path = %path.display(), %error, "there is no control socket"))
+            .map_err(|error| {
+                let remedy = "control.socket = \"auto\" is where the service may make one";
+                warn!(path = %path.display(), %error, remedy, "there is no control socket");
+            })
             .ok()
     }
 

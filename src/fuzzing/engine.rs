@@ -211,6 +211,9 @@ impl<'a> Script<'a> {
     }
 
     fn step(&mut self, step: Step<'_>, probes: bool) {
+        if matches!(step, Step::Time(_) | Step::Destroy(_) | Step::Reload) {
+            self.request.iter_mut().flatten().for_each(|request| request.fresh = false);
+        }
         let world = &mut self.world;
         match step {
             Step::Out(Who(who), text) => drop(self.say(Who(who & 0x7f), text, probes)),
@@ -340,7 +343,7 @@ impl<'a> Script<'a> {
         let (phone, server) = who.ends();
         let same_flow = self.world.public(phone, server);
         let said = self.say(who, &text, probes);
-        let Some(Passed { reason: Reason::Rewritten, payload: Some(came) }) = said else {
+        let Some(Passed { reason: Reason::Rewritten | Reason::Unchanged, payload: Some(came) }) = said else {
             return;
         };
         // The Via came back as the phone wrote it. (What it wrote of our public side is ours to change.)

@@ -3,9 +3,13 @@
 //! Writes the requests and reads the answers; sends nothing ([`super::conntrack`]) and decides nothing ([`super::pin`]).
 //! All integers in attributes are big-endian. UDP and TCP, as in [`Tuples`].
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use crate::alg::{Transport, Tuples};
+use crate::netlink::tuple::{
+    self, CTA_IP_V4_DST, CTA_IP_V6_DST, CTA_PROTO_DST_PORT, CTA_PROTO_NUM, CTA_TUPLE_IP, CTA_TUPLE_ORIG,
+    CTA_TUPLE_PROTO, CTA_TUPLE_REPLY, ends, protocol, put_address,
+};
 use crate::netlink::{
     Attributes, Message, MessageType, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, Writer,
 };
@@ -15,8 +19,6 @@ const CT_NEW: u8 = 0;
 const CT_GET: u8 = 1;
 const CT_DELETE: u8 = 2;
 
-const CTA_TUPLE_ORIG: u16 = 1;
-const CTA_TUPLE_REPLY: u16 = 2;
 const CTA_STATUS: u16 = 3;
 const CTA_HELP: u16 = 5;
 const CTA_NAT_SRC: u16 = 6;
@@ -29,15 +31,6 @@ const CTA_NAT_DST: u16 = 13;
 const CTA_ZONE: u16 = 18;
 const CTA_FILTER: u16 = 25;
 
-const CTA_TUPLE_IP: u16 = 1;
-const CTA_TUPLE_PROTO: u16 = 2;
-const CTA_IP_V4_SRC: u16 = 1;
-const CTA_IP_V4_DST: u16 = 2;
-const CTA_IP_V6_SRC: u16 = 3;
-const CTA_IP_V6_DST: u16 = 4;
-const CTA_PROTO_NUM: u16 = 1;
-const CTA_PROTO_SRC_PORT: u16 = 2;
-const CTA_PROTO_DST_PORT: u16 = 3;
 const CTA_HELP_NAME: u16 = 1;
 const CTA_COUNTERS_PACKETS: u16 = 1;
 const CTA_COUNTERS_BYTES: u16 = 2;
@@ -244,17 +237,7 @@ fn request(writer: &mut Writer, message: u8, flags: u16, family: u8, attributes:
 }
 
 pub(super) fn put_tuple(w: &mut Writer, kind: u16, tuple: Tuple) {
-    w.nest(kind, |w| {
-        w.nest(CTA_TUPLE_IP, |w| {
-            put_address(w, tuple.source.ip(), CTA_IP_V4_SRC, CTA_IP_V6_SRC);
-            put_address(w, tuple.destination.ip(), CTA_IP_V4_DST, CTA_IP_V6_DST);
-        });
-        w.nest(CTA_TUPLE_PROTO, |w| {
-            w.put(CTA_PROTO_NUM, &[number(tuple.transport)]);
-            w.put_u16(CTA_PROTO_SRC_PORT, tuple.source.port());
-            w.put_u16(CTA_PROTO_DST_PORT, tuple.destination.port());
-        });
-    });
+    tuple::put(w, kind, number(tuple.transport), tuple.source, tuple.destination);
 }
 
 fn number(transport: Transport) -> u8 {
@@ -275,13 +258,6 @@ fn put_nat(w: &mut Writer, kind: u16, to: SocketAddr) {
     });
 }
 
-fn put_address(w: &mut Writer, address: IpAddr, kind_v4: u16, kind_v6: u16) {
-    match address {
-        IpAddr::V4(v4) => w.put(kind_v4, &v4.octets()),
-        IpAddr::V6(v6) => w.put(kind_v6, &v6.octets()),
-    }
-}
-
 fn put_zone(w: &mut Writer, zone: u16) {
     if zone != 0 {
         w.put_u16(CTA_ZONE, zone);
@@ -289,19 +265,10 @@ fn put_zone(w: &mut Writer, zone: u16) {
 }
 
 fn tuple(attributes: Attributes<'_>) -> Option<Tuple> {
-    let (ip, proto) = (attributes.nested(CTA_TUPLE_IP), attributes.nested(CTA_TUPLE_PROTO));
-    let is_it = |transport: &Transport| proto.bytes(CTA_PROTO_NUM) == Some(&[number(*transport)]);
-    let transport = [Transport::Udp, Transport::Tcp].into_iter().find(is_it)?;
-    let address = |v4, v6| -> Option<IpAddr> {
-        let four = ip.bytes(v4).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok()).map(Ipv4Addr::from);
-        let six = || ip.bytes(v6).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok()).map(Ipv6Addr::from);
-        four.map(IpAddr::V4).or_else(|| six().map(IpAddr::V6))
-    };
-    Some(Tuple {
-        transport,
-        source: SocketAddr::new(address(CTA_IP_V4_SRC, CTA_IP_V6_SRC)?, proto.u16(CTA_PROTO_SRC_PORT)?),
-        destination: SocketAddr::new(address(CTA_IP_V4_DST, CTA_IP_V6_DST)?, proto.u16(CTA_PROTO_DST_PORT)?),
-    })
+    let protocol = protocol(attributes)?;
+    let transport = [Transport::Udp, Transport::Tcp].into_iter().find(|it| number(*it) == protocol)?;
+    let (source, destination) = ends(attributes)?;
+    Some(Tuple { transport, source, destination })
 }
 
 #[cfg(test)]

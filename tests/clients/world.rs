@@ -83,9 +83,14 @@ impl Nat {
 
     /// The administrator's file. It begins with `flush ruleset`, as most do.
     pub(crate) fn ruleset(self) -> String {
-        let nat = self.statement();
-        format!(
-            r#"flush ruleset
+        ruleset(r#""wan""#, "", &self.statement())
+    }
+}
+
+/// A ruleset that lets in what is established and `more`, everything out of `uplinks`, and there does `nat`.
+pub(crate) fn ruleset(uplinks: &str, more: &str, nat: &str) -> String {
+    format!(
+        r#"flush ruleset
 table inet filter {{
     chain input {{
         type filter hook input priority filter; policy drop;
@@ -95,18 +100,18 @@ table inet filter {{
     chain forward {{
         type filter hook forward priority filter; policy drop;
         ct state established,related accept
-        iifname "lan" oifname "wan" accept
+        iifname "lan" oifname {{ {uplinks} }} accept
+        {more}
     }}
 }}
 table ip nat {{
     chain postrouting {{
         type nat hook postrouting priority srcnat;
-        oifname "wan" {nat}
+        oifname {{ {uplinks} }} {nat}
     }}
 }}
 "#
-        )
-    }
+    )
 }
 
 impl World {

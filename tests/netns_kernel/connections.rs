@@ -3,6 +3,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Instant;
 
 use super::*;
@@ -81,18 +82,28 @@ fn segments_wait_for_a_daemon_that_was_there_a_moment_ago_and_then_both_ends_are
     let connection = Connection::new(&network);
     network.done(&mut kernel, follow(connection.line));
     assert_eq!(elements(&network), [2, 0, 1, 1]);
-    // While the daemon may come back, nothing passes and nothing is reset.
-    let short = Some(Duration::from_millis(300));
-    for _ in 0..4 {
-        beat(&network, &mut kernel);
-        for (mut from, mut to) in
-            [(&connection.phone, &connection.server), (&connection.server, &connection.phone)]
-        {
-            from.write_all(b"dropped").unwrap();
-            to.set_read_timeout(short).unwrap();
-            assert_eq!(to.read(&mut [0]).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
+    // While the daemon may come back, nothing passes and nothing is reset. Its signs of life do not wait for what is looked
+    // at here.
+    std::thread::scope(|scope| {
+        let (_until_dropped, end) = channel::<()>();
+        let (network, kernel) = (&network, &mut kernel);
+        beat(network, kernel);
+        scope.spawn(move || {
+            while end.recv_timeout(Duration::from_millis(100)) == Err(RecvTimeoutError::Timeout) {
+                beat(network, kernel);
+            }
+        });
+        let short = Some(Duration::from_millis(300));
+        for _ in 0..4 {
+            for (mut from, mut to) in
+                [(&connection.phone, &connection.server), (&connection.server, &connection.phone)]
+            {
+                from.write_all(b"dropped").unwrap();
+                to.set_read_timeout(short).unwrap();
+                assert_eq!(to.read(&mut [0]).map_err(|error| error.kind()), Err(ErrorKind::WouldBlock));
+            }
         }
-    }
+    });
     eventually("the last sign of life to be forgotten", || elements(&network)[3] == 0);
     for end in [&connection.phone, &connection.server] {
         end.set_read_timeout(Some(MINUTE)).unwrap();

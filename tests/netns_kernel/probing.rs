@@ -18,6 +18,11 @@ fn a_router_without_another_alg_has_no_problem() {
     let level =
         |name: &str| findings.iter().find(|finding| finding.name == name).map(|finding| finding.level);
     assert_eq!((level("forwarding"), level("accounting")), (Some(Level::Note), Some(Level::Ok)));
+    let remedy = |name: &str| findings.iter().find(|finding| finding.name == name).unwrap().remedy.as_str();
+    assert_eq!(
+        remedy("forwarding"),
+        "sysctl -w net.ipv4.ip_forward=1, and the line net.ipv4.ip_forward=1 in /etc/sysctl.d/ for the next boot"
+    );
     // It has looked, and left nothing.
     assert!(!network.router.run("nft list ruleset").contains("sipalg"));
 }
