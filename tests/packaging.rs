@@ -128,4 +128,5 @@ fn what_the_package_and_make_install_name_is_there() {
     assert!(user.contains("\nu sipalg - "), "{user}");
     let unit = fs::read_to_string(repository().join("src/daemon/sipalg.service")).expect("the unit");
     assert!(unit.contains("\nUser=sipalg\n"), "{unit}");
+    assert!(unit.contains("\nStartLimitIntervalSec=0\n"), "it must not give up: {unit}");
 }

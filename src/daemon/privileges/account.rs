@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, lchown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, lchown};
 use std::path::Path;
 
 use caps::{CapSet, Capability};
@@ -61,8 +61,13 @@ pub(super) fn prepare(needs: &Needs, user: Option<&Account>) -> io::Result<()> {
         } else if is_own && user.is_some() {
             give(directory)?;
             for entry in fs::read_dir(directory)? {
-                // lchown: a link that somebody has put there leads to nothing of ours.
-                give(&entry?.path())?;
+                let entry = entry?;
+                // A link that somebody has put there leads to nothing of ours: lchown does not follow a symbolic one, and
+                // a file with another name may be somebody else's. Directories have many by nature.
+                let kind = entry.metadata()?;
+                if kind.is_dir() || kind.nlink() == 1 {
+                    give(&entry.path())?;
+                }
             }
         }
     }
@@ -100,6 +105,24 @@ fn may_change() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_with_another_name_keeps_its_owner() {
+        assert!(Uid::current().is_root(), "needs root");
+        let directory = tempfile::tempdir().unwrap();
+        let (own, foreign) = (directory.path().join("own"), directory.path().join("foreign"));
+        fs::create_dir(&own).unwrap();
+        fs::write(own.join("state"), "1").unwrap();
+        fs::write(&foreign, "2").unwrap();
+        fs::hard_link(&foreign, own.join("link")).unwrap();
+        std::os::unix::fs::symlink(&foreign, own.join("symbolic")).unwrap();
+        let needs = Needs { own: vec![own.clone()], ..Needs::default() };
+        let nobody = Account::from_name("nobody").unwrap().expect("every system has this user");
+        prepare(&needs, Some(&nobody)).unwrap();
+        let owner = |path: &Path| fs::symlink_metadata(path).unwrap().uid();
+        let expected = nobody.uid.as_raw();
+        assert_eq!([owner(&own), owner(&own.join("state")), owner(&foreign)], [expected, expected, 0]);
+    }
 
     #[test]
     fn a_user_that_is_not_there_is_refused_by_name_only() {

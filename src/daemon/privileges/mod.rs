@@ -28,7 +28,6 @@ use super::{Error, state_file};
 use crate::config::{self, Config, Place, User};
 use crate::control::path as control_path;
 use crate::kernel::probe::{Finding, Level};
-use crate::kernel::seccomp;
 
 /// What the gateway needs of the file system from now on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,13 +88,10 @@ pub fn shed(needs: &Needs) -> Result<Shed, Error> {
         .map_err(io::Error::from)
         .map_err(Error::doing("rule out new privileges"))?;
     let files = files::confine(needs).map_err(Error::doing("confine it to its files (landlock)"))?;
-    let calls = match calls::confine() {
-        Ok(()) => true,
-        Err(error) if seccomp::is_there() => {
-            return Err(Error::doing("confine it to its system calls (seccomp)")(error));
-        }
-        Err(_) => false,
-    };
+    let calls = calls::probe() == calls::Held::All;
+    if calls {
+        calls::confine().map_err(Error::doing("confine it to its system calls (seccomp)"))?;
+    }
     Ok(Shed { user: user.map(|user| user.name), files, calls })
 }
 
@@ -109,7 +105,7 @@ impl Shed {
 
 /// What `sipalg check` says of this kernel and this machine, and a start that goes on in spite of it.
 pub fn findings(config: &Config) -> Vec<Finding> {
-    vec![account::finding(&config.user), landlock(files::probe()), system_calls(seccomp::is_there())]
+    vec![account::finding(&config.user), landlock(files::probe()), system_calls(calls::probe())]
 }
 
 fn landlock(held: files::Held) -> Finding {
@@ -129,15 +125,19 @@ fn landlock(held: files::Held) -> Finding {
     Finding { name: "landlock", level, text: text.to_owned(), remedy: remedy.to_owned() }
 }
 
-fn system_calls(held: bool) -> Finding {
-    let (level, text, remedy) = if held {
-        (Level::Ok, "system calls are confined by seccomp", "")
-    } else {
-        (
+fn system_calls(held: calls::Held) -> Finding {
+    let (level, text, remedy) = match held {
+        calls::Held::All => (Level::Ok, "system calls are confined by seccomp", ""),
+        calls::Held::NoSeccomp => (
             Level::Note,
             "this kernel has no seccomp: sipalg's system calls are not confined",
             "use a kernel with CONFIG_SECCOMP_FILTER",
-        )
+        ),
+        calls::Held::NoList => (
+            Level::Note,
+            "sipalg has no list of system calls for this processor: its system calls are not confined",
+            "there is one for x86-64 and 64-bit ARM; capabilities, user and landlock hold on every processor",
+        ),
     };
     Finding { name: "seccomp", level, text: text.to_owned(), remedy: remedy.to_owned() }
 }
