@@ -885,13 +885,24 @@ fn f40_what_nobody_can_translate_any_more_is_reset() {
 }
 
 #[test]
-fn a_flow_that_conntrack_forgets_is_forgotten() {
+fn f40_a_live_connection_that_conntrack_forgets_is_reset_once_it_was_translated() {
     let mut hand = Hand::new();
     hand.out(0, growing().0);
+    let line = *hand.world.followed.first().unwrap();
+    hand.world.destroy();
+    assert_eq!(hand.world.engine.sizes().connections, 0);
+    hand.settle(SECOND);
+    assert_eq!(hand.world.resets, [line]);
+}
+
+#[test]
+fn a_connection_that_conntrack_forgets_is_forgotten_if_nothing_was_changed() {
+    let mut hand = Hand::new();
     hand.world.destroy();
     assert_eq!(hand.world.engine.sizes().connections, 0);
     hand.settle(SECOND);
     assert!(hand.world.followed.is_empty());
+    assert_eq!(hand.world.resets, []);
 }
 
 #[test]

@@ -181,6 +181,11 @@ impl Connection {
             .all(|half| !half.is_inspected() && half.is_untouched() && half.held() == 0)
     }
 
+    /// Whether it goes on, and its ends take it for longer or shorter than the other has made it.
+    pub fn is_translated(&self) -> bool {
+        self.stage != Stage::Closed && !(self.outbound.is_untouched() && self.inbound.is_untouched())
+    }
+
     /// Whether both ends have sent all that they had, and know that it has arrived.
     pub fn is_finished(&self) -> bool {
         self.outbound.is_finished() && self.inbound.is_finished()
