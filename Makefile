@@ -57,13 +57,15 @@ generated: build
 	rm -rf target/generated
 	target/release/sipalg generate target/generated
 
-# By cargo-deb, which is built first where it is missing.
+# By cargo-deb, which is built first where it is missing: without optimization, as it has little to do.
+deb: export PATH := $(PATH):$(CURDIR)/target/tools/bin
 deb: deps-deb generated
-	command -v cargo-deb >/dev/null || $(CARGO) install --locked cargo-deb
+	command -v cargo-deb >/dev/null || $(CARGO) install --locked --debug --root target/tools cargo-deb@3.8.0
 	$(CARGO) deb --no-build --dbgsym
 
-# Not a part of `make test`, which would become too long: beside the release build it takes a Debian system from a mirror
-# (debootstrap, once) and two minutes in a virtual machine. tests/vm/package.sh says more.
+# Not a part of `make test`, which would become too long, but of what must hold before a change lands (.ci/run): beside the
+# release build it takes a Debian system from a mirror (debootstrap, once) and two minutes in a virtual machine.
+# tests/vm/package.sh says more.
 test-package: deps-package deb
 	$(SUDO) tests/vm/package.sh
 

@@ -73,6 +73,18 @@ fn a_call_that_nobody_answers_is_not_expected_any_more() {
 }
 
 #[test]
+fn a_stream_that_the_far_end_refuses_or_holds_is_not_expected_any_more() {
+    for answer in [sdp("22.33.44.22", 0), sdp("0.0.0.0", 30000)] {
+        let mut bench = bench(MediaSource::Any);
+        let dialog = Dialog::default();
+        invite(&mut bench, dialog);
+        assert_eq!(bench.kernel.expected.len(), 2);
+        bench.inn(PROXY, PHONE, response("200 OK", "INVITE", PUBLIC, 1, dialog, &answer));
+        assert!(bench.kernel.expected.is_empty(), "{answer}: {:?}", kinds(&bench));
+    }
+}
+
+#[test]
 fn what_conntrack_does_not_know_yet_is_asked_again_with_the_first_answer() {
     let mut bench = bench(MediaSource::Any);
     let dialog = Dialog::default();

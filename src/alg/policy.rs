@@ -44,9 +44,9 @@ pub struct Policy {
     pub advertise: Vec<IpAddr>,
     /// What happens to a message when a kernel command fails.
     pub on_failure: OnFailure,
-    /// How long segments of an incomplete message are held. A sender that loses four repeats in a row needs 6.2 s to get
-    /// through (0.2, 0.4, 0.8, … s between them); to let a connection go for ever is the greater harm. Less than the shell
-    /// keeps a packet for.
+    /// How long segments of an incomplete message are held. A sender that loses five repeats in a row needs 12.6 s to get
+    /// through (0.2, 0.4, 0.8, … s between them), and longer on a slow path; to let a connection go for ever is the greater
+    /// harm. Less than the shell keeps a packet for, and than a transaction lives (32 s).
     pub tcp_patience: Duration,
     /// How large each table may become.
     pub limits: Limits,
@@ -185,7 +185,7 @@ impl Default for Policy {
             hands_off: Vec::new(),
             advertise: Vec::new(),
             on_failure: OnFailure::Pass,
-            tcp_patience: Duration::from_secs(7),
+            tcp_patience: Duration::from_secs(20),
             limits: Limits::default(),
             seed: [0x5349_5020_414c_4720, 0x646f_206e_6f20_6861],
         }

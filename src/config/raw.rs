@@ -290,7 +290,7 @@ impl Default for Media {
                 alg::MediaSource::Negotiated => Source::Negotiated,
                 alg::MediaSource::Any => Source::Any,
             },
-            admission: Admission::Pinned,
+            admission: Admission::Auto,
             offload: false,
             local: match policy.media_local {
                 alg::MediaLocal::Direct => Local::Direct,

@@ -15,7 +15,7 @@ use crate::packet;
 const PACKETS: usize = 1024;
 /// Most bytes held of each kind: room for that many packets of usual size, not for that many of 64 KiB.
 const BYTES: usize = 8 << 20;
-/// A verdict waits for commands, which take milliseconds, or for the rest of a message, which may take seven seconds. What is
+/// A verdict waits for commands, which take milliseconds, or for the rest of a message, which may take twenty seconds. What is
 /// held longer was forgotten.
 pub const LIFETIME: Duration = Duration::from_secs(30);
 

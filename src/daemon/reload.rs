@@ -3,11 +3,14 @@
 //! What can fail comes first and changes nothing (reading the file, what needs a restart, the ruleset); what follows
 //! can't fail. The packet thread does its part between two batches.
 
+use std::io;
+use std::path::Path;
+
 use tracing::warn;
 
 use super::Router;
 use crate::alg::{Engine, Policy};
-use crate::config::{Config, keys};
+use crate::config::{self, Config, keys};
 use crate::control::protocol::Refusal;
 use crate::kernel::KernelError;
 use crate::kernel::ruleset::{self, Installed, Origin, RulesetSettings};
@@ -15,6 +18,29 @@ use crate::kernel::ruleset::{self, Installed, Origin, RulesetSettings};
 /// Keys, and sections with a point behind them, whose values are in use from the start to the end.
 const FIXED: [&str; 7] =
     ["media.admission", "media.offload", "queue.", "log.target", "state-file", "user", "control.socket"];
+
+/// The file as it is now.
+///
+/// # Errors
+/// What to tell who asked.
+pub(super) fn read(file: Option<&Path>) -> Result<Config, Refusal> {
+    Config::load(file).map_err(|error| refusal(&error))
+}
+
+fn refusal(error: &config::Error) -> Refusal {
+    let remedy = match error {
+        config::Error::Unreadable { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            UNREADABLE
+        }
+        _ => "",
+    };
+    Refusal { error: error.to_string(), remedy: remedy.to_owned() }
+}
+
+/// A running gateway sees the file as its own user, and only in the directory where it was at the start
+/// (`privileges::files`).
+const UNREADABLE: &str = "the user that sipalg runs as must be able to read it; if its directory, or where it links to, is \
+    newer than sipalg's start: systemctl restart sipalg, and no call hears it";
 
 /// The keys that differ, if all of them can be changed now.
 ///
@@ -77,6 +103,20 @@ pub(super) fn warn_of_other_ports(installed: &Installed, wanted: &RulesetSetting
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_may_not_be_read_comes_with_a_remedy() {
+        let failed = |kind: io::ErrorKind| {
+            refusal(&config::Error::Unreadable {
+                file: "/etc/sipalg/sipalg.toml".into(),
+                source: kind.into(),
+            })
+        };
+        let denied = failed(io::ErrorKind::PermissionDenied);
+        assert_eq!(denied.error, "can't read /etc/sipalg/sipalg.toml: permission denied");
+        assert!(denied.remedy.contains("systemctl restart sipalg"));
+        assert_eq!(failed(io::ErrorKind::NotFound).remedy, "");
+    }
 
     #[test]
     fn what_is_fixed_is_named_and_the_rest_is_not() {

@@ -253,7 +253,7 @@ impl Supervisor {
     }
 
     async fn try_to_reload(&self) -> Result<Reloaded, Refusal> {
-        let new = Config::load(self.file.as_deref()).map_err(refusal)?;
+        let new = reload::read(self.file.as_deref())?;
         let changed = reload::changes(&self.config.borrow(), &new)?;
         let (ruleset, policy) = (ruleset_settings(&new), new.policy.clone());
         let taken_over =

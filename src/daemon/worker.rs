@@ -40,6 +40,8 @@ const PUBLISH: Duration = Duration::from_secs(1);
 const LAST_PACKETS: Duration = Duration::from_secs(1);
 /// Segments that waited before the start are found within this time, however many packets there are.
 const BACKLOG: Duration = Duration::from_secs(1);
+/// Packets of a batch after which the executor is asked whether it wants to say again that we are at work.
+const BEAT_AFTER: usize = 16;
 /// More interfaces than this are not remembered at one time.
 const INTERFACES: usize = 1024;
 /// Attempts to send the last verdicts.
@@ -285,6 +287,10 @@ where
         self.flowing = count > 0;
         self.backlog = self.backlog.filter(|until| count > 0 && now < *until);
         for index in 0..count {
+            if index % BEAT_AFTER == BEAT_AFTER - 1 {
+                // A batch may take a slow machine longer than the kernel believes in us.
+                self.next_beat = self.executor.keep_alive(Instant::now());
+            }
             let glance = self.gate.glance(index);
             if let Some(Glance { kind: Kind::Segment, interfaces }) = glance {
                 if self.backlog.is_some() {

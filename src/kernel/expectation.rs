@@ -9,10 +9,12 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::thread;
+use std::time::Duration;
 
 use super::conntrack::Conntrack;
 use super::ctmessage::{Tuple, put_tuple};
-use crate::alg::{FlowKey, MediaClass, Transport};
+use crate::alg::{FlowKey, MediaClass, Outside, Transport};
 use crate::netlink::{MessageType, NLM_F_ACK, NLM_F_CREATE, Writer};
 
 const CTNETLINK_EXP: u8 = 2;
@@ -26,6 +28,9 @@ const CTA_EXPECT_TIMEOUT: u16 = 4;
 const CTA_EXPECT_ZONE: u16 = 7;
 const CTA_EXPECT_CLASS: u16 = 9;
 
+/// How long a packet may take through the router.
+const ON_ITS_WAY: Duration = Duration::from_millis(2);
+
 /// What the expectations of one stream have in common.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Expected<'a> {
@@ -36,33 +41,41 @@ pub(super) struct Expected<'a> {
     pub(super) signalling: &'a FlowKey,
 }
 
-/// Expects media at a public endpoint. One that is expected already gets a new lifetime.
+/// Expects media at public endpoints. One that is expected already gets a new lifetime.
 ///
 /// # Errors
 /// ENOENT: conntrack does not know the signalling flow (yet). EOPNOTSUPP: it has no helper.
 pub(super) fn create(
     conntrack: &mut Conntrack,
     expected: &Expected<'_>,
-    public: SocketAddr,
+    public: impl Iterator<Item = SocketAddr>,
     seconds: u32,
 ) -> io::Result<()> {
     let FlowKey { transport, inside, far } = *expected.signalling;
     let unknown = || io::Error::from_raw_os_error(libc::ENOENT);
     let master = conntrack.find(Tuple::new(transport, inside.0, far))?.ok_or_else(unknown)?;
-    conntrack
-        .call(|w| write_new(w, expected, master.original, master.zone, public, seconds, NLM_F_CREATE))?;
-    // What is made has the lifetime of its helper's policy; only what is there can be given another.
-    conntrack.call(|w| write_new(w, expected, master.original, master.zone, public, seconds, 0))
+    let (zone, master) = (master.zone, master.original);
+    for public in public {
+        conntrack.call(|w| write_new(w, expected, master, zone, public, seconds, NLM_F_CREATE))?;
+        // What is made has the lifetime of its helper's policy; only what is there can be given another. If media has used
+        // it up by now, it has had what it was for.
+        let renewed = conntrack.call(|w| write_new(w, expected, master, zone, public, seconds, 0));
+        match renewed {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => (),
+            result => result?,
+        }
+    }
+    Ok(())
 }
 
-/// Expects nothing at these endpoints any more, and deletes the entries that media has made by it.
+/// Expects nothing at these endpoints any more. Answers at which of them media has come by it, or nothing was expected.
 pub(super) fn remove(
     conntrack: &mut Conntrack,
     signalling: &FlowKey,
-    public: &[SocketAddr],
-) -> io::Result<()> {
+    public: &[Outside],
+) -> io::Result<Vec<SocketAddr>> {
     let mut used = Vec::new();
-    for &endpoint in public {
+    for &Outside(endpoint) in public {
         let is_gone = |error: &io::Error| error.raw_os_error() == Some(libc::ENOENT);
         for zone in conntrack.zones().to_vec() {
             match conntrack.call(|w| write_delete(w, signalling.far.ip(), endpoint, zone)) {
@@ -73,17 +86,31 @@ pub(super) fn remove(
             }
         }
     }
-    if used.is_empty() {
-        return Ok(());
-    }
-    let mut early = Vec::new();
-    conntrack.dump(|entry| {
-        let Tuple { transport, destination, .. } = entry.original;
-        if transport == Transport::Udp && used.contains(&destination) {
-            early.push(entry);
+    Ok(used)
+}
+
+/// Deletes the entries that media has made at these endpoints. A packet that has used an expectation up has no entry as long
+/// as it is on its way through the router: that is waited for, for a moment.
+pub(super) fn clear(conntrack: &mut Conntrack, used: &[SocketAddr]) -> io::Result<()> {
+    let mut missing = used.to_vec();
+    for _ in 0..3 {
+        if missing.is_empty() {
+            break;
         }
-    })?;
-    early.iter().try_for_each(|entry| conntrack.delete(entry))
+        let mut early = Vec::new();
+        conntrack.dump(|entry| {
+            let Tuple { transport, destination, .. } = entry.original;
+            if transport == Transport::Udp && used.contains(&destination) {
+                early.push(entry);
+            }
+        })?;
+        missing.retain(|endpoint| early.iter().all(|entry| entry.original.destination != *endpoint));
+        early.iter().try_for_each(|entry| conntrack.delete(entry))?;
+        if !missing.is_empty() {
+            thread::sleep(ON_ITS_WAY);
+        }
+    }
+    Ok(())
 }
 
 fn write_new(

@@ -22,9 +22,11 @@ use crate::alg::{Failure, Held, Inside, Line, Op, Outside, Peer, Pinhole};
 const TRIES: usize = 6;
 /// How long both ends of a broken connection are told so.
 const BROKEN: Duration = Duration::from_secs(3600);
-/// For so long after the last sign of life the daemon may come back. A thread that is not scheduled is not dead, and a
-/// restart takes a second; who talks to a daemon that is dead has to wait for so long.
-const ALIVE: Duration = Duration::from_secs(2);
+/// For so long after the last sign of life the daemon may come back. A thread that is not scheduled is not dead (with two
+/// seconds, busy connections were reset on an emulated router that had a third of a processor), and a restart takes a
+/// second. Segments are only dropped meanwhile, and come again: the price is that who talks to a daemon that is dead has
+/// to wait for so long.
+const ALIVE: Duration = Duration::from_secs(5);
 /// Commands of one transaction: keeps a request below 1 MiB even if each has both pinholes and several peers.
 const AT_ONCE: usize = 256;
 

@@ -32,7 +32,7 @@ mod socket;
 pub mod traffic;
 
 use std::io;
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use conntrack::Conntrack;
@@ -197,18 +197,13 @@ impl Kernel {
             }
             Op::Expect { public, source, class, signalling, lifetime } => {
                 let expected = expectation::Expected { source: *source, class: *class, signalling };
-                let seconds = seconds(*lifetime);
-                let mut each = public.iter().map(|Outside(it)| *it);
-                each.try_for_each(|public| expectation::create(conntrack, &expected, public, seconds))
-                    .map(|()| None)
-            }
-            Op::Unexpect { public, signalling } => {
-                let public: Vec<_> = public.iter().map(|Outside(it)| *it).collect();
-                expectation::remove(conntrack, signalling, &public).map(|()| None)
+                let public = public.iter().map(|Outside(it)| *it);
+                expectation::create(conntrack, &expected, public, seconds(*lifetime)).map(|()| None)
             }
             Op::Purge { address } => purge(conntrack, *address).map(|()| None),
-            // Elements: carried out by now.
-            Op::Open { .. }
+            // Carried out by now.
+            Op::Unexpect { .. }
+            | Op::Open { .. }
             | Op::Renew { .. }
             | Op::Close { .. }
             | Op::Admit { .. }
@@ -218,20 +213,30 @@ impl Kernel {
             | Op::Reset { .. } => Ok(None),
         }
         .map(|found| found.map_or(Reply::Done, |entry| Reply::Found(entry.map(|entry| entry.tuples()))))
-        .map_err(|error| match error.raw_os_error() {
-            Some(libc::ENOENT) => Failure::NotFound,
-            Some(libc::ENOMEM | libc::ENFILE | libc::ENOSPC) => Failure::Full,
-            code => Failure::Kernel(code.unwrap_or(libc::EIO)),
+        .map_err(|error| failure_of(&error))
+    }
+
+    /// Takes back what the commands do not expect any more. Answers, for each of these commands, what it was used for.
+    fn unexpect(&mut self, commands: &[Command]) -> Vec<io::Result<Vec<SocketAddr>>> {
+        let ops = commands.iter().map(|command| &command.op);
+        ops.filter_map(|op| match op {
+            Op::Unexpect { public, signalling } => {
+                Some(expectation::remove(&mut self.conntrack, signalling, public))
+            }
+            _ => None,
         })
+        .collect()
     }
 }
 
 impl Executor for Kernel {
     /// All elements first, in their order and as one transaction where possible: a pin may rely on the pinholes of its
-    /// round. Then conntrack, in order.
+    /// round. Then conntrack, in order. But what is not expected any more is so before the elements: an expected packet
+    /// passes the guard, and behind it nothing may be missing that translates it.
     fn execute(&mut self, commands: &[Command], outcomes: &mut Vec<Outcome>) {
         let taken: Vec<_> = commands.iter().map(|command| has_taken_port(&command.op)).collect();
         let free = commands.iter().zip(&taken).filter(|(_, taken)| !**taken).map(|(command, _)| &command.op);
+        let mut used = self.unexpect(commands).into_iter();
         let mut changed = maps::execute(&mut self.nft, free).into_iter();
         let now = Instant::now();
         outcomes.extend(commands.iter().zip(taken).map(|(command, taken)| {
@@ -244,6 +249,11 @@ impl Executor for Kernel {
                     Ok(Reply::Done)
                 }
                 Some(Err(failure)) => Err(failure),
+                None if matches!(command.op, Op::Unexpect { .. }) => {
+                    let used = used.next().unwrap_or_else(|| Ok(Vec::new()));
+                    let cleared = used.and_then(|used| expectation::clear(&mut self.conntrack, &used));
+                    cleared.map(|()| Reply::Done).map_err(|error| failure_of(&error))
+                }
                 None => self.track(&command.op),
             }
         }));
@@ -267,6 +277,14 @@ impl Executor for Kernel {
 const BEAT: Duration = Duration::from_millis(300);
 /// How long a connection that an earlier run followed is believed to be followed, unless the engine says more.
 const FOLLOWED: Duration = Duration::from_secs(8 * 86_400);
+
+fn failure_of(error: &io::Error) -> Failure {
+    match error.raw_os_error() {
+        Some(libc::ENOENT) => Failure::NotFound,
+        Some(libc::ENOMEM | libc::ENFILE | libc::ENOSPC) => Failure::Full,
+        code => Failure::Kernel(code.unwrap_or(libc::EIO)),
+    }
+}
 
 /// Deletes the entries whose translation needs an address that this machine does not have any more: masquerade's go by
 /// themselves, those that stem from a pin or from a map do not.

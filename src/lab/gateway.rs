@@ -62,7 +62,7 @@ impl<'l> Outsider<'l> {
         outcome: &mut Outcome,
     ) -> Result<(), Trouble> {
         let early = matches!(plan.kind, Kind::Out { early: true, .. });
-        let invite = receive(calls, Instant::now() + Duration::from_secs(6), self.stop)?;
+        let invite = receive(calls, Instant::now() + Duration::from_secs(12), self.stop)?;
         let invite = invite.ok_or(Trouble::NotCalled)?;
         let line = self.station.line;
         let mut conversation = line.conversation(invite.call_id(), self.stop);
@@ -78,7 +78,7 @@ impl<'l> Outsider<'l> {
             let mut talking = None;
             if early {
                 respond(183, Some(answer.as_str()));
-                plan.answered.wait(Duration::from_secs(2), self.stop);
+                plan.answered.wait(Duration::from_secs(5), self.stop);
                 talking = Some(say());
             } else {
                 respond(180, None);
@@ -87,7 +87,7 @@ impl<'l> Outsider<'l> {
             thread::sleep(Duration::from_millis(300));
             let mut dialog = Station::dialog(&invite, format!("{};tag={tag}", invite.to()))?;
             let accept = self.station.respond_to(&invite, 200, &tag, Some(&answer));
-            conversation.answer_until_acknowledged(&invite, accept, Duration::from_secs(6))?;
+            conversation.answer_until_acknowledged(&invite, accept, Duration::from_secs(12))?;
             outcome.answered = true;
             ticket.show();
             outcome.talk = talking.unwrap_or_else(say).join().unwrap_or_default();

@@ -15,7 +15,7 @@ use super::scratch::Scratch;
 use super::stop::Stop;
 
 /// How long it may take to become ready.
-const PATIENCE: Duration = Duration::from_secs(8);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// How long it may take to end when asked to.
 const FAREWELL: Duration = Duration::from_secs(3);
 /// Where sipalg looks for its configuration when it is not told.

@@ -17,10 +17,11 @@ pub(super) const PACKETS: u16 = 50;
 pub(super) const REPORTS: u16 = 2;
 
 const INTERVAL: Duration = Duration::from_millis(20);
-/// How long the side that listens first waits before it speaks all the same.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// A side that has said everything hears out the other as long as no gap is longer.
-const GAP: Duration = Duration::from_millis(1500);
+/// How long the side that listens first waits before it speaks all the same. The other one speaks when it has the ACK, which
+/// takes seconds on a machine that is emulated and busy with other things.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A side that has said everything hears out the other as long as no gap is longer. It outlasts the other's patience.
+const GAP: Duration = Duration::from_millis(6500);
 const SAMPLES: u16 = 160;
 const PCMA: u8 = 8;
 const SENDER_REPORT: u8 = 200;

@@ -9,7 +9,7 @@ use super::stop::Stop;
 use super::tool;
 
 /// How long the last pinhole may outlive the last call.
-const PATIENCE: Duration = Duration::from_secs(4);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What there is at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -163,7 +163,7 @@ impl<'l> Phone<'l> {
         mut ticket: Ticket<'_>,
         outcome: &mut Outcome,
     ) -> Result<(), Trouble> {
-        let invite = receive(calls, Instant::now() + Duration::from_secs(6), self.stop)?;
+        let invite = receive(calls, Instant::now() + Duration::from_secs(12), self.stop)?;
         let invite = invite.ok_or(Trouble::NotCalled)?;
         let mut conversation = self.station.line.conversation(invite.call_id(), self.stop);
         let tag = self.station.token();
@@ -177,7 +177,7 @@ impl<'l> Phone<'l> {
         outcome.far_media = Some(peer.rtp);
         let mut dialog = Station::dialog(&invite, format!("{};tag={tag}", invite.to()))?;
         let accept = self.station.respond_to(&invite, 200, &tag, Some(&answer));
-        conversation.answer_until_acknowledged(&invite, accept, Duration::from_secs(6))?;
+        conversation.answer_until_acknowledged(&invite, accept, Duration::from_secs(12))?;
         outcome.answered = true;
         ticket.show();
         let first = matches!(plan.kind, Kind::Local { .. });

@@ -20,7 +20,7 @@ use super::stop::Stop;
 use super::{LabError, LabOptions, Progress, proxy, registrar};
 
 /// After so long whatever still waits is told to end, so that a run that goes wrong ends in time too.
-const LIMIT: Duration = Duration::from_secs(22);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// What came of it.
 #[derive(Debug)]

@@ -17,9 +17,9 @@ use super::message::{self, Heard};
 use super::{Trouble, digest};
 
 /// How long a request may stay without a final answer. Shorter than timer B, so that a failed run ends soon.
-const PATIENCE: Duration = Duration::from_secs(4);
+const PATIENCE: Duration = Duration::from_secs(6);
 /// The same for an INVITE, which rings in between.
-const RINGING: Duration = Duration::from_secs(6);
+const RINGING: Duration = Duration::from_secs(12);
 
 /// A user agent on a line.
 #[derive(Debug)]

@@ -64,6 +64,8 @@ pub struct Numbers {
     pub sequence: u32,
     /// The acknowledgment number; only written if the segment has one.
     pub acknowledgment: u32,
+    /// The window, as it is written; `None`: as it was.
+    pub window: Option<u16>,
     /// The timestamp value (TSval); only written if the segment has one.
     pub stamp: Option<u32>,
     /// Whether PSH and FIN, which belong to the last byte, stay.
@@ -228,6 +230,9 @@ impl<'a> Segment<'a> {
             tcp.set_sequence(numbers.sequence);
             if self.has(TcpFlags::ACK) {
                 tcp.set_acknowledgement(numbers.acknowledgment);
+            }
+            if let Some(window) = numbers.window {
+                tcp.set_window(window);
             }
             if !numbers.keep_end {
                 tcp.set_flags(self.flags & !(TcpFlags::FIN | TcpFlags::PSH));
@@ -400,7 +405,7 @@ mod tests {
     fn other_numbers_and_bytes_change_nothing_else() {
         let bytes = summed(&V4);
         let mut out = vec![7; 9];
-        let numbers = Numbers { sequence: 5, acknowledgment: 6, stamp: None, keep_end: true };
+        let numbers = Numbers { sequence: 5, acknowledgment: 6, window: None, stamp: None, keep_end: true };
         let segment = Segment::parse(&bytes).unwrap();
         segment.rebuild(numbers, None, |out| out.extend(b"abcde"), &mut out).unwrap();
         let back = Segment::parse(&out).unwrap();
@@ -408,8 +413,13 @@ mod tests {
         assert_eq!((back.sequence(), back.acknowledgment(), back.payload()), (5, Some(6), &b"abcde"[..]));
         assert_eq!((out.len(), out[3], &out[40..52]), (57, 57, &V4[40..52]));
         assert_eq!(checksum::finish(checksum::sum(&out[..20])), 0);
-        let same =
-            Numbers { sequence: 0x0102_0304, acknowledgment: 0x0a0b_0c0d, stamp: None, keep_end: true };
+        let same = Numbers {
+            sequence: 0x0102_0304,
+            acknowledgment: 0x0a0b_0c0d,
+            window: None,
+            stamp: None,
+            keep_end: true,
+        };
         segment.rebuild(same, None, |out| out.extend(b"abc"), &mut out).unwrap();
         assert_eq!(out, bytes);
     }
@@ -419,7 +429,7 @@ mod tests {
         let bytes = with_options(&[], 0x19, b"abc");
         let segment = Segment::parse(&bytes).unwrap();
         let mut out = Vec::new();
-        let numbers = Numbers { sequence: 1, acknowledgment: 2, stamp: None, keep_end: false };
+        let numbers = Numbers { sequence: 1, acknowledgment: 2, window: None, stamp: None, keep_end: false };
         segment.rebuild(numbers, None, |out| out.extend(b"a"), &mut out).unwrap();
         let back = Segment::parse(&out).unwrap();
         assert!(!back.fin() && !back.psh() && back.acknowledgment() == Some(2));
@@ -431,8 +441,10 @@ mod tests {
         let bytes = with_options(&options, 0x10, b"");
         let segment = Segment::parse(&bytes).unwrap();
         assert_eq!(segment.sack().to_vec(), [(10, 20), (30, 40)]);
-        let (mut out, numbers) =
-            (Vec::new(), Numbers { sequence: 1, acknowledgment: 2, stamp: None, keep_end: true });
+        let (mut out, numbers) = (
+            Vec::new(),
+            Numbers { sequence: 1, acknowledgment: 2, window: None, stamp: None, keep_end: true },
+        );
         segment.rebuild(numbers, Some(&mut |edge| edge + 100), |_| {}, &mut out).unwrap();
         assert_eq!(Segment::parse(&out).unwrap().sack().to_vec(), [(110, 120), (130, 140)]);
         assert!(Segment::parse(&out).unwrap().is_sound());
@@ -481,8 +493,13 @@ mod tests {
             let expected = if options == [2, 4, 5, 0] { Some(0x500) } else { None };
             assert_eq!((segment.options().mss, segment.sack().len()), (expected, 0), "{options:?}");
             let mut out = Vec::new();
-            let numbers =
-                Numbers { sequence: 0x0102_0304, acknowledgment: 0x0a0b_0c0d, stamp: None, keep_end: true };
+            let numbers = Numbers {
+                sequence: 0x0102_0304,
+                acknowledgment: 0x0a0b_0c0d,
+                window: None,
+                stamp: None,
+                keep_end: true,
+            };
             segment.rebuild(numbers, Some(&mut |edge| edge), |out| out.extend(b"x"), &mut out).unwrap();
             assert_eq!(out, bytes, "{options:?}");
         }
@@ -508,7 +525,7 @@ mod tests {
     fn a_segment_that_no_length_field_can_hold_is_refused() {
         let bytes = summed(&V4);
         let segment = Segment::parse(&bytes).unwrap();
-        let numbers = Numbers { sequence: 1, acknowledgment: 2, stamp: None, keep_end: true };
+        let numbers = Numbers { sequence: 1, acknowledgment: 2, window: None, stamp: None, keep_end: true };
         let attempt =
             |size: usize| segment.rebuild(numbers, None, |out| out.resize(size, b'x'), &mut Vec::new());
         assert_eq!((attempt(65_535), attempt(65_536)), (Ok(()), Err(TooLarge)));

@@ -47,6 +47,18 @@ pub fn fragments(bytes: &[u8], message: &Message, found: &mut Vec<Span>) -> Body
     search(bytes, message, "trickle-ice-sdpfrag", found)
 }
 
+/// Whether the headers alone tell that nobody here reads the body, let alone changes it: [`descriptions`] and
+/// [`fragments`] would find nothing, whatever stands in it.
+pub fn is_opaque(bytes: &[u8], message: &Message) -> bool {
+    let Some(header) = message.first(HeaderName::ContentType) else { return true };
+    let is_encoded = message.all(HeaderName::ContentEncoding).any(|h| is_encoded(bytes, h.value));
+    is_encoded
+        || ContentType::parse(bytes, header.value).is_none_or(|kind| {
+            let is_sdp = |subtype| kind.is(bytes, "application", subtype);
+            !(is_sdp("sdp") || is_sdp("trickle-ice-sdpfrag") || kind.boundary(bytes).is_some())
+        })
+}
+
 /// The body by Content-Length: its first bytes if there are more (trailing bytes are not part of the message), all
 /// that there is if it is short, absent or no number.
 pub fn extent(bytes: &[u8], message: &Message) -> Span {
@@ -203,6 +215,37 @@ mod tests {
         }
         assert_eq!(read("c: application/sdp", ""), (Body::Opaque, vec![]));
         assert_eq!(read("c: application/sdp\nl: 0", "v=0\r\n"), (Body::Opaque, vec![]));
+    }
+
+    #[test]
+    fn what_is_opaque_by_its_headers_is_so_whatever_stands_in_it() {
+        let part = "--b\r\nContent-Type: application/sdp\r\n\r\nv=0\r\n--b--";
+        let told = |headers: &str| {
+            let text = format!("INVITE sip:h SIP/2.0\r\n{}\r\n\r\n", headers.replace('\n', "\r\n"));
+            let mut message = Message::default();
+            message.parse(text.as_bytes()).unwrap();
+            is_opaque(text.as_bytes(), &message)
+        };
+        for headers in [
+            "To: a",
+            "c: text/plain",
+            "c:",
+            "c: message/sip",
+            "c: multipart/mixed",
+            "c: application/sdp\ne: gzip",
+        ] {
+            assert!(told(headers), "{headers}");
+            assert_eq!(read(headers, part).1, [""; 0], "{headers}");
+        }
+        for headers in [
+            "c: application/sdp",
+            "Content-Type: Application / SDP;x",
+            "c: application/trickle-ice-sdpfrag",
+            "c: multipart/signed;boundary=b",
+            "c: multipart/mixed;boundary=b\nContent-Encoding: identity",
+        ] {
+            assert!(!told(headers), "{headers}");
+        }
     }
 
     #[test]

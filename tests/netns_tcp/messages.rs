@@ -44,6 +44,7 @@ impl Ends {
         let write = |at: &str| {
             let user = number % USERS;
             let length = body.len();
+            let kind = kind(number);
             let head = format!(
                 "OPTIONS sip:bob@example.com SIP/2.0\r\n\
                  Via: SIP/2.0/TCP {at};branch=z9hG4bKout{number};rport\r\n\
@@ -53,7 +54,7 @@ impl Ends {
                  Call-ID: out-{number}@{PHONE}\r\n\
                  CSeq: 1 OPTIONS\r\n\
                  Contact: <sip:alice{user}@{at};transport=tcp>;expires=60\r\n\
-                 Content-Type: text/plain\r\n\
+                 Content-Type: {kind}\r\n\
                  Content-Length: {length}\r\n\r\n"
             );
             framed(number, head, &body)
@@ -67,6 +68,7 @@ impl Ends {
         let write = |at: &str| {
             let user = number % USERS;
             let length = body.len();
+            let kind = kind(number);
             let head = format!(
                 "OPTIONS sip:alice{user}@{at};transport=tcp SIP/2.0\r\n\
                  v: SIP/2.0/TCP 203.0.113.9;branch=z9hG4bKin{number}\r\n\
@@ -76,13 +78,18 @@ impl Ends {
                  i: in-{number}@203.0.113.9\r\n\
                  CSeq: 1 OPTIONS\r\n\
                  m: <sip:bob@203.0.113.9;transport=tcp>\r\n\
-                 c: text/plain\r\n\
+                 c: {kind}\r\n\
                  l: {length}\r\n\r\n"
             );
             framed(number, head, &body)
         };
         Message { written: write(&self.seen(number)), arrives: write(&self.own(number)) }
     }
+}
+
+/// What may have parts is waited for; what may not is told by its headers. Of both there are long ones.
+fn kind(number: usize) -> &'static str {
+    if (number / 16).is_multiple_of(2) { "multipart/mixed;boundary=0" } else { "text/plain" }
 }
 
 /// What has no reason to change.

@@ -491,7 +491,7 @@ impl Endpoint {
         let signed = from.wrapping_sub(have) as i64;
         if payload.is_empty() && !tcp.fin() {
             // A probe without a byte, or a bare acknowledgment; what is not the next number is answered.
-            if signed < 0 {
+            if signed < i64::from(self.fin_received) {
                 self.ack_due = Some(now);
             } else if !self.fin_received {
                 assert!(

@@ -13,7 +13,7 @@ pub const OWN: &str = "192.168.1.10:5060";
 pub enum Message {
     /// CRLF CRLF.
     KeepAlive,
-    /// Number, bytes of body.
+    /// Number, bytes of body. That of an odd number may have parts, so it is waited for; any other is told by its headers.
     Text(u32, usize),
     /// A call with this media port.
     Invite(u32, u16),
@@ -36,9 +36,18 @@ fn incoming(number: u32, host: &str, body: &str) -> String {
     format!(
         "MESSAGE sip:alice@{host};transport=tcp SIP/2.0\r\nVia: SIP/2.0/TCP 22.33.44.20:5060;branch=z9hG4bKs{number}\r\n\
          From: <sip:bob@example.com>;tag=b{number}\r\nTo: <sip:alice@example.com>\r\nCall-ID: s{number}\r\n\
-         CSeq: {number} MESSAGE\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
+         CSeq: {number} MESSAGE\r\n{}Content-Length: {}\r\n\r\n{body}",
+        kind(number),
         body.len()
     )
+}
+
+fn kind(number: u32) -> &'static str {
+    if number.is_multiple_of(2) {
+        "Content-Type: text/plain\r\n"
+    } else {
+        "Content-Type: multipart/mixed;boundary=0\r\n"
+    }
 }
 
 fn text(number: u32, length: usize) -> String {
@@ -57,8 +66,7 @@ impl Message {
         match self {
             Self::KeepAlive => b"\r\n\r\n".to_vec(),
             Self::Text(number, length) => {
-                request(*number, OWN, "MESSAGE", "Content-Type: text/plain\r\n", &text(*number, *length))
-                    .into()
+                request(*number, OWN, "MESSAGE", kind(*number), &text(*number, *length)).into()
             }
             Self::Invite(number, port) => {
                 let body = sdp("192.168.1.10", *port);
@@ -73,8 +81,7 @@ impl Message {
         match self {
             Self::KeepAlive => b"\r\n\r\n".to_vec(),
             Self::Text(number, length) => {
-                request(*number, PUBLIC, "MESSAGE", "Content-Type: text/plain\r\n", &text(*number, *length))
-                    .into()
+                request(*number, PUBLIC, "MESSAGE", kind(*number), &text(*number, *length)).into()
             }
             Self::Invite(number, port) => {
                 let public =

@@ -38,6 +38,7 @@ pub fn world(scene: &Scene, policy: Policy) -> World {
 pub fn play(scene: &Scene) -> World {
     let mut world = world(scene, patient());
     world.phone.stream = written(&scene.out);
+    world.taping = true;
     // Nothing can be restored before the phone has said how it calls itself.
     let first = scene.out.first().map_or(0, |it| it.written().len());
     world.phone.connect(world.now);
@@ -48,8 +49,10 @@ pub fn play(scene: &Scene) -> World {
     world.server.closing = true;
     world.run(Duration::from_secs(7200), |world| world.phone.is_done() && world.server.is_done());
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert_eq!(text(&world.server.received), text(&expected(&scene.out, &world.pinholes)));
-    assert_eq!(text(&world.phone.received), text(&expected(&scene.inn, &world.pinholes)));
+    let (out, inn) = (expected(&scene.out, &world.pinholes), expected(&scene.inn, &world.pinholes));
+    assert_eq!(text(&world.server.received), text(&out));
+    assert_eq!(text(&world.phone.received), text(&inn));
+    world.assert_true_bytes(&out, &inn);
     assert_eq!(world.engine.sizes().held_segments, 0);
     world
 }

@@ -377,6 +377,21 @@ impl World {
         self.wire(self.wires.behind, arrival);
     }
 
+    /// Every byte that left the router on the tape, sent for the first time or again, is the one that belongs there.
+    pub fn assert_true_bytes(&self, out: &[u8], inn: &[u8]) {
+        for (outbound, bytes) in &self.tape {
+            let segment = Segment::parse(bytes).unwrap();
+            let (isn, stream) =
+                if *outbound { (self.phone.habits.isn, out) } else { (self.server.habits.isn, inn) };
+            let at = segment.sequence().wrapping_sub(isn.wrapping_add(1)) as usize;
+            if !segment.syn() && !segment.payload().is_empty() {
+                let right = stream.get(at..at + segment.payload().len()).unwrap_or_default();
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                assert_eq!(text(segment.payload()), text(right), "outbound: {outbound}, byte {at}");
+            }
+        }
+    }
+
     fn execute(&mut self, op: &Op) -> Outcome {
         self.commands.push(op.clone());
         if let Some((what, failure)) = self.failures.front().copied() {
@@ -526,6 +541,7 @@ pub fn renumbered(bytes: &[u8], sequence: u32, payload: &[u8]) -> Vec<u8> {
     let numbers = Numbers {
         sequence,
         acknowledgment: segment.acknowledgment().unwrap_or_default(),
+        window: None,
         stamp: None,
         keep_end: true,
     };

@@ -21,7 +21,7 @@ trap 'exit 1' HUP INT TERM
 
 # What the tests and the guest itself start.
 PROGRAMS="sh bash cat cp date dmesg env grep head id kill ls mkdir mount rm sed sleep tail timeout true uname
-    nft ip sysctl conntrack tcpdump ethtool modprobe unshare nsenter mktemp seq sync readlink xargs sort cut tr wc dirname basename
+    nft ip ss sysctl conntrack tcpdump ethtool modprobe unshare nsenter mktemp seq sync readlink xargs sort cut tr wc dirname basename
     iptables iptables-nft ip6tables-nft iptables-legacy iptables-legacy-save ip6tables-legacy ip6tables-legacy-save
     iptables-save sipp baresip kamailio tshark"
 # What programs load by themselves.
@@ -88,7 +88,8 @@ programs() {
     chmod 755 "$root/init" "$root/tests/shipped"
 }
 
-# Netfilter, what it stands on, and cables. The machine's modprobe is told where they are; the guest's finds them itself.
+# Netfilter, what it stands on, cables, and what `ss -K` asks. The machine's modprobe is told where they are; the guest's
+# finds them itself.
 modules() {
     kernel=$(realpath "$1")
     version=$(ls "$kernel/lib/modules")
@@ -98,7 +99,7 @@ modules() {
     cp "$from/modules.builtin" "$from/modules.builtin.modinfo" "$from/modules.order" "$into/"
     depmod -b "$kernel" "$version"
     find "$from/kernel/net" -path '*netfilter*' -name '*.ko*' -printf '%f\n' | sed 's/\.ko.*//' >"$root.names"
-    printf '%s\n' veth bridge >>"$root.names"
+    printf '%s\n' veth bridge inet_diag tcp_diag >>"$root.names"
     xargs -n 100 modprobe -d "$kernel" -S "$version" -a --show-depends <"$root.names" |
         sed -n 's/^insmod \([^ ]*\).*/\1/p' | sort -u |
         while read -r module; do

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Runs sipalg's tests on the kernels that people run: Debian's newest 6.1 and 6.12, each in a machine of its own.
+# Runs sipalg's tests on the kernels that people run: Debian's newest 6.1 and 6.12, each in a machine of its own, both at
+# the same time.
 #
 #   tests/vm/run.sh [SERIES...]        as `make test-vm`; root is not needed
 #
@@ -13,12 +14,20 @@ here=tests/vm store=target/vm
 LIMIT=1200 # seconds for one kernel, far above what it takes
 
 # What runs in the guest, in this order. `shipped` and `lab` are the guest's own; the others are test programs of cargo,
-# with arguments of theirs behind a colon, separated by commas, if not all of their tests shall run. An emulated router
-# takes its time: about three minutes for these. SUITES= names others, for every kernel: netns_kernel, netns_queue,
-# netns_expect:--test-threads=1 (runs nowhere else), netns_clients:rulesets::,--test-threads=2. netns_clients takes five
-# minutes by itself, and a few of its tests are too fast for an emulated processor, as are some of netns_tcp.
+# with arguments of theirs behind a colon, separated by commas, if not all of their tests shall run. netns_expect runs nowhere
+# else. An emulated router takes its time, so the longest suites are shared out between the kernels, though they hold on
+# each. SUITES= names others, for every kernel. The whole of netns_clients takes five minutes by itself, and a few of its
+# tests are too fast for an emulated processor, as are some of netns_tcp.
 suites_of() {
-    echo "${SUITES:-shipped lab privileges netns_daemon netns_routed netns_ipv6}"
+    if [ -n "${SUITES-}" ]; then
+        echo "$SUITES"
+        return
+    fi
+    echo shipped lab privileges netns_daemon netns_routed netns_ipv6 netns_admission netns_expect:--test-threads=1
+    case $1 in
+    6.1) echo netns_kernel ;;
+    *) echo netns_queue netns_clients:rulesets::,--test-threads=2 ;;
+    esac
 }
 
 need() {
@@ -43,29 +52,37 @@ done
 # shellcheck disable=SC2086 # a list
 $here/mkinitramfs.sh programs $store/programs.cpio $executables
 
-# Tries one kernel and judges its console.
-try() {
-    series=$1
-    kernel=$($here/kernel.sh "$series" $store) || return 1
-    $here/mkinitramfs.sh modules "$store/$series.modules.cpio" "$kernel" "$(suites_of "$series")" || return 1
+# What has to be fetched, one after the other; what has to be written, for the machine of one kernel.
+for series in "$@"; do
+    kernel=$($here/kernel.sh "$series" $store)
+    $here/mkinitramfs.sh modules "$store/$series.modules.cpio" "$kernel" "$(suites_of "$series")"
     leftovers="$leftovers $store/$series.cpio"
     cat $store/programs.cpio "$store/$series.modules.cpio" >"$store/$series.cpio"
-    boot "$store/$series.log" $LIMIT "$kernel/boot/vmlinuz" "$store/$series.cpio" "mitigations=off no_timer_check"
-    rm "$store/$series.cpio"
-    case $end in
-    0) return 0 ;;
-    "") echo "it ended without a verdict; its console, $store/$series.log:" ;;
-    *) echo "$end suites failed; its console, $store/$series.log:" ;;
-    esac
-    tail -n 300 "$store/$series.log"
-    return 1
-}
-
-status=0
-for series in "$@"; do
-    start=$(date +%s)
-    echo "Linux $series in qemu ($ACCEL):"
-    try "$series" || { status=1; echo "FAILED on Linux $series" >&2; }
-    echo "Linux $series: $(($(date +%s) - start)) s"
+    ln -sfn "$(basename "$kernel")" "$store/$series.kernel"
 done
+
+# All at once: a machine waits for much of its time. Their consoles are judged when all have ended.
+echo "Linux $* in qemu ($ACCEL):"
+for series in "$@"; do
+    (
+        tidy
+        start=$(date +%s)
+        boot "$store/$series.log" $LIMIT "$store/$series.kernel/boot/vmlinuz" "$store/$series.cpio" \
+            "mitigations=off no_timer_check" "$series: "
+        echo "$series: $(($(date +%s) - start)) s"
+        [ "$end" = 0 ]
+    ) &
+    children="$children $!"
+done
+status=0
+for machine in $children; do
+    wait "$machine" || {
+        status=1
+        end=$(sed -n 's/^vm: end //p' "$store/$1.log")
+        echo "FAILED on Linux $1: ${end:-all} suites; its console, $store/$1.log:" >&2
+        tail -n 300 "$store/$1.log" >&2
+    }
+    shift
+done
+children=
 exit $status

@@ -70,7 +70,7 @@ finds "ok  *queue  *nft's queue statement"
 finds 'ok  *queue-conntrack  *queued packets can come with .* one trip'
 finds 'ok  *cthelper  *helpers in user space are possible'
 finds 'ok  *flowtable  *none'
-finds 'ok  *admission  *pinned: '
+finds 'ok  *admission  *expectation: '
 
 # A flowtable hides flows from every ALG: it is named.
 ip link add lan0 type veth peer name lan1

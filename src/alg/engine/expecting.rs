@@ -82,6 +82,19 @@ impl Engine {
         }
     }
 
+    /// The far end has answered, whatever it said of each stream.
+    pub(super) fn unexpect_leg(&mut self, call: Key, index: usize) {
+        if self.policy.admission != Admission::Expectation {
+            return;
+        }
+        let leg = self.calls.get(&call).and_then(|call| call.legs.get(index));
+        let Some(leg) = leg.filter(|leg| !leg.remote.is_empty()) else { return };
+        let keys: Vec<BindingKey> = leg.local.iter().flat_map(Stream::keys).collect();
+        for key in &keys {
+            self.unexpect(key);
+        }
+    }
+
     /// The far end is known now, or nobody wants it any more.
     pub(super) fn unexpect(&mut self, key: &BindingKey) {
         let Some(binding) = self.bindings.get_mut(key) else { return };

@@ -439,6 +439,11 @@ impl Engine {
             && peers.iter().all(|(key, far)| self.is_admitted(key, *far))
             && !flows.iter().any(lapsed);
         if flows.is_empty() || unchanged {
+            // Media that is refused, on hold, or takes another way is not expected any more either.
+            if is_answer {
+                self.unexpect_leg(call_key, index);
+            }
+            let Some(leg) = self.calls.get(&call_key).and_then(|call| call.legs.get(index)) else { return };
             needs.extend(leg.pins.iter().filter_map(|pin| pin.pinning));
             let admitting = leg.admitted.iter().filter_map(|(key, far)| self.admitting(key, *far));
             needs.extend(admitting);
@@ -471,6 +476,9 @@ impl Engine {
         // First: what has come by an expectation makes room for the pin.
         for (key, _) in peers.iter() {
             self.unexpect(key);
+        }
+        if is_answer {
+            self.unexpect_leg(call_key, index);
         }
         let mut pins = Vec::with_capacity(flows.len());
         for flow in flows.iter().copied() {

@@ -113,6 +113,8 @@ impl Engine {
         self.arrived(arrival.token);
     }
 
+    /// Translates the message in the scratch. Of one that is [`Begun`](super::super::tcp::frame::Frame::Begun) `bytes`
+    /// may end before its body does.
     pub(super) fn translate(
         &mut self,
         now: Instant,
@@ -135,7 +137,8 @@ impl Engine {
             self.refuse("S4", flow, "a SIP message without what every SIP message must have");
             return Outcome::Accept(Reason::Suspicious);
         };
-        if !guard::is_true_length(bytes, &scratch.message) {
+        // In a stream it is what makes a message, all of which need not be here.
+        if flow.transport == Transport::Udp && !guard::is_true_length(bytes, &scratch.message) {
             self.refuse("S4", flow, "a Content-Length that is not true");
             return Outcome::Accept(Reason::Suspicious);
         }
@@ -173,7 +176,8 @@ impl Engine {
                 return Outcome::Accept(Reason::EditFailed);
             }
         };
-        if bytes.len() as i64 + scratch.edits.growth(Span::new(0, bytes.len())) > LONGEST_RESULT {
+        let length = bytes.len() as i64 + scratch.edits.growth(Span::new(0, bytes.len()));
+        if flow.transport == Transport::Udp && length > LONGEST_RESULT {
             scratch.edits.clear();
             return Outcome::Accept(Reason::Unparsable);
         }

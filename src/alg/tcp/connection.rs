@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::half::{self, Extent, Half};
+use super::half::{Extent, Half};
 use crate::alg::command::{FlowKey, Line};
 use crate::alg::endpoint::Outside;
 use crate::alg::flow::Direction;
@@ -181,6 +181,11 @@ impl Connection {
             .all(|half| !half.is_inspected() && half.is_untouched() && half.held() == 0)
     }
 
+    /// Whether it goes on, and its ends take it for longer or shorter than the other has made it.
+    pub fn is_translated(&self) -> bool {
+        self.stage != Stage::Closed && !(self.outbound.is_untouched() && self.inbound.is_untouched())
+    }
+
     /// Whether both ends have sent all that they had, and know that it has arrived.
     pub fn is_finished(&self) -> bool {
         self.outbound.is_finished() && self.inbound.is_finished()
@@ -199,10 +204,11 @@ impl Connection {
         }
     }
 
-    /// Writes `segment` as the other end is to get it. `room`: what its way takes of payload.
+    /// Writes `segment` as the other end is to get it; a [probe](Connection::probe) if that end has had all of it long
+    /// since. `room`: what its way takes of payload.
     ///
     /// # Errors
-    /// [`TooLarge`]: it cannot be sent.
+    /// [`TooLarge`]: it cannot be sent, or not all of it is known any more.
     pub fn forward(
         &mut self,
         segment: &Segment<'_>,
@@ -210,15 +216,20 @@ impl Connection {
         direction: Direction,
         room: usize,
         out: &mut Vec<u8>,
-    ) -> Result<half::Load, TooLarge> {
+    ) -> Result<(), TooLarge> {
         let options = segment.options_length();
         let half = self.half_mut(direction);
-        let load = half.load(extent, options, room);
+        let Some(load) = half.load(extent, options, room) else {
+            return self.probe(segment, direction, out);
+        };
         let (sequence, stamp) = (half.wire_number(load, extent.fin), half.restamp(segment.stamp()));
         let half = self.half(direction);
         let write = |out: &mut Vec<u8>| half.image(load, extent, segment.payload(), out);
         self.write(segment, direction, (sequence, stamp), load.whole, write, out)?;
-        Ok(load)
+        // Rather no segment than one with other bytes in its place.
+        let is_all = out.len() - segment.headers() == half.wire_length(load);
+        debug_assert!(is_all, "bytes that nobody has any more");
+        if is_all { Ok(()) } else { Err(TooLarge) }
     }
 
     /// Writes, in place of `segment`, a segment that its receiver has to answer and that tells it nothing new but what
@@ -233,8 +244,8 @@ impl Connection {
         out: &mut Vec<u8>,
     ) -> Result<(), TooLarge> {
         let half = self.half_mut(direction);
-        let ((sequence, has_byte), stamp) = (half.probe(), half.restamp(segment.stamp()));
-        let write = |out: &mut Vec<u8>| out.extend_from_slice(if has_byte { &[0] } else { &[] });
+        let ((sequence, byte), stamp) = (half.probe(), half.restamp(segment.stamp()));
+        let write = |out: &mut Vec<u8>| out.extend(byte);
         self.write(segment, direction, (sequence, stamp), false, write, out)
     }
 
@@ -250,7 +261,8 @@ impl Connection {
         let other = self.half(reverse(direction));
         let (acknowledgment, raised) =
             segment.acknowledgment().map_or((0, false), |number| other.acknowledgment(number));
-        let numbers = Numbers { sequence, acknowledgment, stamp, keep_end };
+        let window = raised.then(|| other.raised_window());
+        let numbers = Numbers { sequence, acknowledgment, window, stamp, keep_end };
         let mut is_left = false;
         let mut edge = |number| {
             is_left = !is_left;

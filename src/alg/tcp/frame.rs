@@ -3,11 +3,17 @@
 //! A stream is read from its first byte on, and only as long as every message in it is framed beyond doubt: there is no
 //! way back in (S1). A message may only begin with a SIP start line; CRs and LFs before it are keep-alives and pass at
 //! once. It ends where Content-Length says (S2).
+//!
+//! A message is waited for until it is complete, but not longer than it is of use: of a body that nobody reads no byte
+//! will change, and neither will Content-Length, so such a message can be told by its headers ([`Frame::Begun`]). What is
+//! waited for is short then: an offer, an answer, a few parts.
 
 use crate::sip::{Malformed, Message, body};
 
 /// Longest message that is waited for, in bytes.
 pub const LONGEST: usize = 64 * 1024;
+/// Longest message that is told by its headers.
+pub const LONGEST_OPAQUE: usize = 16 << 20;
 /// Longest start line.
 const LONGEST_LINE: usize = 8192;
 /// Longest method.
@@ -20,6 +26,8 @@ pub enum Frame {
     KeepAlive(usize),
     /// A message of this many bytes.
     Message(usize),
+    /// One of this many bytes, of which all that matters is here.
+    Begun(usize),
     /// The beginning of a message; it cannot be told before there are at least this many bytes.
     Incomplete(usize),
     /// Anything else.
@@ -38,7 +46,7 @@ pub enum Foreign {
     /// No Content-Length, or none that can be believed.
     #[error("a message does not tell its length")]
     NoLength,
-    /// Longer than [`LONGEST`].
+    /// Longer than [`LONGEST`], and would have to be waited for; or longer than [`LONGEST_OPAQUE`].
     #[error("a message is too long")]
     TooLong,
 }
@@ -69,10 +77,10 @@ pub fn next(bytes: &[u8], message: &mut Message) -> Frame {
     };
     let start = message.body().start as usize;
     match usize::try_from(length).ok().and_then(|length| start.checked_add(length)) {
-        Some(end) if end > LONGEST => Frame::Foreign(Foreign::TooLong),
-        Some(end) if end > bytes.len() => Frame::Incomplete(end),
-        Some(end) => Frame::Message(end),
-        None => Frame::Foreign(Foreign::TooLong),
+        Some(end) if end <= LONGEST && end <= bytes.len() => Frame::Message(end),
+        Some(end) if end <= LONGEST_OPAQUE && body::is_opaque(bytes, message) => Frame::Begun(end),
+        Some(end) if end <= LONGEST => Frame::Incomplete(end),
+        Some(_) | None => Frame::Foreign(Foreign::TooLong),
     }
 }
 
@@ -95,7 +103,7 @@ mod tests {
         next(bytes.as_ref(), &mut Message::default())
     }
 
-    const BYE: &str = "BYE sip:a@h SIP/2.0\r\nl: 3\r\n\r\nabc";
+    const BYE: &str = "BYE sip:a@h SIP/2.0\r\nl: 3\r\nc: application/sdp\r\n\r\nabc";
 
     #[test]
     fn a_message_ends_where_content_length_says() {
@@ -108,12 +116,33 @@ mod tests {
     fn every_prefix_of_a_message_is_incomplete() {
         for end in 0..BYE.len() {
             let found = frame(&BYE[..end]);
-            let least = if end >= 29 { BYE.len() } else { end + 1 };
+            let least = if end >= BYE.len() - 3 { BYE.len() } else { end + 1 };
             assert_eq!(found, Frame::Incomplete(least), "{end}");
         }
         let status = "SIP/2.0 200 OK\r\n";
         for end in 1..status.len() {
             assert_eq!(frame(&status[..end]), Frame::Incomplete(end + 1), "{end}");
+        }
+    }
+
+    #[test]
+    fn a_message_whose_body_nobody_reads_is_told_by_its_headers() {
+        let text = BYE.replace("application/sdp", "text/plain");
+        for end in 0..=text.len() {
+            let expected = match end {
+                _ if end == text.len() => Frame::Message(end),
+                _ if end >= text.len() - 3 => Frame::Begun(text.len()),
+                _ => Frame::Incomplete(end + 1),
+            };
+            assert_eq!(frame(&text[..end]), expected, "{end}");
+        }
+        // Of any length that makes sense, and no matter how much of it is here.
+        let long = |length: usize| format!("BYE sip:a SIP/2.0\r\nl: {length}\r\n\r\n");
+        let head = long(1 << 20).len();
+        assert_eq!(frame(long(1 << 20)), Frame::Begun((1 << 20) + head));
+        assert_eq!(frame(long(1 << 20) + &"x".repeat(1 << 20)), Frame::Begun((1 << 20) + head));
+        for length in [LONGEST_OPAQUE, usize::MAX - 10, usize::MAX] {
+            assert_eq!(frame(long(length)), Frame::Foreign(Foreign::TooLong));
         }
     }
 
@@ -146,13 +175,14 @@ mod tests {
 
     #[test]
     fn a_length_that_cannot_be_believed_ends_it() {
-        let with = |header: &str| frame(format!("BYE sip:a SIP/2.0\r\n{header}\r\n\r\nabc"));
+        let with =
+            |header: &str| frame(format!("BYE sip:a SIP/2.0\r\n{header}\r\nc: application/sdp\r\n\r\nabc"));
         assert_eq!(with("To: x"), Frame::Foreign(Foreign::NoLength));
         assert_eq!(with("l: 3\r\nContent-Length: 4"), Frame::Foreign(Foreign::NoLength));
         assert_eq!(with("l: -3"), Frame::Foreign(Foreign::NoLength));
         assert_eq!(with("l: 65536"), Frame::Foreign(Foreign::TooLong));
         assert_eq!(with("l: 99999999999999999999999"), Frame::Foreign(Foreign::NoLength));
-        assert_eq!(with("l: 65000"), Frame::Incomplete(65_000 + 31));
+        assert_eq!(with("l: 65000"), Frame::Incomplete(65_000 + 51));
     }
 
     #[test]

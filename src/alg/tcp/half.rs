@@ -15,6 +15,10 @@
 //! its tail for good if the tail was owned.) The last bytes of a message are never owned before it is complete, so that
 //! the sender always has something to repeat.
 //!
+//! What is owned is acknowledged beyond the receiver's word, so the window that goes with it keeps the receiver's edge: what
+//! lies past it would be lost. A verdict is one packet, so nothing can be sent that the sender did not send: the bytes of a
+//! segment that became a probe go along with others, in the margin that was left for growth, eleven segments for one.
+//!
 //! Nothing here reads SIP, builds a packet or knows the time.
 
 use serde::{Deserialize, Serialize};
@@ -56,6 +60,9 @@ pub struct Half {
     fin: Option<Position>,
     /// What the receiver has acknowledged, on the wire.
     acked: Position,
+    /// The last byte that the receiver has acknowledged, if it is known.
+    #[serde(default)]
+    last: Option<u8>,
     /// How far the receiver lets the sender go, on the wire.
     edge: Position,
     /// The receiver said again what it had said: something is missing.
@@ -73,9 +80,18 @@ pub struct Half {
     /// So many undecided bytes are needed before there can be anything new to read.
     #[serde(skip)]
     pub needed: usize,
-    /// How many segments of the next message were acknowledged ahead of time.
+    /// How many segments have come of the next message.
+    #[serde(skip)]
+    pieces: usize,
+    /// How many of them were acknowledged ahead of time.
     #[serde(skip)]
     spent: usize,
+    /// A held segment that is to be spent when it is handed in again.
+    #[serde(skip)]
+    to_spend: Option<PacketId>,
+    /// It is being watched whether the sender has stopped in the middle of a message.
+    #[serde(skip)]
+    pub watched: bool,
     /// The next message is complete, and waits for the kernel.
     #[serde(skip)]
     pub waits: bool,
@@ -147,6 +163,7 @@ impl Half {
             top: FIRST,
             fin: None,
             acked: FIRST,
+            last: None,
             edge: FIRST + u64::from(window),
             lacking: false,
             shift,
@@ -155,7 +172,10 @@ impl Half {
             stamp: None,
             held: Vec::new(),
             needed: 0,
+            pieces: 0,
             spent: 0,
+            to_spend: None,
+            watched: false,
             waits: false,
             refused: false,
             waiting_since: None,
@@ -232,6 +252,7 @@ impl Half {
         }
         self.top = self.top.max(to);
         if to > end {
+            self.pieces += 1;
             self.buffer.append(bytes.get((end - from) as usize..).unwrap_or_default());
             return News::New;
         }
@@ -255,7 +276,7 @@ impl Half {
             self.map.push(self.decided + offset as u64, len, text);
         }
         self.decided += length as u64;
-        self.spent = 0;
+        (self.pieces, self.spent, self.to_spend) = (0, 0, None);
         self.tidy();
     }
 
@@ -269,9 +290,9 @@ impl Half {
         self.decided
     }
 
-    /// Whether a segment up to here could go on.
+    /// Whether a segment could go on: it is known what it becomes, and nothing is missing before it.
     pub fn is_decided(&self, extent: Extent) -> bool {
-        extent.to <= self.decided
+        extent.to <= self.decided && (extent.to <= self.buffer.end() || !self.is_inspected())
     }
 
     /// Keeps a segment from going on; `false`: too many are held.
@@ -294,8 +315,8 @@ impl Half {
     }
 
     fn is_due(&self, held: &Held) -> bool {
-        let fills = held.from <= self.buffer.end() && held.to > self.buffer.end();
-        held.to <= self.decided || (fills && self.is_inspected())
+        let follows = held.from <= self.buffer.end();
+        !self.is_inspected() || (follows && (held.to <= self.decided || held.to > self.buffer.end()))
     }
 
     /// The held segments whose time has come, in the order of the stream; each is named once.
@@ -322,16 +343,49 @@ impl Half {
     /// are held by now that the sender's window may be full, and only an acknowledgment, or a timeout, makes it go on. The
     /// bytes of what is spent go along with others, which have room to grow; so it is done as rarely as possible.
     pub fn spends(&mut self) -> bool {
-        // Each acknowledgment of a full window doubles it.
+        // A sender that begins doubles its window with each acknowledgment of a full one.
         let windows = (1usize << (self.spent + 1).min(16)) - 1;
-        let is_time = !self.waits && self.held.len() + 1 >= WINDOW * windows;
+        let is_time = !self.waits && self.held.len() + 1 >= WINDOW * windows && self.can_own();
         self.spent += usize::from(is_time);
         is_time
     }
 
-    /// Acknowledges to the sender all that has come. Not for a message that is complete.
+    /// The sender has stopped in the middle of a message: the held segment that is to be spent for an acknowledgment, so
+    /// that it goes on before its timeout. Only as often as the others have room for the bytes.
+    pub fn spend_held(&mut self) -> Option<PacketId> {
+        let (end, decided) = (self.buffer.end(), self.decided);
+        let may = !self.waits
+            && end > decided
+            && self.owned < end
+            && self.pieces >= WINDOW * (self.spent + 1)
+            && self.can_own();
+        let last = self.held.iter().filter(|held| !held.asked && held.to > decided && held.to <= end);
+        let packet = last.filter(|_| may).max_by_key(|held| held.to)?.packet;
+        self.spent += 1;
+        self.to_spend = Some(packet);
+        self.to_spend
+    }
+
+    /// Whether this segment is the one that is to be spent. It is so once.
+    pub fn is_to_spend(&mut self, packet: PacketId) -> bool {
+        self.to_spend.take_if(|it| *it == packet).is_some()
+    }
+
+    /// Where what has come ends.
+    pub fn end(&self) -> Position {
+        self.buffer.end()
+    }
+
+    /// Acknowledges to the sender all that has come. Not for a message that is complete; and not while something that the
+    /// receiver has not acknowledged is not here any more, for then only the sender can send that again.
     pub fn own(&mut self) {
-        self.owned = self.owned.max(self.buffer.end());
+        if self.can_own() {
+            self.owned = self.owned.max(self.buffer.end());
+        }
+    }
+
+    fn can_own(&self) -> bool {
+        self.buffer.start() <= self.una()
     }
 
     /// Whether bytes that only we have are still to arrive.
@@ -350,8 +404,10 @@ impl Half {
     }
 
     /// What goes in the place of a segment with `options` bytes of TCP options, whose path takes `room` bytes of payload.
-    pub fn load(&mut self, extent: Extent, options: usize, room: usize) -> Load {
-        let Extent { from, to, .. } = extent;
+    /// `None`: its receiver has had all of it for so long that its form has been forgotten. It is to be told again that it
+    /// has arrived; as it came it would be another text than the one that was sent.
+    pub fn load(&mut self, extent: Extent, options: usize, room: usize) -> Option<Load> {
+        let Extent { from, to, fin } = extent;
         let own = (to - from) as usize;
         let mut room = room.min(self.room.saturating_sub(options)).max(own).max(1);
         let to = to.min(self.decided).max(from);
@@ -367,12 +423,14 @@ impl Half {
             // They were sent, and seem to be lost.
             self.lacking = false;
             (una, here.min(self.sent))
-        } else if from < to {
-            (from, to)
+        } else if self.map.settled().max(from) < to {
+            (self.map.settled().max(from), to)
+        } else if from < to && !fin {
+            return None;
         } else {
             // For the receiver nothing behind what went to it has been sent.
-            let at = from.min(self.sent + u64::from(self.fin.is_some()));
-            return Load { from: at, to: at, whole: self.fits_whole(extent, at) };
+            let at = to.min(self.sent + u64::from(self.fin.is_some()));
+            return Some(Load { from: at, to: at, whole: self.fits_whole(extent, at) });
         };
         if is_again && start == from {
             let count = if self.repeated.0 == from { self.repeated.1.saturating_add(1) } else { 1 };
@@ -384,7 +442,7 @@ impl Half {
         }
         let cut = self.map.fitting(start, self.map.past(start, end), room);
         self.sent = self.sent.max(cut);
-        Load { from: start, to: cut, whole: self.fits_whole(extent, cut) }
+        Some(Load { from: start, to: cut, whole: self.fits_whole(extent, cut) })
     }
 
     /// Whether a load that ends at `end` has the segment's own end, and so its FIN, which is noted.
@@ -418,6 +476,11 @@ impl Half {
         self.number(if is_bare && self.acked < at { at.min(self.edge.max(self.acked)) } else { at })
     }
 
+    /// How many bytes a load is on the wire.
+    pub fn wire_length(&self, load: Load) -> usize {
+        (self.map.wire(load.to) - self.map.wire(load.from)) as usize
+    }
+
     /// Appends the wire form of a load; `own` are the segment's own bytes.
     pub fn image(&self, load: Load, extent: Extent, own: &[u8], out: &mut Vec<u8>) {
         let source = |from: Position, to: Position, out: &mut Vec<u8>| {
@@ -430,10 +493,9 @@ impl Half {
         self.map.image(load.from, load.to, source, out);
     }
 
-    /// The number before the next one that the receiver waits for, and whether it is that of a byte (and not the SYN's):
-    /// what a probe repeats.
-    pub fn probe(&self) -> (u32, bool) {
-        (self.number(self.acked.wrapping_sub(1)), self.acked > FIRST)
+    /// Number of the last byte that the receiver has acknowledged, and the byte, if it is known: what a probe repeats.
+    pub fn probe(&self) -> (u32, Option<u8>) {
+        (self.number(self.acked - 1 - u64::from(self.is_finished())), self.last)
     }
 
     /// Takes in what the receiver acknowledges, and its window. `bare`: the segment brings nothing else.
@@ -447,6 +509,9 @@ impl Half {
             self.lacking |= bare && self.una() < self.owned.min(self.sent);
         } else {
             self.lacking = false;
+            let fin = self.fin.is_some_and(|fin| at > self.map.wire(fin));
+            let byte = self.map.at(at - 1 - u64::from(fin));
+            self.last = byte.map_or_else(|at| self.buffer.get(at, at + 1).first().copied(), Some);
         }
         self.acked = at;
         self.edge = self.edge.max(at + (u64::from(window) << self.shift));
@@ -460,6 +525,16 @@ impl Half {
         // An old one stays old.
         let raised = original < self.owned && at >= self.acked;
         (self.number(if raised { self.owned } else { original }), raised)
+    }
+
+    /// The window that the sender gets to see where more was acknowledged than the receiver did, as it is written. Its edge
+    /// stays, for what goes past it would be lost; but a message that is waited for has room here, and must come to its end.
+    pub fn raised_window(&self) -> u16 {
+        let incomplete = self.is_inspected() && self.needed > self.undecided().len();
+        let rest =
+            if incomplete { (self.decided + self.needed as u64).saturating_sub(self.owned) } else { 0 };
+        let open = self.map.original(self.edge).saturating_sub(self.owned) >> self.shift;
+        u16::try_from(open.max(rest.div_ceil(1 << self.shift))).unwrap_or(u16::MAX)
     }
 
     /// The number that the sender gets to see for an edge of a selective acknowledgment. A left edge goes behind a byte
@@ -491,6 +566,7 @@ impl Half {
         self.buffer.truncate(self.owned.max(self.decided));
         self.held.clear();
         (self.needed, self.waits, self.refused, self.waiting_since) = (0, false, false, None);
+        (self.pieces, self.spent, self.to_spend, self.watched) = (0, 0, None, false);
     }
 
     /// Notes how far the sender has gone, where it is not received.
@@ -518,4 +594,41 @@ impl Half {
 /// The position near `reference`, whose number is `base`, that has this number.
 fn unwrap(number: u32, base: u32, reference: Position) -> Position {
     reference.wrapping_add_signed(i64::from(number.wrapping_sub(base) as i32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_kept_is_not_owned() {
+        // The receiver has room for a megabyte, and has acknowledged nothing of what is longer than what is kept.
+        let mut half = Half::new(0, 1460, 1, 14);
+        half.acknowledge(1, 64, false);
+        let piece = vec![b'x'; 1000];
+        let mut at = FIRST;
+        let mut come = |half: &mut Half| {
+            let extent = Extent { from: at, to: at + 1000, fin: false };
+            at = extent.to;
+            assert_eq!(half.receive(extent, &piece), News::New);
+            extent
+        };
+        for _ in 0..100 {
+            let extent = come(&mut half);
+            half.decide(1000, std::iter::empty());
+            assert!(half.load(extent, 0, 1460).is_some_and(|load| load.whole));
+        }
+        for number in 0..20 {
+            let extent = come(&mut half);
+            assert!(!half.spends());
+            half.hold(PacketId(number), extent);
+        }
+        half.own();
+        assert!(half.spend_held().is_none() && !half.owes());
+        // Once the receiver has told of so much that the rest is here:
+        half.acknowledge(1 + 90_000, 64, false);
+        assert_eq!(half.spend_held(), Some(PacketId(19)));
+        half.own();
+        assert!(half.owes());
+    }
 }

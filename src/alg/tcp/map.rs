@@ -27,6 +27,9 @@ pub struct EditMap {
     base: i64,
     /// By position, disjoint.
     edits: VecDeque<Edit>,
+    /// Where the last edit that has been forgotten ended, in the original.
+    #[serde(default)]
+    settled: Position,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,7 +97,24 @@ impl EditMap {
             && edit.new_end() <= acknowledged
         {
             self.base += edit.new_len() as i64 - edit.len as i64;
+            self.settled = edit.end();
             self.edits.pop_front();
+        }
+    }
+
+    /// Before this original position nobody can tell any more what the wire form is; its receiver has it all.
+    pub fn settled(&self) -> Position {
+        self.settled
+    }
+
+    /// What stands at a wire position: a byte of a text, or that of an original position.
+    pub fn at(&self, at: Position) -> Result<u8, Position> {
+        let index = self.edits.partition_point(|edit| edit.new_at <= at);
+        let edit = index.checked_sub(1).and_then(|index| self.edits.get(index));
+        let offset = |edit: &Edit| usize::try_from(at - edit.new_at).ok();
+        match edit.and_then(|edit| edit.text.get(offset(edit)?)) {
+            Some(byte) => Ok(*byte),
+            None => Err(self.original(at)),
         }
     }
 
@@ -252,6 +272,21 @@ mod tests {
         small.forget(FIRST + 22);
         assert!(small.is_empty() && !small.is_identity());
         assert_eq!((small.wire(FIRST + 30), small.original(FIRST + 29)), (FIRST + 29, FIRST + 30));
+    }
+
+    #[test]
+    fn what_stands_at_a_wire_position_is_told_as_long_as_its_form_is_known() {
+        let mut map = map();
+        let stands = |map: &EditMap, at| match map.at(FIRST + at) {
+            Ok(byte) => byte,
+            Err(at) => STREAM[(at - FIRST) as usize],
+        };
+        let wire: Vec<u8> = (0..22).map(|at| stands(&map, at)).collect();
+        assert_eq!(String::from_utf8(wire).unwrap(), "aaaa1234567cccc89eeee0");
+        assert_eq!(map.settled(), 0);
+        map.forget(FIRST + 17);
+        assert_eq!(map.settled(), FIRST + 17);
+        assert_eq!(stands(&map, 17), b'e');
     }
 
     #[test]

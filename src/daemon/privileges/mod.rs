@@ -56,7 +56,12 @@ impl Needs {
         let file = file.unwrap_or(Path::new(config::DEFAULT_PATH));
         // Not the file: an editor puts another one in its place. A bare name lies in the working directory.
         let settings = directory(file).filter(|path| !path.as_os_str().is_empty()).unwrap_or(".".into());
-        Self { user: Some(config.user.clone()), read: vec![settings], own, write }
+        let mut read = vec![settings];
+        // Where a link leads, if it is one; the same once more does no harm.
+        read.extend(
+            file.canonicalize().ok().as_deref().and_then(directory).filter(|path| !read.contains(path)),
+        );
+        Self { user: Some(config.user.clone()), read, own, write }
     }
 }
 
@@ -179,6 +184,17 @@ mod tests {
         assert_eq!(needs.write, [Path::new("/srv/voice")]);
         assert_eq!(needs.own.len(), 1, "the control socket's: {:?}", needs.own);
         assert_eq!(Needs::of(&config, Some(Path::new("sip.toml"))).read, [Path::new(".")]);
+        let directory = tempfile::tempdir().unwrap();
+        let (link, there) = (directory.path().join("sip.toml"), directory.path().join("there"));
+        std::fs::create_dir(&there).unwrap();
+        std::fs::write(there.join("sip.toml"), "").unwrap();
+        std::os::unix::fs::symlink("there/sip.toml", &link).unwrap();
+        let read = Needs::of(&config, Some(&link)).read;
+        assert_eq!(
+            read,
+            [directory.path().to_owned(), there.canonicalize().unwrap()],
+            "of a link both sides"
+        );
         let none = Config::parse("state-file = \"none\"\n[control]\nsocket = \"none\"").unwrap();
         let needs = Needs::of(&none, None);
         assert_eq!((needs.own.len(), needs.write.len()), (0, 0));

@@ -103,11 +103,17 @@ impl Engine {
         }
     }
 
-    /// A connection's conntrack entry is gone.
+    /// A connection's conntrack entry is gone, and with it what its NAT was. If both ends still speak by numbers that are
+    /// not each other's, nothing of it may pass: the NAT may well choose the same port again.
     pub(in super::super) fn connection_destroyed(&mut self, tuples: &Tuples) {
         let (key, public) = orient(tuples);
-        if self.connections.table.get(&key).is_some_and(|it| it.public == public) {
-            self.take_connection(&key, true);
+        let Some(connection) = self.connections.table.get(&key).filter(|it| it.public == public) else {
+            return;
+        };
+        let translated = connection.line(&key).filter(|_| connection.is_translated());
+        self.take_connection(&key, translated.is_none());
+        if let Some(line) = translated {
+            self.background(Op::Reset { line }, "reset");
         }
     }
 
@@ -118,6 +124,12 @@ impl Engine {
         {
             self.connections.holding.pop_front();
             self.impatient(key, direction, decided);
+        }
+        while let Some(&(due, key, direction, end)) = self.connections.watched.front()
+            && due <= now
+        {
+            self.connections.watched.pop_front();
+            self.look_again(now, key, direction, end);
         }
         while let Some((key, mut connection)) = self.connections.table.pop_expired(now) {
             let is_alive = connection.stage == Stage::Open && mem::take(&mut connection.active);

@@ -65,6 +65,8 @@ pub(super) struct Connections {
     stalled: Parking<(FlowKey, Direction)>,
     /// When holding ends, for whom, and what was decided when it began; by time.
     holding: VecDeque<(Instant, FlowKey, Direction, Position)>,
+    /// When it is looked whether a sender has stopped, which, and how far it had come; by time.
+    watched: VecDeque<(Instant, FlowKey, Direction, Position)>,
     mtus: HashMap<u32, u32, FixedState>,
     /// Bytes kept and segments held, by inside host, and in all.
     hosts: HashMap<Host, Load, FixedState>,
@@ -82,6 +84,7 @@ impl Connections {
             openings: ExpiringMap::new(OPENINGS, hasher.clone()),
             stalled: Parking::new(limits.parked, hasher.clone()),
             holding: VecDeque::new(),
+            watched: VecDeque::new(),
             mtus: HashMap::with_hasher(hasher.clone()),
             hosts: map(),
             load: Load::default(),
@@ -104,7 +107,11 @@ impl Connections {
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let holding = self.holding.front().map(|(due, ..)| *due);
-        [self.table.poll_timeout(), self.openings.poll_timeout(), holding].into_iter().flatten().min()
+        let watched = self.watched.front().map(|(due, ..)| *due);
+        [self.table.poll_timeout(), self.openings.poll_timeout(), holding, watched]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&FlowKey, &Connection, Instant)> {

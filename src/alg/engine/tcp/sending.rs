@@ -25,7 +25,7 @@ impl Engine {
         let Some(connection) = self.connections.table.get_mut(&key) else {
             return self.accept(packet.id, None, Reason::NotInspected);
         };
-        let outcome = connection.forward(segment, extent, direction, room, &mut bytes).map(|_| ());
+        let outcome = connection.forward(segment, extent, direction, room, &mut bytes);
         self.send(packet, outcome, bytes);
     }
 

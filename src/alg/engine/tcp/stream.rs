@@ -4,7 +4,7 @@
 //! go on, and what of the held ones goes before it.
 
 use std::mem;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::super::super::command::{CommandId, Failure, FlowKey};
 use super::super::super::event::Event;
@@ -18,6 +18,9 @@ use super::super::super::verdict::Reason;
 use super::super::message::Outcome;
 use super::super::{Engine, Queued};
 use crate::packet::Segment;
+
+/// A sender from which nothing more has come for so long waits for an acknowledgment: less than any retransmission timeout.
+const STOPPED: Duration = Duration::from_millis(30);
 
 impl Engine {
     pub(super) fn carry(
@@ -62,17 +65,19 @@ impl Engine {
             // It was forgotten, and those that were held go first.
             return self.outputs.push_back(Queued::Again(packet.id));
         };
+        let is_to_spend = half.is_to_spend(packet.id);
         if half.is_decided(extent) {
             if half.goes_after_others(extent) {
                 self.hold(now, packet, key, extent, direction);
             } else {
                 self.pass(packet, segment, key, extent, direction);
             }
-        } else if news == News::New && !was_held && !extent.fin && half.spends() {
+        } else if is_to_spend || (news == News::New && !was_held && !extent.fin && half.spends()) {
             half.own();
             self.probe(packet, segment, key, direction);
         } else if was_held || news == News::New {
             self.hold(now, packet, key, extent, direction);
+            self.look_later(now, key, direction);
         } else {
             // What is held comes again: its sender waits for an acknowledgment, and gets one.
             let begins = half.decided() > extent.from && half.has_unsent();
@@ -145,8 +150,8 @@ impl Engine {
             scratch.needs.clear();
             let (length, outcome) = match found {
                 Frame::KeepAlive(length) => (length, Outcome::Accept(Reason::KeepAlive)),
-                Frame::Message(length) => {
-                    let message = rest.get(..length).unwrap_or_default();
+                Frame::Message(length) | Frame::Begun(length) => {
+                    let message = rest.get(..length).unwrap_or(rest);
                     let refused =
                         self.half_of(key, direction).is_some_and(|half| mem::take(&mut half.refused));
                     let outcome = if refused {
@@ -286,6 +291,29 @@ impl Engine {
             debug_assert!(matches!(self.policy.on_failure, OnFailure::Pass | OnFailure::Drop));
             self.read_stream(now, key, direction);
             self.let_due_go(key, direction);
+        }
+    }
+
+    /// Looks in a moment whether a sender has stopped in the middle of a message.
+    pub(super) fn look_later(&mut self, now: Instant, key: FlowKey, direction: Direction) {
+        let Some(half) = self.half_of(key, direction) else { return };
+        if !mem::replace(&mut half.watched, true) {
+            let end = half.end();
+            self.connections.watched.push_back((now + STOPPED, key, direction, end));
+        }
+    }
+
+    /// The moment is over. A sender that waits for an acknowledgment gets one.
+    pub(super) fn look_again(&mut self, now: Instant, key: FlowKey, direction: Direction, end: Position) {
+        let Some(half) = self.half_of(key, direction) else { return };
+        half.watched = false;
+        if !half.is_inspected() || half.held() == 0 || half.is_between_messages() {
+            return;
+        }
+        if half.end() != end {
+            self.look_later(now, key, direction);
+        } else if let Some(packet) = half.spend_held() {
+            self.outputs.push_back(Queued::Again(packet));
         }
     }
 
