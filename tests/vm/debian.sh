@@ -17,12 +17,17 @@ if [ ! -s "$archive" ]; then
     MIRROR=${MIRROR:-$("$here/mirror.sh" "$store")}
     [ "$(id -u)" = 0 ] || { echo "debootstrap needs root" >&2; exit 1; }
     system=$store/debian-$release
-    rm -rf "$system"
-    debootstrap --variant=minbase --include=systemd,systemd-sysv,kmod,nftables,libmnl0,libnftnl11,libnftables1,iproute2 \
-        "$release" "$system" "$MIRROR" >"$store/debootstrap.log" 2>&1 || {
-        tail -n 20 "$store/debootstrap.log" >&2
-        exit 1
+    make_system() {
+        rm -rf "$system"
+        debootstrap --variant=minbase \
+            --include=systemd,systemd-sysv,kmod,nftables,libmnl0,libnftnl11,libnftables1,iproute2 \
+            "$release" "$system" "$MIRROR" >"$store/debootstrap.log" 2>&1 || {
+            tail -n 20 "$store/debootstrap.log" >&2
+            return 1
+        }
     }
+    # Mirrors fail now and then.
+    make_system || { sleep 15; make_system; }
     # What only takes memory.
     rm -rf "$system"/var/cache/apt/* "$system"/var/lib/apt/lists/* "$system"/usr/share/doc/* "$system"/usr/share/locale/* \
         "$system"/usr/share/man/* "$system"/usr/share/i18n
