@@ -5,7 +5,8 @@
 //! it should.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use memchr::memmem;
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, SockaddrIn};
 
 use super::invite::Invite;
 use super::judge::{Expected, Judge};
@@ -81,16 +83,24 @@ struct Phone {
 
 impl Phone {
     fn new(host: u8) -> Result<Self> {
-        let stream = TcpStream::connect((PROVIDER, 5060)).context("connecting")?;
+        let address = SocketAddrV4::new(Ipv4Addr::new(192, 168, 1, host), 5060);
+        let stream = connect(address).context("connecting")?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        let address = SocketAddr::from((Ipv4Addr::new(192, 168, 1, host), 5060));
         let invite = Invite::new(host, u32::from(host), 30_000 + 2 * u16::from(host));
         let text = String::from_utf8(invite.bytes)?.replace("SIP/2.0/UDP", "SIP/2.0/TCP");
         let text = text.replace("transport=udp", "transport=tcp");
         ensure!(text.contains(&address.to_string()), "the phones speak for themselves");
         Ok(Self { stream, invite: text.into_bytes() })
     }
+}
+
+/// From the very endpoint that the messages name: the kernel's helper knows no other as the phone's own.
+fn connect(from: SocketAddrV4) -> io::Result<TcpStream> {
+    let stream = socket::socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    socket::bind(stream.as_raw_fd(), &SockaddrIn::from(from))?;
+    socket::connect(stream.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(PROVIDER, 5060)))?;
+    Ok(stream.into())
 }
 
 /// Each phone sends a message, and waits for its answer; how many that were.
