@@ -91,7 +91,7 @@ fn f04_f05_two_hundred_calls_of_one_phone_are_up_at_once_and_none_ends_another()
     many_calls_of_one_phone(&world, 200);
     let recording = capture.stop();
     recording.assert_sound();
-    assert!(recording.select("sip.Method == \"INVITE\"").len() >= 200, "the recording is not complete");
+    assert!(recording.invites().len() >= 200, "the recording is not complete");
     if world.mode != Mode::Routed {
         recording.assert_no_private_address();
     }

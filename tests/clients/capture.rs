@@ -58,6 +58,12 @@ impl Recording {
         listing.lines().map(str::to_owned).collect()
     }
 
+    /// The INVITEs in it. By their bytes: tshark dissects by the lower port first, and a NAT may have chosen one that it
+    /// takes for another protocol's (3000, for instance).
+    pub(crate) fn invites(&self) -> Vec<String> {
+        self.select("(udp.port == 5060 || tcp.port == 5060) && frame contains \"INVITE sip:\"")
+    }
+
     /// Asserts that no packet has a wrong checksum.
     pub(crate) fn assert_sound(&self) {
         let bad = self.select("ip.checksum.status == \"Bad\" || udp.checksum.status == \"Bad\" || tcp.checksum.status == \"Bad\"");

@@ -23,7 +23,7 @@ fn converse(caller: &mut Baresip, callee: &mut Baresip, name: &str) {
 fn assert_clean(world: &World, capture: Capture) -> Recording {
     let recording = capture.stop();
     recording.assert_sound();
-    assert!(!recording.select("sip.Method == \"INVITE\"").is_empty(), "the recording is not complete");
+    assert!(!recording.invites().is_empty(), "the recording is not complete");
     if world.mode != Mode::Routed {
         recording.assert_no_private_address();
     }
