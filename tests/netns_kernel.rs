@@ -188,9 +188,11 @@ fn lookup(network: &Network, kernel: &mut Kernel, source: &str, destination: &st
     }
 }
 
+/// All news but one: an interface of a namespace that was just made gets its IPv6 address when it likes.
 fn drained(events: &mut Events) -> Vec<KernelEvent> {
     let mut all = Vec::new();
     events.drain(&mut |event| all.push(event)).unwrap();
+    all.retain(|event| *event != KernelEvent::InterfacesChanged);
     all
 }
 
