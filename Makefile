@@ -52,10 +52,11 @@ bench: deps-test
 build: deps
 	$(CARGO) build --locked --release
 
-# Manual pages and completions, by the program itself.
+# Manual pages and completions, by the program itself, and the licences of what it is made of.
 generated: build
 	rm -rf target/generated
 	target/release/sipalg generate target/generated
+	.ci/licences >target/generated/licences
 
 # By cargo-deb, which is built first where it is missing: without optimization, as it has little to do.
 deb: export PATH := $(PATH):$(CURDIR)/target/tools/bin
@@ -82,6 +83,7 @@ install:
 	install -D -m 644 target/generated/sipalg.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/sipalg
 	install -D -m 644 target/generated/_sipalg $(DESTDIR)$(PREFIX)/share/zsh/vendor-completions/_sipalg
 	install -D -m 644 target/generated/sipalg.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/sipalg.fish
+	install -D -m 644 target/generated/licences $(DESTDIR)$(PREFIX)/share/doc/sipalg/licences
 	install -D -m 644 src/daemon/sipalg.service $(DESTDIR)/usr/lib/systemd/system/sipalg.service
 	install -D -m 644 src/daemon/sipalg.sysusers $(DESTDIR)/usr/lib/sysusers.d/sipalg.conf
 	[ -e $(DESTDIR)/etc/sipalg/sipalg.toml ] || \

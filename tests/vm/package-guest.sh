@@ -81,6 +81,7 @@ for file in man/man8/sipalg.8.gz man/man8/sipalg-run.8.gz man/man8/sipalg-explai
     doc/sipalg/copyright doc/sipalg/README.md; do
     dpkg -L sipalg | grep -qx "/usr/share/$file" || fail "no $file: $(dpkg -L sipalg)"
 done
+zgrep -q '^======== nftnl ' /usr/share/doc/sipalg/licences* || fail "the licences of the libraries are not there"
 nft -c -f /usr/share/sipalg/sipalg.nft || fail "the ruleset as shipped can't be loaded"
 
 begin "a new configuration, a flushed ruleset, the watchdog"
