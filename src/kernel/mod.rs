@@ -22,6 +22,7 @@ mod libnftables;
 pub mod links;
 pub mod maps;
 mod nft;
+mod parting;
 mod pin;
 pub mod probe;
 mod rules;
