@@ -27,7 +27,7 @@ use crate::alg::Transport;
 pub const SHIPPED: &str = include_str!("../../nft-rules/sipalg.nft");
 
 /// What the rule in chain `about` says; `sipalg.nft` has the same.
-const MARK: &str = "sipalg ruleset 2";
+const MARK: &str = "sipalg ruleset 3";
 /// What stands behind the mark if the daemon loaded it.
 const BY_DAEMON: &str = ", loaded by the daemon";
 /// The lines of `sipalg.nft` that the daemon replaces.
@@ -188,8 +188,8 @@ pub fn install(settings: &RulesetSettings) -> Result<Installed, KernelError> {
 /// See [`KernelError`].
 pub fn remove() -> Result<bool, KernelError> {
     let mut socket = NetlinkSocket::netfilter().map_err(KernelError::system("opening a netlink socket"))?;
-    let public: HashSet<SocketAddr> = match maps::held(&mut socket) {
-        Ok(held) => held.pinholes.iter().map(|(pinhole, _)| pinhole.public.0).collect(),
+    let public: HashSet<(Transport, SocketAddr)> = match maps::held(&mut socket) {
+        Ok(held) => held.pinholes.iter().map(|(it, _)| (it.transport, it.public.0)).collect(),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => HashSet::new(),
         Err(error) => return Err(KernelError::system("listing the bindings")(error)),
     };
@@ -389,14 +389,12 @@ fn loaded_ports(socket: &mut NetlinkSocket) -> Result<[Vec<u16>; 2], KernelError
 }
 
 /// Deletes the entries that translate to one of these endpoints, pinned or made by the maps.
-fn remove_entries(public: &HashSet<SocketAddr>) -> io::Result<()> {
+fn remove_entries(public: &HashSet<(Transport, SocketAddr)>) -> io::Result<()> {
     let mut conntrack = Conntrack::open(false)?;
     let mut ours = Vec::new();
     conntrack.dump(|entry| {
-        let is_media = entry.original.transport == Transport::Udp;
-        if is_media
-            && (public.contains(&entry.reply.destination) || public.contains(&entry.original.destination))
-        {
+        let ends = [entry.reply.destination, entry.original.destination];
+        if ends.iter().any(|end| public.contains(&(entry.original.transport, *end))) {
             ours.push(entry);
         }
     })?;
@@ -415,7 +413,7 @@ mod tests {
         let text = for_daemon(&[5060, 5070], &[5080]);
         assert_eq!(text.matches("define SIPALG_UDP_PORTS = { 5060, 5070 }\n").count(), 1);
         assert_eq!(text.matches("define SIPALG_TCP_PORTS = { 5080 }\n").count(), 1);
-        assert_eq!(text.matches("\"sipalg ruleset 2, loaded by the daemon\"").count(), 1);
+        assert_eq!(text.matches("\"sipalg ruleset 3, loaded by the daemon\"").count(), 1);
         assert!(for_daemon(&[5060], &[]).contains("define SIPALG_TCP_PORTS = { 0 }\n"));
     }
 

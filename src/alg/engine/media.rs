@@ -11,7 +11,7 @@ use arrayvec::ArrayVec;
 
 use super::super::binding::{Admitted, Binding, BindingKey, BindingKeys, Expecting, NoBinding, State};
 use super::super::call::{Before, Call, CallNames, Leg, MAX_LEGS, Phase, Pin, Remote, Stream, Target};
-use super::super::command::{CommandId, Op, Peer, Pinhole, Pinholes, PinnedFlow, Publics};
+use super::super::command::{CommandId, Op, Peer, Pinhole, Pinholes, PinnedFlow, Publics, Transport};
 use super::super::endpoint::{Inside, Outside};
 use super::super::envelope::Method;
 use super::super::event::Event;
@@ -86,6 +86,19 @@ impl Engine {
         Ok(())
     }
 
+    /// Strikes doors for TCP that no rule would open. Their lines stay as the phone wrote them, and so does what they lead
+    /// to: unlike with UDP the message is as good without.
+    pub(super) fn keep_to_s9(&mut self, context: &Context<'_>, streams: &mut Vec<LocalStream>) {
+        let before = streams.len();
+        streams.retain(|it| {
+            let endpoint = SocketAddr::new(it.ip, it.port);
+            it.transport == Transport::Udp || guard::may_open(&self.policy, endpoint)
+        });
+        if streams.len() < before {
+            self.refuse("S9", context.flow, "a connection to a port that is reserved for a service");
+        }
+    }
+
     /// The far end's description: noted with the leg; in an answer to something that the phone asked or offered (S5) it
     /// is acted upon at once, otherwise when the phone answers.
     pub(super) fn note_remote(&mut self, context: &Context<'_>, scratch: &mut Scratch) {
@@ -117,10 +130,12 @@ impl Engine {
         leg.held.remote = held;
         leg.remote.reserve_exact(scratch.remote.len().saturating_sub(leg.remote.len()));
         leg.remote.resize(scratch.remote.len(), Remote::default());
-        for (remote, RemoteStream { rtp, rtcp, count }) in leg.remote.iter_mut().zip(&scratch.remote) {
+        for (remote, RemoteStream { transport, rtp, rtcp, count, waits }) in
+            leg.remote.iter_mut().zip(&scratch.remote)
+        {
             let target = |written: SocketAddr| {
                 let endpoint = side.map_or(written, |side| side.actual(written));
-                match self.bindings.target(Outside(endpoint), lan, &self.policy) {
+                match self.bindings.target(*transport, Outside(endpoint), lan, &self.policy) {
                     Some((target, _)) => Some(target),
                     // Never to the router itself (S8).
                     None if side.is_some_and(|side| side.endpoint.0.ip() == endpoint.ip()) => None,
@@ -128,7 +143,9 @@ impl Engine {
                 }
             };
             // A stream that is on hold keeps its last target: its media resumes without a new description.
-            if let Some(rtp) = rtp {
+            if *waits {
+                *remote = Remote::default();
+            } else if let Some(rtp) = rtp {
                 *remote = Remote { rtp: target(*rtp), rtcp: rtcp.and_then(target), count: *count };
             }
         }
@@ -232,13 +249,14 @@ impl Engine {
     ) -> Result<(), Reason> {
         let public = context.public.ok_or(Reason::NotNated)?;
         let mut wanted = endpoints(stream).ok_or(Reason::Refused)?;
-        let key = |inside: Inside| BindingKey { inside, uplink: context.uplink };
+        let (transport, uplink) = (stream.transport, context.uplink);
+        let key = |inside: Inside| BindingKey { transport, inside, uplink };
         let is_open = |inside| {
             let binding = self.bindings.get(&key(inside));
             binding.is_some_and(|it| it.state == State::Open && it.pinhole.public.0.ip() == public)
         };
         if !wanted.clone().all(is_open) {
-            self.open(context, public, &wanted.clone().collect(), needs)?;
+            self.open(context, transport, public, &wanted.clone().collect(), needs)?;
         }
         for pair in 0.. {
             let Some(rtp) = wanted.next().map(key) else { break };
@@ -252,12 +270,13 @@ impl Engine {
     fn open(
         &mut self,
         context: &Context<'_>,
+        transport: Transport,
         public: IpAddr,
         wanted: &Endpoints,
         needs: &mut Vec<CommandId>,
     ) -> Result<(), Reason> {
         let Context { lan, uplink, .. } = *context;
-        let key = |inside: Inside| BindingKey { inside, uplink };
+        let key = |inside: Inside| BindingKey { transport, inside, uplink };
         let moved: ArrayVec<(BindingKey, u16), { 2 * MAX_PORTS as usize }> = wanted
             .iter()
             .filter_map(|inside| Some((key(*inside), self.bindings.get(&key(*inside))?)))
@@ -291,6 +310,7 @@ impl Engine {
                     .iter()
                     .zip(base + offset..=u16::MAX)
                     .map(|(key, port)| Pinhole {
+                        transport,
                         inside: key.inside,
                         public: Outside(SocketAddr::new(public, port)),
                         uplink,
@@ -415,6 +435,13 @@ impl Engine {
                 let target = target.and_then(|target| target.of_pair(stream.pair, remote.count));
                 let (Some(key), Some(target)) = (key, target) else { continue };
                 let Some(binding) = self.bindings.get(&key) else { continue };
+                if key.transport == Transport::Tcp {
+                    // The port that it will connect from is its own choice: it is let in, and pinned when it comes. Nobody
+                    // else ever is, whatever the policy says of datagrams (S9).
+                    let caller = caller(binding, target).map(|far| (key, Some(far)));
+                    peers.extend(caller.filter(|it| !peers.contains(it)));
+                    continue;
+                }
                 if let Some((flow, far)) = pinned(binding, target)
                     && !is_pinned(flows, &flow)
                 {
@@ -438,7 +465,14 @@ impl Engine {
             && *peers == leg.admitted
             && peers.iter().all(|(key, far)| self.is_admitted(key, *far))
             && !flows.iter().any(lapsed);
-        if flows.is_empty() || unchanged {
+        // Only of a connection it may be said that it comes no more: the phone is to open it.
+        let turned = is_answer
+            && leg.admitted.iter().any(|it| it.0.transport == Transport::Tcp && !peers.contains(it));
+        if turned && flows.is_empty() {
+            flows.extend(leg.pins.iter().map(|pin| pin.flow));
+            peers.extend(leg.admitted.iter().filter(|it| it.0.transport == Transport::Udp));
+        }
+        if flows.is_empty() && peers.is_empty() && !turned || unchanged {
             // Media that is refused, on hold, or takes another way is not expected any more either.
             if is_answer {
                 self.unexpect_leg(call_key, index);
@@ -523,7 +557,8 @@ impl Engine {
             entry.wanted += u16::from(!known);
             return entry.admitting;
         }
-        let peer = Peer { public: binding.pinhole.public, far };
+        let Pinhole { transport, public, .. } = binding.pinhole;
+        let peer = Peer { transport, public, far };
         let lifetime = 2 * self.policy.half_open;
         let op = Op::Admit { peers: vec![peer], lifetime };
         let id = self.command(op, Inflight::Admit { binding: *key, far });
@@ -545,7 +580,8 @@ impl Engine {
             return;
         }
         binding.peers.swap_remove(at);
-        let peers = vec![Peer { public: binding.pinhole.public, far }];
+        let Pinhole { transport, public, .. } = binding.pinhole;
+        let peers = vec![Peer { transport, public, far }];
         self.background(Op::Dismiss { peers }, "dismiss");
     }
 
@@ -732,19 +768,28 @@ pub(super) fn endpoints(stream: &LocalStream) -> Option<impl Iterator<Item = Ins
 
 /// The flow between a binding and a target, and the address to admit for it; nothing for direct media.
 fn pinned(binding: &Binding, target: Target) -> Option<(PinnedFlow, Option<IpAddr>)> {
-    let Pinhole { inside, public, .. } = binding.pinhole;
+    let Pinhole { transport, inside, public, .. } = binding.pinhole;
     match target {
         Target::Direct => None,
         // Nobody here translates between the families.
         Target::Far(far) if far.is_ipv4() != inside.0.is_ipv4() => None,
         Target::Far(far) => {
-            let flow = PinnedFlow { inside, far, public, hairpin: None };
+            let flow = PinnedFlow { transport, inside, far, public, hairpin: None };
             Some((flow, Some(far.ip())))
         }
         Target::Hairpin { public: far, inside: other } => {
-            let flow = PinnedFlow { inside, far, public, hairpin: Some(other) };
+            let flow = PinnedFlow { transport, inside, far, public, hairpin: Some(other) };
             Some((flow, Some(other.0.ip())))
         }
+    }
+}
+
+/// Who may connect to a binding for TCP, if anybody is to. Between two phones behind the same NAT nobody does: where they
+/// are named to each other directly they need no door, and by the router there is no way for connections.
+fn caller(binding: &Binding, target: Target) -> Option<IpAddr> {
+    match target {
+        Target::Far(far) if far.is_ipv4() == binding.pinhole.inside.0.is_ipv4() => Some(far.ip()),
+        Target::Far(_) | Target::Direct | Target::Hairpin { .. } => None,
     }
 }
 
