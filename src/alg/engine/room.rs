@@ -19,8 +19,8 @@ use super::super::shares::Table;
 use super::super::transaction::Transaction;
 use super::super::verdict::Reason;
 use super::Engine;
-use super::media::endpoints;
 use super::message::Context;
+use super::pinholes::endpoints;
 
 impl Engine {
     /// Puts a new flow in; `false`: there is no room.

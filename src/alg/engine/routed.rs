@@ -63,7 +63,7 @@ impl Engine {
         }
         let (sender, count) = (context.flow.inside.0.ip(), streams.iter().flat_map(endpoints).count());
         let admitted = self.bindings.admit_host(sender, count, context.now, &self.policy);
-        admitted.map_err(super::media::reason_of)?;
+        admitted.map_err(super::pinholes::reason_of)?;
         // Only the rate counts: there is no binding.
         self.bindings.return_quota(sender, count);
         self.replace_unbound(context, index, streams);
