@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::hash::{BuildHasher, Hash};
+use std::mem;
 use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
@@ -74,6 +75,15 @@ impl<K: Copy + Ord + Hash, V, S: BuildHasher> ExpiringMap<K, V, S> {
         let old = self.entries.insert(key, entry).map(|old| old.value);
         self.sweep_stale();
         Ok(old)
+    }
+
+    /// Puts back what [`ExpiringMap::pop_expired`] has just given away: it is not new, so there is room for it, also when
+    /// the limit has become a smaller one since it came.
+    pub fn put_back(&mut self, key: K, value: V, deadline: Instant) {
+        let limit = mem::replace(&mut self.limit, usize::MAX);
+        // Nothing is refused below the limit.
+        let _ = self.insert(key, value, deadline);
+        self.limit = limit;
     }
 
     /// The value under `key`, expired or not.
@@ -252,6 +262,18 @@ mod tests {
         assert_eq!(map.insert(2, "b", t), Err("b"));
         assert_eq!(map.insert(1, "c", t), Ok(Some("a")));
         assert_eq!((map.len(), map.is_full()), (1, true));
+    }
+
+    #[test]
+    fn what_was_taken_out_may_come_back_beyond_a_limit_that_has_become_smaller() {
+        let (mut map, t) = map(2);
+        map.insert(1, "a", t).unwrap();
+        map.insert(2, "b", t + Duration::from_secs(9)).unwrap();
+        map.set_limit(1);
+        let (key, value) = map.pop_expired(t).unwrap();
+        map.put_back(key, value, t + Duration::from_secs(5));
+        assert_eq!((map.get(&1), map.len(), map.is_full()), (Some(&"a"), 2, true));
+        assert_eq!(map.insert(3, "c", t), Err("c"));
     }
 
     #[test]

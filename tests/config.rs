@@ -72,6 +72,8 @@ fn every_key_reaches_the_settings() {
             user = "telephony"
             [sip]
             ports = [5060, "5070-5079"]
+            tcp-ports = [5060, "5080-5081"]
+            tcp-patience = "15s"
             servers = ["203.0.113.0/24"]
             registrars = ["203.0.113.7"]
             hands-off = ["2001:db8::/32"]
@@ -105,6 +107,11 @@ fn every_key_reaches_the_settings() {
             per-host = 9
             transactions-per-host = 10
             parked = 8
+            connections = 11
+            tcp-bytes = "12MiB"
+            tcp-bytes-per-host = "13MiB"
+            tcp-held = 14
+            tcp-held-per-host = 15
             [control]
             socket = "none"
             [log]
@@ -114,6 +121,7 @@ fn every_key_reaches_the_settings() {
     )
     .unwrap();
     assert_eq!(config.sip_ports, [5060..=5060, 5070..=5079]);
+    assert_eq!(config.tcp_ports, [5060..=5060, 5080..=5081]);
     let policy = &config.policy;
     assert_eq!(policy.servers, [Prefix { address: Ipv4Addr::new(203, 0, 113, 0).into(), bits: 24 }]);
     assert_eq!(policy.registrars, [Prefix { address: Ipv4Addr::new(203, 0, 113, 7).into(), bits: 32 }]);
@@ -144,6 +152,9 @@ fn every_key_reaches_the_settings() {
     );
     assert_eq!((limits.openings_per_minute, limits.parked), (7, 8));
     assert_eq!((limits.per_host, limits.transactions_per_host), (9, 10));
+    assert_eq!([limits.connections, limits.tcp_bytes >> 20, limits.tcp_bytes_per_host >> 20], [11, 12, 13]);
+    assert_eq!((limits.tcp_held, limits.tcp_held_per_host), (14, 15));
+    assert_eq!(policy.tcp_patience, Duration::from_secs(15));
     assert_eq!(config.state_file, Place::At("/run/sipalg.state".into()));
     assert_eq!(config.user, User::Named("telephony".to_owned()));
     assert_eq!((config.control_socket, config.accounting), (Place::None, false));
@@ -151,6 +162,23 @@ fn every_key_reaches_the_settings() {
     assert_eq!((queue.backend, queue.base, queue.max_length), (Backend::Nfq, 100, 500));
     assert_eq!((queue.receive_buffer, queue.overload), (1 << 20, Overload::Pass));
     assert_eq!((config.log.target, config.log.level.as_str()), (LogTarget::Stderr, "warn,sipalg::alg=debug"));
+}
+
+#[test]
+fn what_tcp_may_have_fits_into_what_holds_it() {
+    // The shell's, the ruleset's.
+    let longest = Config::parse("[sip]\ntcp-patience = \"25s\"").unwrap().policy.tcp_patience;
+    assert!(longest + Duration::from_secs(1) < sipalg::daemon::held::LIFETIME);
+    let most = Config::parse("[limits]\nconnections = 131072\ntcp-held = 896").unwrap().policy.limits;
+    let set_size = |name: &str| -> usize {
+        let line = sipalg::kernel::ruleset::SHIPPED.lines().find(|line| line.contains(name)).unwrap();
+        line.split("size ").nth(1).and_then(|rest| rest.split(';').next()).unwrap().parse().unwrap()
+    };
+    for family in [4, 6] {
+        assert_eq!(set_size(&format!("map lines{family} ")), most.connections);
+        assert_eq!(set_size(&format!("set followed{family} ")), 2 * most.connections);
+    }
+    assert!(most.tcp_held < sipalg::daemon::held::PACKETS);
 }
 
 #[test]
@@ -227,6 +255,35 @@ fn a_value_that_makes_no_sense_is_refused_with_what_would() {
         ("[media]\naccounting = 1", "line 2: invalid type: integer `1`, expected true or false"),
         ("[sip]\nservers = \"::/0\"", "line 2: invalid type: string \"::/0\", expected a list: […]"),
         ("[limits]\ncalls = 0", "line 2: limits.calls: must be between 1 and 16777216"),
+        (
+            "[sip]\ntcp-patience = \"26s\"",
+            "line 2: sip.tcp-patience: must be between 1s and 25s; then the message's transaction is given up anyway",
+        ),
+        (
+            "[sip]\ntcp-patience = \"0s\"",
+            "line 2: sip.tcp-patience: must be between 1s and 25s; then the message's transaction is given up anyway",
+        ),
+        (
+            "[limits]\nconnections = 131073",
+            "line 2: limits.connections: must be between 1 and 131072; the ruleset has room for no more",
+        ),
+        (
+            "[limits]\ntcp-bytes = \"2048MiB\"",
+            "line 2: limits.tcp-bytes: must be between 64KiB, the longest message, and 1024MiB",
+        ),
+        (
+            "[limits]\ntcp-bytes-per-host = \"1KiB\"",
+            "line 2: limits.tcp-bytes-per-host: must be between 64KiB, the longest message, and 1024MiB",
+        ),
+        (
+            "[limits]\ntcp-held = 897",
+            "line 2: limits.tcp-held: must be between 1 and 896; there is room for no more packets",
+        ),
+        (
+            "[limits]\n\ntcp-held-per-host = 0",
+            "line 3: limits.tcp-held-per-host: must be between 1 and 896; there is room for no more packets",
+        ),
+        ("[limits]\ntcp-held = \"8MiB\"", "line 2: invalid type: string \"8MiB\", expected a whole number"),
         (
             "[log]\nlevel = \"chatty\"",
             "line 2: \"chatty\" is not a log level; write one of off, error, warn, info, debug, trace, or for one module \"info,sipalg::alg=debug\"",
@@ -305,6 +362,20 @@ fn strange_but_legal_settings_are_told() {
             "[limits]\nbindings = 4096",
             "limits.bindings-per-host lets one inside host have all that limits.bind",
         ),
+        (
+            "[limits]\ntcp-bytes-per-host = \"64MiB\"",
+            "limits.tcp-bytes-per-host lets one inside host have all that limits.tcp-bytes allows",
+        ),
+        (
+            "[limits]\ntcp-held = 384",
+            "limits.tcp-held-per-host lets one inside host have all that limits.tcp-held allows",
+        ),
+        (
+            "[limits]\nconnections = 4096",
+            "limits.per-host lets one inside host have all that limits.connections allows",
+        ),
+        ("[sip]\ntcp-patience = \"12s\"", "sip.tcp-patience is below 13s"),
+        ("[queue]\nmax-length = 768", "limits.tcp-held is not below queue.max-length"),
         ("[queue]\noverload = \"pass\"", "queue.overload is \"pass\""),
         ("[log]\nlevel = \"debug\"", "log.level shows"),
     ] {

@@ -27,6 +27,14 @@ pub use value::{Place, User};
 /// Where the settings are, unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/sipalg/sipalg.toml";
 
+/// The longest `sip.tcp-patience`, in seconds: below what the shell keeps a packet without a verdict for (30 s), and what a
+/// transaction lives (32 s).
+const LONGEST_PATIENCE: u64 = 25;
+/// The most of `limits.connections`: the ruleset's maps have room for so many (`lines4` in `sipalg.nft`).
+const MOST_CONNECTIONS: u32 = 131_072;
+/// The most of `limits.tcp-held`: the shell keeps 1024 segments without a verdict, and some of them wait for the kernel.
+const MOST_HELD: u32 = 896;
+
 /// A commented file that sets every key to its default.
 pub const SAMPLE: &str = include_str!("sample.toml");
 
@@ -193,6 +201,12 @@ impl Config {
                 return unfit(key, format!("must be at least {least}s"));
             }
         }
+        if !(1..=LONGEST_PATIENCE).contains(&sip.tcp_patience.0.as_secs()) {
+            let what = format!(
+                "must be between 1s and {LONGEST_PATIENCE}s; then the message's transaction is given up anyway"
+            );
+            return unfit("sip.tcp-patience", what);
+        }
         if queue.base > u16::MAX - 5 {
             return unfit("queue.base", "must be at most 65530: there are six queues".to_owned());
         }
@@ -219,6 +233,25 @@ impl Config {
         ] {
             if !(1..=1 << 24).contains(&entries) {
                 return unfit(key, "must be between 1 and 16777216".to_owned());
+            }
+        }
+        if !(1..=MOST_CONNECTIONS).contains(&limits.connections) {
+            let what = format!("must be between 1 and {MOST_CONNECTIONS}; the ruleset has room for no more");
+            return unfit("limits.connections", what);
+        }
+        for (key, bytes) in
+            [("limits.tcp-bytes", limits.tcp_bytes), ("limits.tcp-bytes-per-host", limits.tcp_bytes_per_host)]
+        {
+            if !(64 << 10..=1 << 30).contains(&bytes.0) {
+                return unfit(key, "must be between 64KiB, the longest message, and 1024MiB".to_owned());
+            }
+        }
+        for (key, segments) in
+            [("limits.tcp-held", limits.tcp_held), ("limits.tcp-held-per-host", limits.tcp_held_per_host)]
+        {
+            if !(1..=MOST_HELD).contains(&segments) {
+                let what = format!("must be between 1 and {MOST_HELD}; there is room for no more packets");
+                return unfit(key, what);
             }
         }
 
@@ -269,10 +302,14 @@ impl Config {
                     transactions_per_host: limits.transactions_per_host as usize,
                     openings_per_minute: limits.openings_per_minute,
                     parked: limits.parked as usize,
-                    ..alg::Limits::default()
+                    connections: limits.connections as usize,
+                    tcp_bytes: limits.tcp_bytes.0,
+                    tcp_bytes_per_host: limits.tcp_bytes_per_host.0,
+                    tcp_held: limits.tcp_held as usize,
+                    tcp_held_per_host: limits.tcp_held_per_host as usize,
                 },
                 seed: alg::Policy::default().seed,
-                tcp_patience: alg::Policy::default().tcp_patience,
+                tcp_patience: sip.tcp_patience.0,
             },
             sip_ports: sip.ports.into_iter().map(|ports| ports.0).collect(),
             tcp_ports: sip.tcp_ports.into_iter().map(|ports| ports.0).collect(),

@@ -43,6 +43,8 @@ pub struct Sip {
     pub ports: Vec<Ports>,
     /// Server side TCP ports of signalling.
     pub tcp_ports: Vec<Ports>,
+    /// How long segments wait for the rest of their message.
+    pub tcp_patience: Seconds,
     /// If not empty: the only servers whose messages are touched.
     pub servers: Vec<Block>,
     /// If not empty: the only servers that are believed about registrations.
@@ -135,6 +137,16 @@ pub struct Limits {
     pub openings_per_minute: u32,
     /// Packets that wait for the kernel.
     pub parked: u32,
+    /// TCP connections.
+    pub connections: u32,
+    /// Bytes of TCP streams that are kept.
+    pub tcp_bytes: Size,
+    /// The same for one inside host.
+    pub tcp_bytes_per_host: Size,
+    /// TCP segments that wait for the rest of their message.
+    pub tcp_held: u32,
+    /// The same for one inside host.
+    pub tcp_held_per_host: u32,
 }
 
 /// `[control]`: how others ask the running gateway.
@@ -266,6 +278,7 @@ impl Default for Sip {
         Self {
             ports: vec![Ports(5060..=5060)],
             tcp_ports: Vec::new(),
+            tcp_patience: Seconds(alg::Policy::default().tcp_patience),
             servers: alg::Policy::default().servers.into_iter().map(Block).collect(),
             registrars: alg::Policy::default().registrars.into_iter().map(Block).collect(),
             hands_off: alg::Policy::default().hands_off.into_iter().map(Block).collect(),
@@ -343,6 +356,11 @@ impl Default for Limits {
             transactions_per_host: entries(limits.transactions_per_host),
             openings_per_minute: limits.openings_per_minute,
             parked: entries(limits.parked),
+            connections: entries(limits.connections),
+            tcp_bytes: Size(limits.tcp_bytes),
+            tcp_bytes_per_host: Size(limits.tcp_bytes_per_host),
+            tcp_held: entries(limits.tcp_held),
+            tcp_held_per_host: entries(limits.tcp_held_per_host),
         }
     }
 }

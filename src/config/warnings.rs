@@ -67,6 +67,13 @@ impl Config {
                     .to_owned(),
             );
         }
+        if policy.tcp_patience < Duration::from_secs(13) {
+            warn(
+                "sip.tcp-patience is below 13s: a connection on which the same segment is lost again and again is let go \
+                 before its sender comes through"
+                    .to_owned(),
+            );
+        }
         if policy.ports.len() < 100 {
             let calls = policy.ports.len() / 4;
             warn(format!(
@@ -133,14 +140,24 @@ impl Config {
         let limits = &policy.limits;
         for (table, all, key, share) in [
             ("flows", limits.flows, "per-host", limits.per_host),
+            ("connections", limits.connections, "per-host", limits.per_host),
             ("calls", limits.calls, "per-host", limits.per_host),
             ("registrations", limits.registrations, "per-host", limits.per_host),
             ("transactions", limits.transactions, "transactions-per-host", limits.transactions_per_host),
             ("bindings", limits.bindings, "bindings-per-host", limits.bindings_per_host),
+            ("tcp-bytes", limits.tcp_bytes, "tcp-bytes-per-host", limits.tcp_bytes_per_host),
+            ("tcp-held", limits.tcp_held, "tcp-held-per-host", limits.tcp_held_per_host),
         ] {
             if share >= all {
                 warn(format!("limits.{key} lets one inside host have all that limits.{table} allows"));
             }
+        }
+        if limits.tcp_held >= self.queue.max_length as usize {
+            warn(
+                "limits.tcp-held is not below queue.max-length: segments that wait for the rest of their message can \
+                 fill the queue, and then all others are dropped"
+                    .to_owned(),
+            );
         }
         if self.queue.base == 0 {
             warn("queue.base is 0, where most other programs with a queue start too".to_owned());

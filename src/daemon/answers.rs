@@ -32,6 +32,9 @@ pub(super) fn fills(snapshot: &Snapshot, limits: &Limits) -> Vec<Fill> {
         ("registrations", sizes.registrations, limits.registrations),
         ("bindings", sizes.bindings, limits.bindings),
         ("parked", sizes.parked, limits.parked),
+        ("connections", sizes.connections, limits.connections),
+        ("tcp-bytes", sizes.stream_bytes, limits.tcp_bytes),
+        ("tcp-held", sizes.held_segments, limits.tcp_held),
     ]
     .map(|(name, entries, limit)| Fill { name: name.to_owned(), entries, limit })
     .into()

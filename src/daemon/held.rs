@@ -12,11 +12,11 @@ use crate::packet;
 
 /// Most packets held of each kind: of UDP, as many as the engine parks by default; of TCP, as many again. So neither keeps
 /// the other out.
-const PACKETS: usize = 1024;
+pub const PACKETS: usize = 1024;
 /// Most bytes held of each kind: room for that many packets of usual size, not for that many of 64 KiB.
 const BYTES: usize = 8 << 20;
-/// A verdict waits for commands, which take milliseconds, or for the rest of a message, which may take twenty seconds. What is
-/// held longer was forgotten.
+/// A verdict waits for commands, which take milliseconds, or for the rest of a message, which takes no longer than
+/// `sip.tcp-patience` may be (25 s). What is held longer was forgotten.
 pub const LIFETIME: Duration = Duration::from_secs(30);
 
 /// The held packets.
