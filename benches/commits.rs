@@ -107,6 +107,7 @@ impl Bench {
         let public = 16_384 + 2 * self.stream;
         [0, 1]
             .map(|rtcp| Pinhole {
+                transport: sipalg::alg::Transport::Udp,
                 inside: Inside(SocketAddr::from((phone, inside + rtcp))),
                 public: Outside(SocketAddr::from((PUBLIC, public + rtcp))),
                 uplink: 1,

@@ -230,8 +230,8 @@ fn json_has_one_object_for_each_message_whose_edits_make_the_output() {
     assert_eq!(
         open.expect("an opening")["pinholes"],
         json!([
-            { "public": "22.33.44.55:16384", "inside": "192.168.1.10:40000" },
-            { "public": "22.33.44.55:16385", "inside": "192.168.1.10:40001" },
+            { "transport": "udp", "public": "22.33.44.55:16384", "inside": "192.168.1.10:40000" },
+            { "transport": "udp", "public": "22.33.44.55:16385", "inside": "192.168.1.10:40001" },
         ])
     );
 

@@ -4,12 +4,16 @@
 //! takes no time. Test names say what must happen; where a row of the table of harm (`tests/harm.rs`) is meant too, it
 //! stands in the name.
 
+#![allow(clippy::unwrap_used)] // clippy knows tests by their attribute only, not their helpers
+
 mod common;
 
 #[path = "life/addresses.rs"]
 mod addresses;
 #[path = "life/bounds.rs"]
 mod bounds;
+#[path = "life/connections.rs"]
+mod connections;
 #[path = "life/dialogs.rs"]
 mod dialogs;
 #[path = "life/media.rs"]

@@ -117,7 +117,12 @@ impl Network {
 
     fn pinhole(&self, inside: &str, port: u16) -> Pinhole {
         let public = Outside(([203, 0, 113, 1], port).into());
-        Pinhole { inside: Inside(inside.parse().unwrap()), public, uplink: self.router.index("wan") }
+        Pinhole {
+            transport: sipalg::alg::Transport::Udp,
+            inside: Inside(inside.parse().unwrap()),
+            public,
+            uplink: self.router.index("wan"),
+        }
     }
 
     fn execute(&mut self, op: Op) -> Outcome {
@@ -186,7 +191,13 @@ fn unexpect(pinhole: Pinhole) -> Op {
 }
 
 fn pinned(pinhole: Pinhole, far: &str) -> PinnedFlow {
-    PinnedFlow { inside: pinhole.inside, far: far.parse().unwrap(), public: pinhole.public, hairpin: None }
+    PinnedFlow {
+        transport: sipalg::alg::Transport::Udp,
+        inside: pinhole.inside,
+        far: far.parse().unwrap(),
+        public: pinhole.public,
+        hairpin: None,
+    }
 }
 
 fn pin(pinhole: Pinhole, far: &str) -> Op {
@@ -355,7 +366,11 @@ fn media_that_flows_while_its_call_is_given_up_leaves_nothing() {
 }
 
 fn peer_of(pinhole: Pinhole) -> Peer {
-    Peer { public: pinhole.public, far: Some("203.0.113.9".parse().unwrap()) }
+    Peer {
+        transport: sipalg::alg::Transport::Udp,
+        public: pinhole.public,
+        far: Some("203.0.113.9".parse().unwrap()),
+    }
 }
 
 #[test]

@@ -94,7 +94,12 @@ impl Network {
 
     fn pinhole(&self, inside: &str, port: u16) -> Pinhole {
         let public = Outside(([203, 0, 113, 1], port).into());
-        Pinhole { inside: Inside(inside.parse().unwrap()), public, uplink: self.router.index("wan") }
+        Pinhole {
+            transport: sipalg::alg::Transport::Udp,
+            inside: Inside(inside.parse().unwrap()),
+            public,
+            uplink: self.router.index("wan"),
+        }
     }
 
     fn execute(&self, kernel: &mut Kernel, ops: Vec<Op>) -> Vec<Outcome> {
@@ -148,7 +153,7 @@ fn close(pinholes: &[Pinhole], peers: &[Peer]) -> Op {
 }
 
 fn peer(pinhole: Pinhole, far: &str) -> Peer {
-    Peer { public: pinhole.public, far: Some(far.parse().unwrap()) }
+    Peer { transport: sipalg::alg::Transport::Udp, public: pinhole.public, far: Some(far.parse().unwrap()) }
 }
 
 fn admit(peers: &[Peer]) -> Op {
@@ -160,7 +165,13 @@ fn json(text: &str) -> Value {
 }
 
 fn pinned(pinhole: Pinhole, far: &str, hairpin: Option<Inside>) -> PinnedFlow {
-    PinnedFlow { inside: pinhole.inside, far: far.parse().unwrap(), public: pinhole.public, hairpin }
+    PinnedFlow {
+        transport: sipalg::alg::Transport::Udp,
+        inside: pinhole.inside,
+        far: far.parse().unwrap(),
+        public: pinhole.public,
+        hairpin,
+    }
 }
 
 fn key(inside: Inside, far: &str) -> FlowKey {

@@ -90,7 +90,13 @@ fn f37_the_far_end_may_speak_first_where_nothing_is_translated() {
     ] {
         let (phone_socket, far_socket) = (network.phone.udp(phone), network.far.udp(far));
         let [phone, far]: [SocketAddr; 2] = [phone, far].map(|it| it.parse().unwrap());
-        let flow = PinnedFlow { inside: Inside(phone), far, public: Outside(phone), hairpin: None };
+        let flow = PinnedFlow {
+            transport: sipalg::alg::Transport::Udp,
+            inside: Inside(phone),
+            far,
+            public: Outside(phone),
+            hairpin: None,
+        };
         let signalling = FlowKey {
             transport: sipalg::alg::Transport::Udp,
             inside: Inside(SocketAddr::new(phone.ip(), 5060)),
@@ -133,7 +139,13 @@ fn f37_an_entry_that_the_administrators_nat_made_is_not_ours_to_delete() {
     assert_eq!(seen.ip().to_string(), "10.9.0.1", "masqueraded");
     let [inside, far_end]: [SocketAddr; 2] =
         ["192.168.1.10:40000", "10.9.0.20:30000"].map(|it| it.parse().unwrap());
-    let flow = PinnedFlow { inside: Inside(inside), far: far_end, public: Outside(inside), hairpin: None };
+    let flow = PinnedFlow {
+        transport: sipalg::alg::Transport::Udp,
+        inside: Inside(inside),
+        far: far_end,
+        public: Outside(inside),
+        hairpin: None,
+    };
     let signalling = FlowKey { transport: sipalg::alg::Transport::Udp, inside: Inside(inside), far: far_end };
     for op in [Op::Pin { flow, signalling }, Op::Unpin { flow }] {
         network.done(&mut kernel, op);

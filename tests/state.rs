@@ -10,7 +10,7 @@ use std::time::Duration;
 use common::messages::{Dialog, MEDIA, PHONE, PROXY, message, request, response, sdp};
 use common::{Bench, Passed, WAN, at, kind};
 use proptest::prelude::*;
-use sipalg::alg::{Engine, Event, Held, Inside, Outside, Peer, Pinhole, Policy, Reason, State};
+use sipalg::alg::{Engine, Event, Held, Inside, Outside, Peer, Pinhole, Policy, Reason, State, Transport};
 
 const PUBLIC: &str = "22.33.44.55:17375";
 const NO_TIME: Duration = Duration::ZERO;
@@ -19,7 +19,15 @@ const NO_TIME: Duration = Duration::ZERO;
 fn held(bench: &Bench) -> Held {
     let hour = Duration::from_secs(3600);
     let pinhole = |(public, inside): (&std::net::SocketAddr, &Inside)| {
-        (Pinhole { inside: *inside, public: Outside(*public), uplink: WAN }, hour)
+        (
+            Pinhole {
+                transport: if bench.kernel.tcp.contains(public) { Transport::Tcp } else { Transport::Udp },
+                inside: *inside,
+                public: Outside(*public),
+                uplink: WAN,
+            },
+            hour,
+        )
     };
     Held {
         pinholes: bench.kernel.pinholes.iter().map(pinhole).collect(),
@@ -341,7 +349,7 @@ fn a_peer_that_no_call_wants_is_shown_out() {
         step(&mut bench);
     }
     let public = Outside(bench.binding("192.168.1.10:40000"));
-    let stranger = Peer { public, far: Some([22, 33, 44, 99].into()) };
+    let stranger = Peer { transport: Transport::Udp, public, far: Some([22, 33, 44, 99].into()) };
     bench.kernel.peers.insert(stranger);
     restart(&mut bench, NO_TIME, Policy::default());
     assert!(!bench.kernel.peers.contains(&stranger));
@@ -402,4 +410,34 @@ fn a_smaller_limit_takes_nothing_from_who_is_in_and_nobody_new() {
     let taken =
         bench.out(PHONE, PROXY, request("INVITE", PHONE, 1, next, false, &sdp("192.168.1.10", 42000)));
     assert_eq!(taken.reason, Reason::Rewritten);
+}
+
+#[test]
+fn a_door_for_connections_is_known_again_with_who_came_by_it() {
+    let policy = || Policy { media_tcp: true, ..Policy::default() };
+    let mut bench = Bench::new(policy());
+    let line = |ip: &str, port: u16, role: &str| {
+        format!("v=0\no=- 1 1 IN IP4 {ip}\ns=-\nc=IN IP4 {ip}\nt=0 0\nm=x {port} TCP/x *\na=setup:{role}\n")
+    };
+    let offer = line("192.168.1.10", 50_000, "passive");
+    let invite = request("INVITE", PHONE, 1, dialog(), false, &offer);
+    let sent = bench.out(PHONE, PROXY, &invite);
+    restart(&mut bench, Duration::from_secs(1), policy());
+    assert_eq!(bench.out(PHONE, PROXY, &invite), sent, "the same port");
+    let answer = line("22.33.44.22", 9, "active");
+    bench.inn(PROXY, PHONE, response("200 OK", "INVITE", PUBLIC, 1, dialog(), &answer));
+    let public = bench.binding("192.168.1.10:50000");
+    bench.connect("22.33.44.22:40000", public, 2);
+    let before = bench.kernel.clone();
+    assert_eq!((before.tcp.len(), before.peers.len(), before.pins.len()), (1, 1, 1));
+    restart(&mut bench, Duration::from_secs(1), policy());
+    assert_eq!(
+        (&bench.kernel.pinholes, &bench.kernel.peers, &bench.kernel.pins),
+        (&before.pinholes, &before.peers, &before.pins)
+    );
+    assert_eq!(bench.connect("22.33.44.22:40001", public, 2).reason, Reason::Latched);
+    let bye = in_dialog("z9hG4bK-bye");
+    bench.out(PHONE, PROXY, request("BYE", PHONE, 2, bye, true, ""));
+    bench.inn(PROXY, PHONE, response("200 OK", "BYE", PUBLIC, 2, bye, ""));
+    bench.assert_all_closed();
 }

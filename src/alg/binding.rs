@@ -15,7 +15,7 @@ use foldhash::fast::FixedState;
 use hashbrown::HashMap;
 
 use super::call::Target;
-use super::command::{CommandId, FlowKey, Peer, Pinhole, PinnedFlow};
+use super::command::{CommandId, FlowKey, Peer, Pinhole, PinnedFlow, Transport};
 use super::endpoint::{Inside, Outside};
 use super::policy::{MediaLocal, Policy};
 use super::ports::PortPool;
@@ -31,6 +31,9 @@ const QUOTA_MEMORY: Duration = Duration::from_secs(120);
 /// A binding's name. The kernel's map from inside to outside has the same key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BindingKey {
+    /// What it is for: a phone may have the same port number for UDP and for TCP.
+    #[serde(default)]
+    pub transport: Transport,
     /// The phone's endpoint.
     pub inside: Inside,
     /// Index of the interface towards the outside.
@@ -112,7 +115,8 @@ pub enum Latch {
 impl Binding {
     /// Everybody admitted, for commands.
     pub fn peers(&self) -> impl Iterator<Item = Peer> + '_ {
-        self.peers.iter().map(|it| Peer { public: self.pinhole.public, far: it.far })
+        let Pinhole { transport, public, .. } = self.pinhole;
+        self.peers.iter().map(move |it| Peer { transport, public, far: it.far })
     }
 }
 
@@ -299,21 +303,27 @@ impl Bindings {
     }
 
     /// The public endpoint that stands for an inside one at an uplink.
-    pub fn public_of(&self, inside: SocketAddr, uplink: u32) -> Option<SocketAddr> {
-        let key = BindingKey { inside: Inside(inside), uplink };
+    pub fn public_of(&self, transport: Transport, inside: SocketAddr, uplink: u32) -> Option<SocketAddr> {
+        let key = BindingKey { transport, inside: Inside(inside), uplink };
         self.table.get(&key).map(|binding| binding.pinhole.public.0)
     }
 
-    /// The inside endpoint of a public one, if it is `host`'s own.
+    /// The inside endpoint of a public one for UDP, if it is `host`'s own.
     pub fn own_of(&self, public: Outside, host: IpAddr) -> Option<SocketAddr> {
         let (key, _) = self.by_public(public)?;
-        (key.inside.0.ip() == host).then_some(key.inside.0)
+        (key.inside.0.ip() == host && key.transport == Transport::Udp).then_some(key.inside.0)
     }
 
     /// How a phone that is reached by interface `lan` gets to the phone behind one of our public endpoints. `None`: it
-    /// is no endpoint of ours.
-    pub fn target(&self, public: Outside, lan: u32, policy: &Policy) -> Option<(Target, Inside)> {
-        let (key, binding) = self.by_public(public)?;
+    /// is no endpoint of ours for this transport.
+    pub fn target(
+        &self,
+        transport: Transport,
+        public: Outside,
+        lan: u32,
+        policy: &Policy,
+    ) -> Option<(Target, Inside)> {
+        let (key, binding) = self.by_public(public).filter(|(key, _)| key.transport == transport)?;
         let direct = policy.media_local == MediaLocal::Direct && lan != 0 && binding.lan == lan;
         let hairpin = Target::Hairpin { public: public.0, inside: key.inside };
         Some((if direct { Target::Direct } else { hairpin }, key.inside))

@@ -2,8 +2,8 @@
 //!
 //! A call is one Call-ID of one inside host. Its legs are dialogs, early or confirmed, told apart by both tags: a
 //! forked INVITE has one for each answering phone (RFC 3261 section 12, RFC 6337). A leg owns bindings and pinned flows
-//! for the media that its two sides agreed on. The state that stands here is changed by `engine::media` and
-//! `engine::dialog`; this file only says what it is.
+//! for the media that its two sides agreed on. The state that stands here is changed by `engine::legs`,
+//! `engine::media` and `engine::dialog`; this file only says what it is.
 
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};

@@ -27,9 +27,12 @@ pub struct Command {
     pub op: Op,
 }
 
-/// One UDP endpoint tied to a public one, in both directions.
+/// One endpoint tied to a public one, in both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Pinhole {
+    /// What is let through.
+    #[serde(default)]
+    pub transport: Transport,
     /// The phone's endpoint.
     pub inside: Inside,
     /// The endpoint that stands for it outside; from our own port pool.
@@ -44,12 +47,16 @@ pub type Pinholes = ArrayVec<Pinhole, 2>;
 /// The public endpoints of one stream.
 pub type Publics = ArrayVec<Outside, 2>;
 
-/// A media flow whose both ends are known, to be a conntrack entry that looks answered and assured.
+/// A media flow whose both ends are known, to be a conntrack entry that looks answered and assured. Of UDP, the phone may
+/// be the first to speak; a connection over TCP is one that the far end opens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PinnedFlow {
-    /// The phone's endpoint: source of the original direction.
+    /// What carries it.
+    #[serde(default)]
+    pub transport: Transport,
+    /// The phone's endpoint: of UDP, the source of the original direction; of TCP, where its reply comes from.
     pub inside: Inside,
-    /// The far end's endpoint as the phone addresses it: destination of the original direction.
+    /// The far end's endpoint as the phone addresses it.
     pub far: SocketAddr,
     /// The source that the far end sees; where there is no NAT it is `inside`.
     pub public: Outside,
@@ -65,6 +72,16 @@ pub enum Transport {
     Udp,
     /// TCP.
     Tcp,
+}
+
+impl Transport {
+    /// In lower-case letters.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+        }
+    }
 }
 
 /// A TCP connection through the NAT.
@@ -260,6 +277,8 @@ impl MediaClass {
 /// An address that may send to a public endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Peer {
+    /// What it may send.
+    pub transport: Transport,
     /// The endpoint of ours.
     pub public: Outside,
     /// Whose packets are let in; `None`: everybody's (`media.source = "any"`).

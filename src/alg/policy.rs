@@ -25,6 +25,8 @@ pub struct Policy {
     pub media_source: MediaSource,
     /// How that is let in by a firewall which lets in only what is established or related.
     pub admission: Admission,
+    /// Whether media over TCP gets doors too (S9).
+    pub media_tcp: bool,
     /// How media between two phones behind the same NAT goes.
     pub media_local: MediaLocal,
     /// What becomes of descriptions with ICE.
@@ -176,6 +178,7 @@ impl Default for Policy {
             media_inactivity: Duration::from_secs(900),
             media_source: MediaSource::Negotiated,
             admission: Admission::Pinned,
+            media_tcp: false,
             media_local: MediaLocal::Direct,
             media_ice: MediaIce::Translate,
             denied_ports: DENIED_PORTS.to_vec(),

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::call::{Phase, Target};
-use super::command::PinnedFlow;
+use super::command::{PinnedFlow, Transport};
 use super::endpoint::{Inside, Outside};
 
 /// A call.
@@ -47,11 +47,14 @@ pub struct StreamView {
     pub media: u16,
     /// Whether this is the RTCP of an RTP stream.
     pub rtcp: bool,
+    /// What carries it.
+    pub transport: Transport,
     /// The phone's endpoint.
     pub inside: Inside,
     /// The public one.
     pub public: Outside,
-    /// Where the phone's media goes; `None`: the far end has not said.
+    /// Where the phone's media goes, or from where it is connected to (the port means nothing then); `None`: the far end
+    /// has not said.
     pub target: Option<Target>,
     /// The flows that carry it: the one agreed upon, and those from where it really came.
     pub flows: Vec<PinnedFlow>,
@@ -75,6 +78,8 @@ pub struct RegistrationView {
 /// A binding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BindingView {
+    /// What it lets through.
+    pub transport: Transport,
     /// The phone's endpoint.
     pub inside: Inside,
     /// The public one.

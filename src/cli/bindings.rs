@@ -32,6 +32,7 @@ fn text(bindings: &Table<Binding>) -> String {
     let rows = bindings.entries.iter().map(|it| {
         let (admitted, latched) = (it.admitted.join(" "), it.latched.join(" "));
         vec![
+            it.transport.clone(),
             it.public.clone(),
             it.inside.clone(),
             it.uplink.clone(),
@@ -40,6 +41,6 @@ fn text(bindings: &Table<Binding>) -> String {
             latched,
         ]
     });
-    let table = ask::table(&["public", "phone", "uplink", "streams", "open for", "also from"], rows);
+    let table = ask::table(&["over", "public", "phone", "uplink", "streams", "open for", "also from"], rows);
     table + &ask::left_out(bindings.total, bindings.entries.len())
 }

@@ -272,6 +272,7 @@ impl Config {
                     raw::Admission::Expectation => alg::Admission::Expectation,
                     raw::Admission::Rule => alg::Admission::Rule,
                 },
+                media_tcp: media.tcp,
                 media_local: match media.local {
                     raw::Local::Direct => alg::MediaLocal::Direct,
                     raw::Local::Hairpin => alg::MediaLocal::Hairpin,

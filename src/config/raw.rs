@@ -75,6 +75,8 @@ pub struct Media {
     pub admission: Admission,
     /// Whether the kernel carries established media past the firewall's rules.
     pub offload: bool,
+    /// Whether media over TCP gets doors too.
+    pub tcp: bool,
     /// The way between two phones behind the same NAT.
     pub local: Local,
     /// Descriptions with ICE.
@@ -305,6 +307,7 @@ impl Default for Media {
             },
             admission: Admission::Auto,
             offload: false,
+            tcp: policy.media_tcp,
             local: match policy.media_local {
                 alg::MediaLocal::Direct => Local::Direct,
                 alg::MediaLocal::Hairpin => Local::Hairpin,

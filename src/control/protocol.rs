@@ -149,13 +149,14 @@ pub struct Dialog {
 pub struct Stream {
     /// Which `m=` line, counted from 0.
     pub media: u16,
-    /// `rtp` (or whatever has one port) or `rtcp`.
+    /// `rtp` (or whatever has one port), `rtcp`, or `tcp`: a connection that the far end opens.
     pub kind: String,
     /// The phone's endpoint.
     pub inside: String,
     /// The public endpoint that stands for it.
     pub public: String,
-    /// Where the phone's media goes; absent: the far end has not said, or the other phone is reached directly.
+    /// Where the phone's media goes, of `tcp` the address alone that may connect; absent: the far end has not said, or the
+    /// other phone is reached directly.
     pub far: Option<String>,
     /// `far`: to the outside; `hairpin`: to a phone behind the same NAT by the router; `direct`: to one directly.
     pub way: Option<String>,
@@ -196,6 +197,9 @@ pub struct Registration {
 /// A binding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Binding {
+    /// What it lets through: `udp` or `tcp`.
+    #[serde(default = "udp")]
+    pub transport: String,
     /// The phone's endpoint.
     pub inside: String,
     /// The public one.
@@ -208,6 +212,11 @@ pub struct Binding {
     pub admitted: Vec<String>,
     /// From where media came that was not announced, and was let in.
     pub latched: Vec<String>,
+}
+
+/// What a program that does not say meant.
+fn udp() -> String {
+    "udp".to_owned()
 }
 
 /// What a reload changed.

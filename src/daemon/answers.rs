@@ -11,7 +11,7 @@ use tracing::warn;
 use super::worker::Snapshot;
 use crate::alg::call::{Phase, Target};
 use crate::alg::views::{BindingView, CallView, LegView, RegistrationView, StreamView};
-use crate::alg::{Limits, PinnedFlow, Reason};
+use crate::alg::{Limits, PinnedFlow, Reason, Transport};
 use crate::control::protocol::{Binding, Call, Count, Dialog, Fill, Registration, Stream, Table, Traffic};
 use crate::kernel::links::Links;
 use crate::kernel::traffic::Meter;
@@ -81,6 +81,7 @@ pub(super) fn bindings(total: usize, mut views: Vec<BindingView>) -> Table<Bindi
     let entries = views
         .into_iter()
         .map(|it| Binding {
+            transport: it.transport.name().to_owned(),
             inside: it.inside.to_string(),
             public: it.public.to_string(),
             uplink: links.name(it.uplink),
@@ -138,16 +139,23 @@ fn dialog(leg: LegView, answered: Option<Duration>, meter: &mut Option<Meter>) -
 }
 
 fn stream(view: StreamView, traffic: Option<Traffic>, is_up: bool) -> Stream {
+    let is_tcp = view.transport == Transport::Tcp;
     let (far, way) = match view.target {
         None => (None, None),
+        Some(Target::Far(far)) if is_tcp => (Some(far.ip().to_string()), Some("far")),
         Some(Target::Far(far)) => (Some(far.to_string()), Some("far")),
         Some(Target::Hairpin { public, .. }) => (Some(public.to_string()), Some("hairpin")),
         Some(Target::Direct) => (None, Some("direct")),
     };
-    let trouble = traffic.filter(|_| is_up && !view.rtcp).and_then(trouble);
+    let trouble = traffic.filter(|_| is_up && !view.rtcp && !is_tcp).and_then(trouble);
+    let kind = match view.transport {
+        Transport::Tcp => "tcp",
+        Transport::Udp if view.rtcp => "rtcp",
+        Transport::Udp => "rtp",
+    };
     Stream {
         media: view.media,
-        kind: if view.rtcp { "rtcp" } else { "rtp" }.to_owned(),
+        kind: kind.to_owned(),
         inside: view.inside.to_string(),
         public: view.public.to_string(),
         far,
@@ -191,6 +199,7 @@ mod tests {
         let view = StreamView {
             media: 0,
             rtcp,
+            transport: Transport::Udp,
             inside: Inside("192.168.1.10:40000".parse().unwrap()),
             public: Outside("22.33.44.55:16384".parse().unwrap()),
             target: None,

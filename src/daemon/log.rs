@@ -76,10 +76,12 @@ impl EventLog {
                 info!(from, to, call_id, %inside, why, "call was not answered");
             }
             Event::Opened { pinhole, call_id } => {
-                debug!(inside = %pinhole.inside, public = %pinhole.public, uplink = pinhole.uplink, call_id, "pinhole opened");
+                let transport = pinhole.transport.name();
+                debug!(transport, inside = %pinhole.inside, public = %pinhole.public, uplink = pinhole.uplink, call_id, "pinhole opened");
             }
             Event::Closed { pinhole } => {
-                debug!(inside = %pinhole.inside, public = %pinhole.public, uplink = pinhole.uplink, "pinhole closed");
+                let transport = pinhole.transport.name();
+                debug!(transport, inside = %pinhole.inside, public = %pinhole.public, uplink = pinhole.uplink, "pinhole closed");
             }
             Event::Latched { far, public } => debug!(%far, %public, "media let in from another port"),
             Event::CommandFailed { what, failure } => {

@@ -429,7 +429,13 @@ impl<'a> Script<'a> {
             8 => "m=audio 0 RTP/AVP 0\r\n".to_owned(),
             9 => "m=audio 3306 RTP/AVP 0\r\n".to_owned(),
             10 => format!("m=image {port} udptl t38\r\n"),
-            11 => format!("m=message {port} TCP/MSRP *\r\na=path:msrp://{ip}:{port}/s;tcp\r\n"),
+            11 => {
+                let role = ["active", "passive", "actpass", "holdconn"].get(usize::from(media >> 5 & 3));
+                let role = role.unwrap_or(&"");
+                format!(
+                    "m=message {port} TCP/MSRP *\r\na=setup:{role}\r\na=path:msrp://{ip}:{port}/s;tcp\r\n"
+                )
+            }
             12 => format!("m=audio {port} RTP/AVP 0\r\na=remote-candidates:1 22.33.44.55 16384\r\n"),
             13 => format!("m=audio {port} RTP/AVP 0\r\nm=audio {port} RTP/AVP 8\r\n"),
             14 => format!("m=audio {port} RTP/AVP 0\r\nc=IN {family} {ip}\r\nm=video 65535 RTP/AVP 96\r\n"),
@@ -441,7 +447,7 @@ impl<'a> Script<'a> {
 
 /// Settings by bits.
 fn policy(bits: u8) -> Policy {
-    let mut policy = Policy::default();
+    let mut policy = Policy { media_tcp: true, ..Policy::default() };
     let is = |bit: u8| bits & bit != 0;
     if is(1) {
         policy.on_failure = OnFailure::Drop;

@@ -10,12 +10,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use etherparse::{IpHeaders, IpNumber, Ipv4Header, Ipv6Header, PacketBuilder};
+use etherparse::{IpHeaders, IpNumber, Ipv4Header, Ipv6Header, PacketBuilder, PacketBuilderStep};
 
 use super::packet::assert_rebuilt;
 use crate::alg::{
-    Action, Command, Edits, Engine, Failure, Input, Inside, Op, Outcome, Output, PacketId, PacketIn, Peer,
-    PinnedFlow, Policy, QueuePoint, Reason, Reply, Tuples,
+    Action, Command, Edits, Engine, Failure, Input, Op, Outcome, Output, PacketId, PacketIn, Peer,
+    PinnedFlow, Policy, QueuePoint, Reason, Reply, Transport, Tuples, guard,
 };
 use crate::packet::{Datagram, Identity, Segment};
 use crate::sip::{HeaderName, Message, body};
@@ -94,7 +94,7 @@ struct Pending {
 /// What the simulated kernel has.
 #[derive(Default)]
 struct Kernel {
-    pinholes: BTreeMap<SocketAddr, (Inside, Instant)>,
+    pinholes: BTreeMap<SocketAddr, (Transport, Instant)>,
     peers: BTreeMap<Peer, Instant>,
     pins: BTreeSet<(SocketAddr, SocketAddr, SocketAddr)>,
     media_is_dead: bool,
@@ -157,8 +157,13 @@ impl World {
     pub(super) fn media(&mut self, far: SocketAddr, index: usize) {
         let stranger = SocketAddr::new([22, 33, 44, 55].into(), 16_384);
         let count = self.kernel.pinholes.len().max(1);
-        let public = self.kernel.pinholes.keys().nth(index % count).copied().unwrap_or(stranger);
-        if let Some(bytes) = datagram(far, public, b"\x80\0rtp") {
+        let open = self.kernel.pinholes.iter().nth(index % count).map(|(public, (it, _))| (*public, *it));
+        let (public, transport) = open.unwrap_or((stranger, Transport::Udp));
+        let packet = match transport {
+            Transport::Udp => datagram(far, public, b"\x80\0rtp"),
+            Transport::Tcp => first_segment(far, public),
+        };
+        if let Some(bytes) = packet {
             self.queue(QueuePoint::Latch, (UPLINK, 0), bytes, None);
         }
     }
@@ -364,7 +369,8 @@ impl World {
             Op::Follow { .. } | Op::Unfollow { .. } | Op::Reset { .. } => {}
             Op::Open { pinholes, lifetime } => {
                 for it in pinholes {
-                    let old = kernel.pinholes.insert(it.public.0, (it.inside, now + *lifetime));
+                    let old = kernel.pinholes.insert(it.public.0, (it.transport, now + *lifetime));
+                    assert!(guard::may_open(&self.policy, it.inside.0), "{} gets a pinhole", it.inside);
                     assert!(old.is_none() || !calm, "{} is given to two", it.public);
                 }
             }
@@ -380,6 +386,7 @@ impl World {
             Op::Admit { peers, lifetime } => {
                 for peer in peers {
                     assert!(kernel.pinholes.contains_key(&peer.public.0) || !calm, "admitted to nothing");
+                    assert!(peer.transport == Transport::Udp || peer.far.is_some(), "anybody may connect");
                     kernel.peers.insert(*peer, now + *lifetime);
                 }
             }
@@ -403,7 +410,7 @@ impl World {
             }
             Op::Renew { pinholes, peers, lifetime } => {
                 for it in pinholes {
-                    kernel.pinholes.insert(it.public.0, (it.inside, now + *lifetime));
+                    kernel.pinholes.insert(it.public.0, (it.transport, now + *lifetime));
                 }
                 kernel.peers.extend(peers.iter().map(|peer| (*peer, now + *lifetime)));
             }
@@ -493,7 +500,7 @@ fn ends(flow: &PinnedFlow) -> (SocketAddr, SocketAddr, SocketAddr) {
 
 fn tuples(inside: SocketAddr, far: SocketAddr, public: SocketAddr) -> Tuples {
     Tuples {
-        transport: crate::alg::Transport::Udp,
+        transport: Transport::Udp,
         orig_source: inside,
         orig_destination: far,
         reply_source: far,
@@ -503,7 +510,22 @@ fn tuples(inside: SocketAddr, far: SocketAddr, public: SocketAddr) -> Tuples {
 
 /// A UDP packet; `None`: too long, or two families.
 fn datagram(source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Option<Vec<u8>> {
-    let builder = match (source, destination) {
+    let builder = between(source, destination)?;
+    let mut bytes = Vec::new();
+    builder.udp(source.port(), destination.port()).write(&mut bytes, payload).ok()?;
+    Some(bytes)
+}
+
+/// The segment that opens a connection.
+fn first_segment(source: SocketAddr, destination: SocketAddr) -> Option<Vec<u8>> {
+    let builder = between(source, destination)?.tcp(source.port(), destination.port(), 1000, 65_535);
+    let mut bytes = Vec::new();
+    builder.syn().write(&mut bytes, &[]).ok()?;
+    Some(bytes)
+}
+
+fn between(source: SocketAddr, destination: SocketAddr) -> Option<PacketBuilderStep<IpHeaders>> {
+    Some(match (source, destination) {
         (SocketAddr::V4(from), SocketAddr::V4(to)) => {
             let mut header =
                 Ipv4Header::new(0, 64, IpNumber::UDP, from.ip().octets(), to.ip().octets()).ok()?;
@@ -522,10 +544,7 @@ fn datagram(source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Opti
             PacketBuilder::ip(IpHeaders::Ipv6(header, Default::default()))
         }
         _ => return None,
-    };
-    let mut bytes = Vec::new();
-    builder.udp(source.port(), destination.port()).write(&mut bytes, payload).ok()?;
-    Some(bytes)
+    })
 }
 
 /// What source NAT makes of a packet that has been given a token.

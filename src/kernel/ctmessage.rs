@@ -20,6 +20,7 @@ const CT_GET: u8 = 1;
 const CT_DELETE: u8 = 2;
 
 const CTA_STATUS: u16 = 3;
+const CTA_PROTOINFO: u16 = 4;
 const CTA_HELP: u16 = 5;
 const CTA_NAT_SRC: u16 = 6;
 const CTA_TIMEOUT: u16 = 7;
@@ -30,6 +31,10 @@ const CTA_ID: u16 = 12;
 const CTA_NAT_DST: u16 = 13;
 const CTA_ZONE: u16 = 18;
 const CTA_FILTER: u16 = 25;
+
+const CTA_PROTOINFO_TCP: u16 = 1;
+const CTA_PROTOINFO_TCP_STATE: u16 = 1;
+const TCP_CONNTRACK_SYN_SENT: u8 = 1;
 
 const CTA_HELP_NAME: u16 = 1;
 const CTA_COUNTERS_PACKETS: u16 = 1;
@@ -158,7 +163,7 @@ pub(super) fn dump_behind(writer: &mut Writer, public: SocketAddr) {
 }
 
 /// Makes an entry; EEXIST if one of its tuples is taken. The reply is given as the mirror of the original: the kernel
-/// applies the translations to it.
+/// applies the translations to it. Of TCP, it waits for the first segment of its original direction.
 pub(super) fn create(writer: &mut Writer, entry: &NewEntry) {
     let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
     request(writer, CT_NEW, flags, entry.original.family(), |w| {
@@ -169,6 +174,11 @@ pub(super) fn create(writer: &mut Writer, entry: &NewEntry) {
         }
         if let Some(destination) = entry.nat_destination {
             put_nat(w, CTA_NAT_DST, destination);
+        }
+        if entry.original.transport == Transport::Tcp {
+            w.nest(CTA_PROTOINFO, |w| {
+                w.nest(CTA_PROTOINFO_TCP, |w| w.put(CTA_PROTOINFO_TCP_STATE, &[TCP_CONNTRACK_SYN_SENT]));
+            });
         }
         w.put_u32(CTA_STATUS, SEEN_ASSURED_CONFIRMED);
         w.put_u32(CTA_TIMEOUT, entry.timeout);
@@ -240,7 +250,8 @@ pub(super) fn put_tuple(w: &mut Writer, kind: u16, tuple: Tuple) {
     tuple::put(w, kind, number(tuple.transport), tuple.source, tuple.destination);
 }
 
-fn number(transport: Transport) -> u8 {
+/// Its number in IP.
+pub(super) fn number(transport: Transport) -> u8 {
     match transport {
         Transport::Udp => libc::IPPROTO_UDP as u8,
         Transport::Tcp => libc::IPPROTO_TCP as u8,

@@ -8,7 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use arrayvec::ArrayVec;
 
-use crate::alg::{Inside, Line, Outside, Peer, Pinhole};
+use super::ctmessage::number;
+use crate::alg::{Inside, Line, Outside, Peer, Pinhole, Transport};
 
 /// The longest key: protocol, IPv6 address, port, IPv6 address; or twice an IPv6 address and a port.
 const LONGEST: usize = 40;
@@ -78,7 +79,7 @@ impl Element {
         Self::new(
             Table::Inbound,
             public,
-            |key| key.udp().endpoint(public),
+            |key| key.protocol(pinhole.transport).endpoint(public),
             |data| data.endpoint(pinhole.inside.0),
         )
     }
@@ -86,23 +87,25 @@ impl Element {
     /// uplink and inside → public
     pub(super) fn outbound(pinhole: &Pinhole) -> Self {
         let (Inside(inside), Outside(public)) = (pinhole.inside, pinhole.public);
-        let key = |key: Fields| key.raw(&pinhole.uplink.to_ne_bytes()).udp().endpoint(inside);
+        let key =
+            |key: Fields| key.raw(&pinhole.uplink.to_ne_bytes()).protocol(pinhole.transport).endpoint(inside);
         Self::new(Table::Outbound, public, key, |data| data.endpoint(public))
     }
 
     /// The public endpoint is closed to everybody who is not admitted.
-    pub(super) fn owned(Outside(public): Outside) -> Self {
-        Self::new(Table::Owned, public, |key| key.udp().endpoint(public), |data| data)
+    pub(super) fn owned(pinhole: &Pinhole) -> Self {
+        let Outside(public) = pinhole.public;
+        let key = |key: Fields| key.protocol(pinhole.transport).endpoint(public);
+        Self::new(Table::Owned, public, key, |data| data)
     }
 
     /// The admission of one address, or of everybody.
     pub(super) fn admission(peer: &Peer) -> Self {
         let Outside(public) = peer.public;
+        let key = |key: Fields| key.protocol(peer.transport).endpoint(public);
         match peer.far {
-            Some(far) => {
-                Self::new(Table::Peers, public, |key| key.udp().endpoint(public).address(far), |data| data)
-            }
-            None => Self::new(Table::Open, public, |key| key.udp().endpoint(public), |data| data),
+            Some(far) => Self::new(Table::Peers, public, |it| key(it).address(far), |data| data),
+            None => Self::new(Table::Open, public, key, |data| data),
         }
     }
 
@@ -153,8 +156,8 @@ impl Fields {
         self
     }
 
-    fn udp(self) -> Self {
-        self.raw(&[libc::IPPROTO_UDP as u8])
+    fn protocol(self, transport: Transport) -> Self {
+        self.raw(&[number(transport)])
     }
 
     fn address(self, address: IpAddr) -> Self {
@@ -191,10 +194,10 @@ impl<'a> Reader<'a> {
         self.take::<4>().map(u32::from_ne_bytes)
     }
 
-    /// A protocol; only UDP is ours.
-    pub(super) fn udp(&mut self) -> Option<()> {
+    /// A protocol; only UDP and TCP are ours.
+    pub(super) fn transport(&mut self) -> Option<Transport> {
         let [protocol] = self.take::<1>()?;
-        (i32::from(protocol) == libc::IPPROTO_UDP).then_some(())
+        [Transport::Udp, Transport::Tcp].into_iter().find(|it| number(*it) == protocol)
     }
 
     pub(super) fn address(&mut self) -> Option<IpAddr> {
@@ -222,6 +225,7 @@ mod tests {
 
     fn pinhole(inside: &str, public: &str) -> Pinhole {
         Pinhole {
+            transport: Transport::Udp,
             inside: Inside(inside.parse().unwrap()),
             public: Outside(public.parse().unwrap()),
             uplink: 7,
@@ -239,15 +243,18 @@ mod tests {
         assert_eq!(outbound.key[..4], 7u32.to_ne_bytes());
         assert_eq!(outbound.key[4..], [17, 0, 0, 0, 192, 168, 1, 10, 0x9c, 0x40, 0, 0]);
         assert_eq!(outbound.data[..], [22, 33, 44, 55, 0x40, 0, 0, 0]);
+        let tcp = Element::inbound(&Pinhole { transport: Transport::Tcp, ..pinhole });
+        assert_eq!(tcp.key[..], [6, 0, 0, 0, 22, 33, 44, 55, 0x40, 0, 0, 0]);
     }
 
     #[test]
     fn the_longest_key_fits() {
         let public = Outside("[2001:db8::1]:16384".parse().unwrap());
-        let element = Element::admission(&Peer { public, far: Some("2001:db8::9".parse().unwrap()) });
+        let far = Some("2001:db8::9".parse().unwrap());
+        let element = Element::admission(&Peer { transport: Transport::Tcp, public, far });
         assert_eq!((element.set.name(), element.key.len()), (c"peers6", LONGEST));
         let mut reader = Reader::new(&element.key, true);
-        assert_eq!(reader.udp(), Some(()));
+        assert_eq!(reader.transport(), Some(Transport::Tcp));
         assert_eq!(reader.endpoint(), Some(public.0));
         assert_eq!(reader.address(), Some("2001:db8::9".parse().unwrap()));
         assert_eq!(reader.address(), None);
@@ -275,7 +282,7 @@ mod tests {
     #[test]
     fn everybody_is_admitted_by_a_set_of_its_own() {
         let public = Outside("22.33.44.55:16384".parse().unwrap());
-        let element = Element::admission(&Peer { public, far: None });
+        let element = Element::admission(&Peer { transport: Transport::Udp, public, far: None });
         assert_eq!((element.set.name(), element.key.len(), element.data.len()), (c"open4", 12, 0));
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
-use crate::alg::{Line, Op, Outside, Peer, Pinhole, Pinholes};
+use crate::alg::{Line, Op, Outside, Peer, Pinhole, Pinholes, Transport};
 
 /// Dead entries are swept when there may be this many of them beside the living.
 const SLACK: usize = 1024;
@@ -19,7 +19,7 @@ const SLACK: usize = 1024;
 pub(super) struct Ledger {
     pinholes: HashMap<Pinhole, Instant, RandomState>,
     peers: HashMap<Peer, Instant, RandomState>,
-    quarantine: HashMap<Outside, Instant, RandomState>,
+    quarantine: HashMap<(Transport, Outside), Instant, RandomState>,
     followed: HashMap<Line, Instant, RandomState>,
     after_sweep: usize,
 }
@@ -36,7 +36,7 @@ impl Ledger {
                 for pinhole in pinholes {
                     self.pinholes.remove(pinhole);
                     if let Some(end) = now.checked_add(*quarantine).filter(|_| !quarantine.is_zero()) {
-                        self.quarantine.insert(pinhole.public, end);
+                        self.quarantine.insert((pinhole.transport, pinhole.public), end);
                     }
                 }
             }
@@ -76,9 +76,9 @@ impl Ledger {
     pub(super) fn commands(&mut self, now: Instant) -> Vec<Op> {
         self.sweep(now);
         let left = |end: Instant| end.saturating_duration_since(now);
-        let quarantined = self.quarantine.iter().map(|(&public, &end)| {
+        let quarantined = self.quarantine.iter().map(|(&(transport, public), &end)| {
             // What it stood for does not matter: only the public endpoint stays.
-            let pinhole = Pinhole { inside: crate::alg::Inside(public.0), public, uplink: 0 };
+            let pinhole = Pinhole { transport, inside: crate::alg::Inside(public.0), public, uplink: 0 };
             Op::Close { pinholes: one(pinhole), peers: Vec::new(), quarantine: left(end) }
         });
         let open = self.pinholes.iter().map(|(&pinhole, &end)| Op::Renew {
@@ -94,7 +94,10 @@ impl Ledger {
 
     /// Whether a public endpoint is, or lately was, one of ours.
     pub(super) fn owns(&self, public: Outside) -> bool {
-        self.quarantine.contains_key(&public) || self.pinholes.keys().any(|pinhole| pinhole.public == public)
+        let rests = |transport| self.quarantine.contains_key(&(transport, public));
+        rests(Transport::Udp)
+            || rests(Transport::Tcp)
+            || self.pinholes.keys().any(|pinhole| pinhole.public == public)
     }
 
     fn put(&mut self, now: Instant, pinholes: &[Pinhole], peers: &[Peer], lifetime: Duration) {
@@ -103,7 +106,7 @@ impl Ledger {
         self.pinholes.extend(pinholes.iter().map(|&pinhole| (pinhole, end)));
         self.peers.extend(peers.iter().map(|&peer| (peer, end)));
         for pinhole in pinholes {
-            self.quarantine.remove(&pinhole.public);
+            self.quarantine.remove(&(pinhole.transport, pinhole.public));
         }
     }
 
@@ -139,13 +142,19 @@ mod tests {
 
     fn pinhole(port: u16) -> Pinhole {
         let inside = Inside("192.168.1.10:40000".parse().unwrap());
-        Pinhole { inside, public: Outside(([22, 33, 44, 55], port).into()), uplink: 3 }
+        Pinhole {
+            transport: Transport::Udp,
+            inside,
+            public: Outside(([22, 33, 44, 55], port).into()),
+            uplink: 3,
+        }
     }
 
     #[test]
     fn what_is_open_is_opened_again_for_the_time_that_was_left() {
         let (mut ledger, t) = (Ledger::default(), Instant::now());
-        let peer = Peer { public: pinhole(16384).public, far: Some([22, 33, 44, 22].into()) };
+        let transport = Transport::Udp;
+        let peer = Peer { transport, public: pinhole(16384).public, far: Some([22, 33, 44, 22].into()) };
         ledger.enter(t, &Op::Open { pinholes: one(pinhole(16384)), lifetime: 3 * MINUTE });
         ledger.enter(t, &Op::Admit { peers: vec![peer], lifetime: MINUTE });
         assert_eq!(

@@ -69,32 +69,37 @@ pub(super) fn held(socket: &mut NetlinkSocket) -> io::Result<Held> {
         };
         let mut inbound = HashMap::new();
         list(Table::Inbound, &mut |mut key, mut data, _| {
-            let public = key.udp().and_then(|()| key.endpoint());
-            if let (Some(public), Some(inside)) = (public, data.endpoint()) {
-                inbound.insert(Outside(public), Inside(inside));
+            let key = key.transport().and_then(|transport| Some((transport, Outside(key.endpoint()?))));
+            if let (Some(key), Some(inside)) = (key, data.endpoint()) {
+                inbound.insert(key, Inside(inside));
             }
         })?;
         list(Table::Outbound, &mut |mut key, mut data, left| {
-            let (uplink, udp, inside, public) = (key.index(), key.udp(), key.endpoint(), data.endpoint());
-            let (Some(uplink), Some(()), Some(inside), Some(public)) = (uplink, udp, inside, public) else {
+            let (uplink, transport) = (key.index(), key.transport());
+            let (inside, public) = (key.endpoint().map(Inside), data.endpoint().map(Outside));
+            let (Some(uplink), Some(transport), Some(inside), Some(public)) =
+                (uplink, transport, inside, public)
+            else {
                 return;
             };
-            let pinhole = Pinhole { inside: Inside(inside), public: Outside(public), uplink };
-            if inbound.get(&pinhole.public) == Some(&pinhole.inside) {
+            let pinhole = Pinhole { transport, inside, public, uplink };
+            if inbound.get(&(transport, public)) == Some(&inside) {
                 held.pinholes.push((pinhole, left));
             }
         })?;
         list(Table::Owned, &mut |mut key, _, left| {
-            held.owned.extend(key.udp().and_then(|()| Some((Outside(key.endpoint()?), left))));
+            held.owned.extend(key.transport().and_then(|_| Some((Outside(key.endpoint()?), left))));
         })?;
         list(Table::Peers, &mut |mut key, _, left| {
-            let (udp, public, far) = (key.udp(), key.endpoint(), key.address());
-            let peer = |public| Peer { public: Outside(public), far };
-            held.peers.extend(udp.and(far).and(public).map(|public| (peer(public), left)));
+            let (transport, public, far) = (key.transport(), key.endpoint().map(Outside), key.address());
+            let (Some(transport), Some(public), Some(_)) = (transport, public, far) else { return };
+            held.peers.push((Peer { transport, public, far }, left));
         })?;
         list(Table::Open, &mut |mut key, _, left| {
-            let public = key.udp().and_then(|()| key.endpoint());
-            held.peers.extend(public.map(|public| (Peer { public: Outside(public), far: None }, left)));
+            let (Some(transport), Some(public)) = (key.transport(), key.endpoint().map(Outside)) else {
+                return;
+            };
+            held.peers.push((Peer { transport, public, far: None }, left));
         })?;
         let mut segments = HashSet::new();
         list(Table::Followed, &mut |mut key, _, _| {
@@ -192,7 +197,7 @@ fn goals(op: &Op) -> Option<Vec<Goal>> {
     let goal = |aim, timeout: Duration| move |element| Goal { element, aim, timeout };
     let inbound = |pinholes: &[Pinhole]| pinholes.iter().map(Element::inbound).collect::<Vec<_>>();
     let outbound = |pinholes: &[Pinhole]| pinholes.iter().map(Element::outbound).collect::<Vec<_>>();
-    let owned = |pinholes: &[Pinhole]| pinholes.iter().map(|p| Element::owned(p.public)).collect::<Vec<_>>();
+    let owned = |pinholes: &[Pinhole]| pinholes.iter().map(Element::owned).collect::<Vec<_>>();
     let admissions = |peers: &[Peer]| peers.iter().map(Element::admission).collect::<Vec<_>>();
     let all = |parts: &[(Aim, Duration, Vec<Element>)]| {
         let each = |(aim, timeout, elements): &(Aim, Duration, Vec<Element>)| {

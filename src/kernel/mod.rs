@@ -20,6 +20,7 @@ pub mod fake;
 mod ledger;
 mod libnftables;
 pub mod links;
+mod listeners;
 pub mod maps;
 mod nft;
 mod parting;
@@ -41,7 +42,7 @@ use ctmessage::Tuple;
 use ledger::Ledger;
 use socket::NetlinkSocket;
 
-use crate::alg::{Command, Executor, Failure, Held, Op, Outcome, Outside, Reply, Transport};
+use crate::alg::{Command, Executor, Failure, Held, Op, Outcome, Outside, Pinhole, Reply, Transport};
 
 /// Settings of [`Kernel`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -306,9 +307,12 @@ fn purge(conntrack: &mut Conntrack, address: IpAddr) -> io::Result<()> {
 /// not this machine's (a NAT to an address that is only routed here) has no sockets.
 fn has_taken_port(op: &Op) -> bool {
     let Op::Open { pinholes, .. } = op else { return false };
-    pinholes.iter().any(|pinhole| {
-        let Outside(public) = pinhole.public;
-        UdpSocket::bind(public).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+    pinholes.iter().any(|&Pinhole { transport, public: Outside(public), .. }| match transport {
+        Transport::Udp => {
+            UdpSocket::bind(public).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+        }
+        // Nobody may bind one here (`daemon::privileges`).
+        Transport::Tcp => listeners::has(public),
     })
 }
 

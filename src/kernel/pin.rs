@@ -10,6 +10,9 @@
 //! A flow whose public endpoint the NAT gave the phone may meet an entry of another phone that was given the same one
 //! towards the same far end: that one stays, and the pin is not made.
 //!
+//! A connection over TCP is the far end's: it has sent the first segment, which is dropped, and will send it again. The
+//! entry waits for that, as if it had seen it, and conntrack follows the connection from there as any other.
+//!
 //! A flow whose public endpoint is the inside one has no NAT: its entry is made without a translation, and one that is
 //! there already is left alone, for its media flows by it.
 
@@ -17,7 +20,7 @@ use std::io;
 
 use super::conntrack::Conntrack;
 use super::ctmessage::{Entry, NewEntry, Tuple};
-use crate::alg::{FlowKey, Inside, Outside, PinnedFlow};
+use crate::alg::{FlowKey, Inside, Outside, PinnedFlow, Transport};
 
 const TRIES: usize = 3;
 
@@ -36,14 +39,16 @@ pub(super) fn pin(
     let model = conntrack.find(Tuple::new(signalling.transport, signalling.inside.0, signalling.far))?;
     let (mark, zone) = model.map_or((0, 0), |entry| (entry.mark, entry.zone));
     let there = directions(flow);
-    let entry = NewEntry {
-        original: there.0,
-        nat_source: is_translated(flow).then_some(flow.public.0),
-        nat_destination: flow.hairpin.map(|Inside(far)| far),
-        timeout,
-        mark,
-        zone,
+    let Inside(inside) = flow.inside;
+    let (original, nat_source, nat_destination) = match flow.transport {
+        Transport::Udp => {
+            let source = is_translated(flow).then_some(flow.public.0);
+            (there.0, source, flow.hairpin.map(|Inside(far)| far))
+        }
+        // The far end opens the connection.
+        Transport::Tcp => (there.1, None, Some(inside)),
     };
+    let entry = NewEntry { original, nat_source, nat_destination, timeout, mark, zone };
     for _ in 0..TRIES {
         match conntrack.create(&entry) {
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => (),
@@ -137,5 +142,6 @@ fn is_right(entry: &Entry, out: Tuple, back: Tuple) -> bool {
 pub(super) fn directions(flow: &PinnedFlow) -> (Tuple, Tuple) {
     let (Inside(inside), Outside(public)) = (flow.inside, flow.public);
     let far_sends_from = flow.hairpin.map_or(flow.far, |Inside(far)| far);
-    (Tuple::udp(inside, flow.far), Tuple::udp(far_sends_from, public))
+    let tuple = |source, destination| Tuple::new(flow.transport, source, destination);
+    (tuple(inside, flow.far), tuple(far_sends_from, public))
 }

@@ -29,7 +29,7 @@ use crate::alg::Transport;
 pub const SHIPPED: &str = include_str!("../../nft-rules/sipalg.nft");
 
 /// What the rule in chain `about` says; `sipalg.nft` has the same.
-const MARK: &str = "sipalg ruleset 2";
+const MARK: &str = "sipalg ruleset 3";
 /// What stands behind the mark if the daemon loaded it.
 const BY_DAEMON: &str = ", loaded by the daemon";
 /// The lines of `sipalg.nft` that the daemon replaces.
@@ -200,8 +200,8 @@ pub struct Removed {
 /// See [`KernelError`].
 pub fn remove() -> Result<Removed, KernelError> {
     let mut socket = NetlinkSocket::netfilter().map_err(KernelError::system("opening a netlink socket"))?;
-    let public: HashSet<SocketAddr> = match maps::held(&mut socket) {
-        Ok(held) => held.pinholes.iter().map(|(pinhole, _)| pinhole.public.0).collect(),
+    let public: HashSet<(Transport, SocketAddr)> = match maps::held(&mut socket) {
+        Ok(held) => held.pinholes.iter().map(|(it, _)| (it.transport, it.public.0)).collect(),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => HashSet::new(),
         Err(error) => return Err(KernelError::system("listing the bindings")(error)),
     };
@@ -229,8 +229,8 @@ pub fn remove() -> Result<Removed, KernelError> {
     }
     if !public.is_empty() {
         remove_entries(|entry| {
-            entry.original.transport == Transport::Udp
-                && [&entry.reply, &entry.original].iter().any(|it| public.contains(&it.destination))
+            let ends = [entry.reply.destination, entry.original.destination];
+            ends.iter().any(|end| public.contains(&(entry.original.transport, *end)))
         })
         .map_err(KernelError::system("deleting conntrack entries"))?;
     }
@@ -439,7 +439,7 @@ mod tests {
         let text = for_daemon(&[5060, 5070], &[5080]);
         assert_eq!(text.matches("define SIPALG_UDP_PORTS = { 5060, 5070 }\n").count(), 1);
         assert_eq!(text.matches("define SIPALG_TCP_PORTS = { 5080 }\n").count(), 1);
-        assert_eq!(text.matches("\"sipalg ruleset 2, loaded by the daemon\"").count(), 1);
+        assert_eq!(text.matches("\"sipalg ruleset 3, loaded by the daemon\"").count(), 1);
         assert!(for_daemon(&[5060], &[]).contains("define SIPALG_TCP_PORTS = { 0 }\n"));
     }
 

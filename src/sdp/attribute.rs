@@ -57,6 +57,8 @@ pub struct RemoteCandidate {
 pub struct Path {
     /// Index of the `m=` line it belongs to.
     pub media: usize,
+    /// Whether it is the first of its path: the one that is connected to.
+    pub first: bool,
     /// The host without `[]` (family: empty span).
     pub host: Address,
     /// The port digits.
@@ -115,11 +117,12 @@ pub(super) fn remote_candidates(
 
 /// Reads what follows `a=path:`; URIs without an explicit port (which section 8.2 demands) are left out.
 pub(super) fn paths(bytes: &[u8], value: Span, media: usize) -> impl Iterator<Item = Path> + '_ {
-    Fields::new(bytes, value).filter_map(move |uri| path(bytes, uri, media))
+    let uris = Fields::new(bytes, value).enumerate();
+    uris.filter_map(move |(at, uri)| path(bytes, uri, media, at == 0))
 }
 
 /// `msrp://[user@]host:port[/session];tcp`, `msrps:` likewise.
-fn path(bytes: &[u8], uri: Span, media: usize) -> Option<Path> {
+fn path(bytes: &[u8], uri: Span, media: usize, first: bool) -> Option<Path> {
     let text = uri.of(bytes);
     let colon = memchr(b':', text)?;
     let scheme = text.get(..colon)?;
@@ -141,5 +144,5 @@ fn path(bytes: &[u8], uri: Span, media: usize) -> Option<Path> {
         None if memchr(b':', host.of(bytes)).is_some() => return None,
         None => host,
     };
-    (!host.is_empty()).then(|| Path { media, host: Address::bare(bytes, host), port, number })
+    (!host.is_empty()).then(|| Path { media, first, host: Address::bare(bytes, host), port, number })
 }

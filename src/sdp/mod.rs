@@ -29,6 +29,19 @@ pub enum Direction {
     Inactive,
 }
 
+/// Who opens the connection of a stream over TCP (RFC 4145 section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setup {
+    /// Whoever says so.
+    Active,
+    /// The other one.
+    Passive,
+    /// Either; the answer decides.
+    ActPass,
+    /// Nobody for now.
+    HoldConn,
+}
+
 /// One `m=` line and what follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Media {
@@ -53,6 +66,8 @@ pub struct Media {
     pub rtcp_mux_only: bool,
     /// Own direction attribute, or the session's, or sendrecv.
     pub direction: Direction,
+    /// Own `a=setup`, or the session's. DTLS has the same attribute (RFC 5763).
+    pub setup: Option<Setup>,
 }
 
 /// A session description. Made once, filled again and again without allocating.
@@ -156,12 +171,12 @@ impl Description {
     }
 
     fn read(&mut self, bytes: &[u8], within: Span) -> Result<(), Malformed> {
-        let mut direction = Direction::default();
+        let mut session = Inherited::default();
         for (start, line) in Lines::new(bytes, within) {
             let value = Span::new(start + 2, start + line.len());
             match line {
-                [b'a', b'=', text @ ..] => self.read_attribute(bytes, value, text, &mut direction)?,
-                [b'm', b'=', ..] => self.read_media(bytes, value, direction)?,
+                [b'a', b'=', text @ ..] => self.read_attribute(bytes, value, text, &mut session)?,
+                [b'm', b'=', ..] => self.read_media(bytes, value, session)?,
                 [b'c', b'=', ..] => self.read_connection(bytes, value)?,
                 [b'o', b'=', ..] if self.origin.is_none() && self.media.is_empty() => {
                     self.read_origin(bytes, value)
@@ -200,7 +215,7 @@ impl Description {
     }
 
     /// `m=media port[/count] proto fmt …`; whatever it lacks, what follows belongs to it.
-    fn read_media(&mut self, bytes: &[u8], value: Span, direction: Direction) -> Result<(), Malformed> {
+    fn read_media(&mut self, bytes: &[u8], value: Span, session: Inherited) -> Result<(), Malformed> {
         let mut fields = Fields::new(bytes, value);
         let nothing = Span::new(value.end as usize, value.end as usize);
         let kind = fields.next().unwrap_or(nothing);
@@ -220,24 +235,30 @@ impl Description {
             rtcp: None,
             rtcp_mux: false,
             rtcp_mux_only: false,
-            direction,
+            direction: session.direction,
+            setup: session.setup,
         };
         push(&mut self.media, Self::MAX_MEDIA, media)
     }
 
-    /// An attribute of the last media, or of the session as long as there is none; `session` is the direction that
-    /// media inherit. `text` is what `value` names.
+    /// An attribute of the last media, or of the session as long as there is none; `session` is what media inherit.
+    /// `text` is what `value` names.
     fn read_attribute(
         &mut self,
         bytes: &[u8],
         value: Span,
         text: &[u8],
-        session: &mut Direction,
+        session: &mut Inherited,
     ) -> Result<(), Malformed> {
         // Most lines are `rtpmap`, `fmtp` and the like: two or three bytes tell that they are none of ours.
         let direction = match text {
             [b'i', b'c', b'e', b'-', b'u', ..] if text.starts_with(b"ice-ufrag:") => {
                 self.ice = true;
+                return Ok(());
+            }
+            [b's', b'e', b't', b'u', b'p', b':', role @ ..] => {
+                let setup = setup(role);
+                *self.media.last_mut().map_or(&mut session.setup, |media| &mut media.setup) = setup;
                 return Ok(());
             }
             [b's', b'e', ..] | [b'i', b'n', ..] | [b'r', b'e', b'c', ..] => direction(text),
@@ -247,7 +268,7 @@ impl Description {
             _ => None,
         };
         if let Some(direction) = direction {
-            *self.media.last_mut().map_or(session, |media| &mut media.direction) = direction;
+            *self.media.last_mut().map_or(&mut session.direction, |media| &mut media.direction) = direction;
         }
         Ok(())
     }
@@ -282,6 +303,23 @@ impl Description {
             media.rtcp_mux_only |= name == b"rtcp-mux-only";
         }
         Ok(())
+    }
+}
+
+/// What the session says for media that do not say it themselves.
+#[derive(Clone, Copy, Debug, Default)]
+struct Inherited {
+    direction: Direction,
+    setup: Option<Setup>,
+}
+
+fn setup(role: &[u8]) -> Option<Setup> {
+    match role.trim_ascii_end() {
+        b"active" => Some(Setup::Active),
+        b"passive" => Some(Setup::Passive),
+        b"actpass" => Some(Setup::ActPass),
+        b"holdconn" => Some(Setup::HoldConn),
+        _ => None,
     }
 }
 

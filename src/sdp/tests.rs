@@ -33,7 +33,7 @@ fn show(text: &str) -> Vec<String> {
     );
     for (index, media) in description.media.iter().enumerate() {
         found.push(format!(
-            "m {}|{}={}/{}|{} {:?}{}",
+            "m {}|{}={}/{}|{} {:?}{}{}",
             text(media.kind),
             text(media.port),
             media.number,
@@ -44,7 +44,8 @@ fn show(text: &str) -> Vec<String> {
                 (false, _) => "",
                 (true, false) => " mux",
                 (true, true) => " mux only",
-            }
+            },
+            media.setup.map_or(String::new(), |setup| format!(" {setup:?}"))
         ));
         found.extend(description.connections_of(media).iter().map(|c| format!(" c {}", address(*c))));
         found.extend(media.rtcp.map(|r| {
@@ -70,7 +71,8 @@ fn show(text: &str) -> Vec<String> {
             ));
         }
         for p in description.paths.iter().filter(|p| p.media == index) {
-            found.push(format!(" path {} {}={}", address(p.host), text(p.port), p.number));
+            let name = if p.first { "path" } else { "then" };
+            found.push(format!(" {name} {} {}={}", address(p.host), text(p.port), p.number));
         }
     }
     found
@@ -170,11 +172,20 @@ fn msrp_paths_are_taken_apart() {
         [
             "m message|7394=7394/1|TCP/MSRP SendRecv",
             " path |alice.example.com|- 7394=7394",
-            " path |192.168.1.10|192.168.1.10 7395=7395",
+            " then |192.168.1.10|192.168.1.10 7395=7395",
             "m message|9=9/1|TCP/MSRP SendRecv",
             " path |2001:db8::1|2001:db8::1 7396=7396",
         ]
     );
+}
+
+#[test]
+fn who_opens_the_connection_is_inherited_and_said() {
+    let text = "v=0\na=setup:passive\nm=a 1 x y\nm=b 2 x y\na=setup:active \nm=c 3 x y\na=setup:actpass\n\
+                m=d 4 x y\na=setup:holdconn\nm=e 5 x y\na=setup:Passive\nm=f 6 x y\na=setup: passive\na=setups:active\n";
+    let roles: Vec<_> = show(text).iter().map(|line| line.rsplit_once(' ').unwrap().1.to_owned()).collect();
+    assert_eq!(roles, ["Passive", "Active", "ActPass", "HoldConn", "SendRecv", "SendRecv"]);
+    assert_eq!(show("v=0\nm=a 1 x y\na=sendonly\n"), ["m a|1=1/1|x SendOnly"]);
 }
 
 #[test]

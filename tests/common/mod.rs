@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use sipalg::alg::{
     Action, Command, Engine, Event, Failure, FlowKey, Input, Inside, Op, Outcome, Output, Outside, PacketId,
-    PacketIn, Peer, Pinhole, PinnedFlow, Policy, QueuePoint, Reason, Reply, Tuples,
+    PacketIn, Peer, Pinhole, PinnedFlow, Policy, QueuePoint, Reason, Reply, Transport, Tuples,
 };
 use sipalg::packet::{Datagram, Identity};
 
@@ -49,6 +49,8 @@ impl Passed {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kernel {
     pub pinholes: BTreeMap<SocketAddr, Inside>,
+    /// Those of them that are for TCP.
+    pub tcp: BTreeSet<SocketAddr>,
     pub peers: BTreeSet<Peer>,
     pub pins: Vec<PinnedFlow>,
     /// Public endpoints where media is expected.
@@ -205,7 +207,7 @@ impl Bench {
         if self.one_trip {
             let natted = with_source(&Datagram::parse(&first).expect("a packet"), public, payload.as_ref());
             let tuples = Tuples {
-                transport: sipalg::alg::Transport::Udp,
+                transport: Transport::Udp,
                 orig_source: inside,
                 orig_destination: far,
                 reply_source: far,
@@ -256,6 +258,13 @@ impl Bench {
     /// Media arrives at a public endpoint from a source that conntrack does not know.
     pub fn latch(&mut self, far: &str, public: SocketAddr) -> Passed {
         let packet = packet(at(far), public, b"\x80\0rtp");
+        self.pass(QueuePoint::Latch, self.uplink, 0, &packet).0
+    }
+
+    /// A segment of a connection to a public endpoint arrives from a source that conntrack does not know; `flags` are those
+    /// of TCP's header (2: SYN, 16: ACK).
+    pub fn connect(&mut self, far: &str, public: SocketAddr, flags: u8) -> Passed {
+        let packet = segment(at(far), public, flags);
         self.pass(QueuePoint::Latch, self.uplink, 0, &packet).0
     }
 
@@ -354,7 +363,10 @@ impl Bench {
         let never_admitted = &mut self.never_admitted;
         match op {
             Op::Open { pinholes, lifetime } => {
-                for Pinhole { inside, public, .. } in pinholes {
+                for Pinhole { transport, inside, public, .. } in pinholes {
+                    if *transport == Transport::Tcp {
+                        kernel.tcp.insert(public.0);
+                    }
                     kernel.until.insert(Opened::Pinhole(public.0), now + *lifetime);
                     let old = kernel.pinholes.insert(public.0, *inside);
                     assert_eq!(old, None, "{public} is given to two");
@@ -363,6 +375,7 @@ impl Bench {
             Op::Close { pinholes, peers, .. } => {
                 for pinhole in pinholes {
                     let gone = kernel.pinholes.remove(&pinhole.public.0);
+                    assert_eq!(kernel.tcp.remove(&pinhole.public.0), pinhole.transport == Transport::Tcp);
                     if gone.is_none() && never_open.remove(&pinhole.public.0) {
                         continue;
                     }
@@ -379,6 +392,7 @@ impl Bench {
                 for peer in peers {
                     kernel.until.insert(Opened::Peer(*peer), now + *lifetime);
                     assert!(kernel.pinholes.contains_key(&peer.public.0), "{peer:?} is admitted to nothing");
+                    assert_eq!(kernel.tcp.contains(&peer.public.0), peer.transport == Transport::Tcp);
                     assert!(kernel.peers.insert(*peer), "{peer:?} is admitted twice");
                 }
             }
@@ -437,7 +451,7 @@ impl Bench {
                 let mut stun =
                     self.stun.iter().filter(|(inside, it)| *it == *public && inside.0.ip() == *host);
                 let found = stun.next().map(|(inside, public)| Tuples {
-                    transport: sipalg::alg::Transport::Udp,
+                    transport: Transport::Udp,
                     orig_source: inside.0,
                     orig_destination: at("22.33.44.23:3478"),
                     reply_source: at("22.33.44.23:3478"),
@@ -456,7 +470,7 @@ impl Bench {
     fn lookup(&self, source: SocketAddr, destination: SocketAddr) -> Option<Tuples> {
         [(source, destination), (destination, source)].into_iter().find_map(|(inside, far)| {
             self.tracked.contains(&(inside, far)).then(|| Tuples {
-                transport: sipalg::alg::Transport::Udp,
+                transport: Transport::Udp,
                 orig_source: inside,
                 orig_destination: far,
                 reply_source: far,
@@ -468,7 +482,7 @@ impl Bench {
     fn pinned(&self, source: SocketAddr, destination: SocketAddr) -> Option<Tuples> {
         let pin = self.kernel.pins.iter().find(|pin| pin.inside.0 == source && pin.far == destination)?;
         Some(Tuples {
-            transport: sipalg::alg::Transport::Udp,
+            transport: Transport::Udp,
             orig_source: source,
             orig_destination: destination,
             reply_source: destination,
@@ -515,7 +529,7 @@ impl Bench {
         let reply_destination = self.nat.remove(&(inside, far)).expect("the flow was never there");
         self.tracked.remove(&(inside, far));
         let tuples = Tuples {
-            transport: sipalg::alg::Transport::Udp,
+            transport: Transport::Udp,
             orig_source: inside,
             orig_destination: far,
             reply_source: far,
@@ -608,7 +622,7 @@ impl Bench {
         let index = self.kernel.pins.iter().position(|pin| pin.inside == inside && pin.far == far);
         let pin = self.kernel.pins.remove(index.expect("it is pinned"));
         let tuples = Tuples {
-            transport: sipalg::alg::Transport::Udp,
+            transport: Transport::Udp,
             orig_source: inside.0,
             orig_destination: far,
             reply_source: far,
@@ -631,6 +645,7 @@ impl Bench {
     pub fn assert_all_closed(&self) {
         assert!(self.kernel.expected.is_empty(), "{:?}", self.kernel.expected);
         assert_eq!(self.kernel.pinholes, BTreeMap::new());
+        assert_eq!(self.kernel.tcp, BTreeSet::new());
         assert_eq!(self.kernel.peers, BTreeSet::new());
         assert_eq!(self.kernel.pins, []);
         let sizes = self.engine.sizes();
@@ -676,6 +691,22 @@ pub fn packet(source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Ve
     bytes
 }
 
+/// An empty TCP segment with these flags.
+pub fn segment(source: SocketAddr, destination: SocketAddr, flags: u8) -> Vec<u8> {
+    let (IpAddr::V4(from), IpAddr::V4(to)) = (source.ip(), destination.ip()) else { panic!("IPv4 only") };
+    let builder = etherparse::PacketBuilder::ipv4(from.octets(), to.octets(), 64).tcp(
+        source.port(),
+        destination.port(),
+        1000,
+        65_535,
+    );
+    let builder = if flags & 2 != 0 { builder.syn() } else { builder };
+    let builder = if flags & 16 != 0 { builder.ack(1) } else { builder };
+    let mut bytes = Vec::new();
+    builder.write(&mut bytes, &[]).expect("fits");
+    bytes
+}
+
 /// The same packet with another source, as source NAT makes it; its identity stays.
 pub fn with_source(datagram: &Datagram<'_>, source: SocketAddr, payload: &[u8]) -> Vec<u8> {
     let fresh = packet(source, datagram.destination(), payload);
@@ -690,6 +721,9 @@ pub fn with_source(datagram: &Datagram<'_>, source: SocketAddr, payload: &[u8]) 
 fn applied(bytes: &[u8], action: &Action<'_>, reason: Reason, checks: bool) -> (Passed, Vec<u8>) {
     let passed = |payload| Passed { payload, reason, rules: Vec::new(), edits: Vec::new() };
     let Ok(datagram) = Datagram::parse(bytes) else {
+        if *action == Action::Drop {
+            return (passed(None), Vec::new());
+        }
         assert_eq!(action, &Action::Accept { identity: None }, "what is not understood passes");
         return (passed(None), bytes.to_vec());
     };

@@ -106,6 +106,12 @@ impl Netns {
         Ok(stream)
     }
 
+    /// What comes of a TCP connection from inside that has `limit` to be made.
+    pub(crate) fn connect_within(&self, from: &str, to: &str, limit: Duration) -> io::Result<TcpStream> {
+        let ends = [from, to].map(|end| end.parse::<SocketAddrV4>().expect("an address and a port"));
+        self.enter(|| connect_in(ends, Some(limit)))
+    }
+
     /// A TCP listener inside.
     pub(crate) fn listen(&self, address: &str) -> TcpListener {
         let address: SocketAddr = address.parse().expect("an address and a port");
@@ -130,7 +136,12 @@ impl Netns {
 }
 
 /// A connection between two ends; the first may be in TIME_WAIT.
-fn connect([from, to]: [SocketAddrV4; 2]) -> io::Result<TcpStream> {
+fn connect(ends: [SocketAddrV4; 2]) -> io::Result<TcpStream> {
+    connect_in(ends, None)
+}
+
+/// The same, in this time.
+fn connect_in([from, to]: [SocketAddrV4; 2], limit: Option<Duration>) -> io::Result<TcpStream> {
     let checked = |code: i32| if code < 0 { Err(io::Error::last_os_error()) } else { Ok(code) };
     let named = |end: SocketAddrV4| libc::sockaddr_in {
         sin_family: libc::AF_INET as u16,
@@ -150,6 +161,12 @@ fn connect([from, to]: [SocketAddrV4; 2]) -> io::Result<TcpStream> {
         let on = 1i32;
         let (number, from, to) = (socket.as_raw_fd(), named(from), named(to));
         checked(libc::setsockopt(number, libc::SOL_SOCKET, libc::SO_REUSEADDR, (&raw const on).cast(), 4))?;
+        if let Some(limit) = limit {
+            let time = libc::timeval { tv_sec: limit.as_secs() as i64, tv_usec: 0 };
+            let size = size_of::<libc::timeval>() as u32;
+            let option = (&raw const time).cast();
+            checked(libc::setsockopt(number, libc::SOL_SOCKET, libc::SO_SNDTIMEO, option, size))?;
+        }
         checked(libc::bind(number, (&raw const from).cast(), length))?;
         checked(libc::connect(number, (&raw const to).cast(), length))?;
         Ok(TcpStream::from(socket))
@@ -183,10 +200,28 @@ fn enter_by_descriptor(descriptor: RawFd) -> io::Result<()> {
     if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Lets a program of root's have CAP_NET_ADMIN and nothing else.
+pub(crate) fn with_net_admin_only(command: &mut Command) -> &mut Command {
+    let drop_others = || {
+        // Every number is that of a right until the kernel knows none any more.
+        for right in (0..64).filter(|right| *right != CAP_NET_ADMIN) {
+            // SAFETY: takes no pointer.
+            if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(right), 0, 0, 0) } != 0 {
+                let error = io::Error::last_os_error();
+                return if error.raw_os_error() == Some(libc::EINVAL) { Ok(()) } else { Err(error) };
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec only system calls are made.
+    unsafe { command.pre_exec(drop_others) }
+}
+
+const CAP_NET_ADMIN: u32 = 12;
+
 /// Takes CAP_NET_ADMIN from this thread for good.
 pub(crate) fn drop_net_admin() {
     const VERSION_3: u32 = 0x2008_0522;
-    const CAP_NET_ADMIN: u32 = 12;
     let header = [VERSION_3, 0];
     // Effective, permitted, inheritable: low words, then high words.
     let mut data = [0u32; 6];

@@ -108,7 +108,13 @@ fn aware(ports: &[u16]) -> Bench {
 /// The pinned flow of one of its ports.
 fn pin(port: u16, far: &str) -> PinnedFlow {
     let (inside, public) = (format!("{INSIDE}:{port}"), format!("{OUTSIDE}:{}", port + 10_000));
-    PinnedFlow { inside: Inside(at(&inside)), far: at(far), public: Outside(at(&public)), hairpin: None }
+    PinnedFlow {
+        transport: sipalg::alg::Transport::Udp,
+        inside: Inside(at(&inside)),
+        far: at(far),
+        public: Outside(at(&public)),
+        hairpin: None,
+    }
 }
 
 fn questions(bench: &Bench) -> usize {

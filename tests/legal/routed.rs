@@ -15,7 +15,13 @@ fn routed(phone: &str, pbx: &str) -> Bench {
 
 fn pin(inside: &str, far: &str) -> PinnedFlow {
     let inside = crate::common::at(inside);
-    PinnedFlow { inside: Inside(inside), far: crate::common::at(far), public: Outside(inside), hairpin: None }
+    PinnedFlow {
+        transport: sipalg::alg::Transport::Udp,
+        inside: Inside(inside),
+        far: crate::common::at(far),
+        public: Outside(inside),
+        hairpin: None,
+    }
 }
 
 /// The phone calls, the PBX answers: nothing may change.

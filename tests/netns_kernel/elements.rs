@@ -32,7 +32,7 @@ fn the_guard_lets_in_whom_we_admitted_and_nobody_else() {
     expect(&phone, b"welcome", "203.0.113.9:30000");
     assert_eq!(network.entries(&["src=203.0.113.10"]), [""; 0]);
     // Any source, for as long as it is asked for.
-    let anybody = Peer { public: pinhole.public, far: None };
+    let anybody = Peer { transport: sipalg::alg::Transport::Udp, public: pinhole.public, far: None };
     network.done(&mut kernel, admit(&[anybody]));
     stranger.send_to(b"now invited", pinhole.public.0).unwrap();
     expect(&phone, b"now invited", "203.0.113.10:30000");
@@ -174,11 +174,16 @@ fn what_is_held_is_what_was_opened_also_for_ipv6() {
     let mut kernel = network.kernel();
     let four = network.pinhole("192.168.1.10:40000", 16384);
     let six = Pinhole {
+        transport: sipalg::alg::Transport::Udp,
         inside: Inside("[fd00::10]:40000".parse().unwrap()),
         public: Outside("[2001:db8::1]:16384".parse().unwrap()),
         uplink: four.uplink,
     };
-    let peers = [peer(four, "203.0.113.9"), peer(six, "2001:db8::9"), Peer { public: six.public, far: None }];
+    let peers = [
+        peer(four, "203.0.113.9"),
+        peer(six, "2001:db8::9"),
+        Peer { transport: sipalg::alg::Transport::Udp, public: six.public, far: None },
+    ];
     network.done(&mut kernel, open(&[four, six]));
     network.done(&mut kernel, admit(&peers));
     let held = kernel.held().unwrap();
@@ -188,6 +193,7 @@ fn what_is_held_is_what_was_opened_also_for_ipv6() {
     let left = held.pinholes.iter().map(|(_, left)| *left).chain(held.peers.iter().map(|(_, left)| *left));
     assert!(left.into_iter().all(|left| left > HOUR - MINUTE && left <= HOUR));
     let flow = PinnedFlow {
+        transport: sipalg::alg::Transport::Udp,
         inside: six.inside,
         far: "[2001:db8::9]:30000".parse().unwrap(),
         public: six.public,

@@ -53,6 +53,7 @@ fn a_public_port_that_a_phone_learned_is_recognised_and_pinned() {
 
     // Pinned, the far end may speak first, and sees the same port.
     let flow = |inside: &str, far: &str| PinnedFlow {
+        transport: sipalg::alg::Transport::Udp,
         inside: Inside(inside.parse().unwrap()),
         far: far.parse().unwrap(),
         public: Outside(public),
@@ -132,6 +133,7 @@ fn a_pin_by_a_port_that_the_phone_learned_repairs_what_a_stray_packet_has_made()
     let port = format!("dport={}", public.port());
     eventually("the stray's entry", || network.entries(&["src=203.0.113.10", &port]).len() == 1);
     let flow = PinnedFlow {
+        transport: sipalg::alg::Transport::Udp,
         inside: Inside("192.168.1.10:40000".parse().unwrap()),
         far: "203.0.113.10:30000".parse().unwrap(),
         public: Outside(public),

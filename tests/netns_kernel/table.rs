@@ -98,7 +98,7 @@ fn a_table_that_an_administrator_included_is_used_as_it_is() {
     // A file of another version is replaced.
     let old = write(
         "old.nft",
-        &edited.replace("sipalg ruleset 2", "sipalg ruleset 0").replace("ct state untracked accept", ""),
+        &edited.replace("sipalg ruleset 3", "sipalg ruleset 0").replace("ct state untracked accept", ""),
     );
     network.router.run(&format!("nft -f {old}"));
     network.router.run("nft delete table inet sipalg");

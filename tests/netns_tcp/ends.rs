@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::messages::{Message, verbatim};
-use super::netns::eventually;
+use super::netns::{self, eventually};
 use super::peers::{Cut, compare, expect, write};
 use super::world::{Mode, Talk, World};
 
@@ -243,9 +243,11 @@ fn a_connection_that_is_older_than_the_daemon_is_never_touched() {
 /// `sipalg unload`, after which nothing of sipalg is left: what it said.
 fn unload(world: &mut World) -> String {
     world.end("TERM");
+    let mut command = world.router.command(env!("CARGO_BIN_EXE_sipalg"), &["unload"]);
     // With the one right that it needs.
-    let rights = "setpriv --inh-caps -all --bounding-set -all,+net_admin";
-    let said = world.router.run(&format!("{rights} {} unload", env!("CARGO_BIN_EXE_sipalg")));
+    let output = netns::with_net_admin_only(&mut command).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stdout).unwrap();
     assert!(!world.router.run("nft list tables").contains("sipalg"));
     assert!(said.ends_with("table inet sipalg is removed\n"), "{said}");
     said

@@ -23,7 +23,7 @@ suites_of() {
         echo "$SUITES"
         return
     fi
-    echo shipped lab privileges netns_daemon netns_routed netns_ipv6 netns_admission netns_expect:--test-threads=1
+    echo shipped lab privileges netns_daemon netns_routed netns_ipv6 netns_admission netns_media_tcp netns_expect:--test-threads=1
     case $1 in
     6.1) echo netns_kernel ;;
     *) echo netns_queue netns_clients:rulesets::,--test-threads=2 ;;

@@ -108,7 +108,7 @@ echo "include \"$SHIPPED\"" >>/etc/nftables.conf
 nft -f /etc/nftables.conf
 ! is_native one || fail "the file as shipped leaves its queue points empty"
 start one
-nft list chain inet sipalg about | grep -q '"sipalg ruleset 2"$' || fail "the included table was replaced"
+nft list chain inet sipalg about | grep -q '"sipalg ruleset 3"$' || fail "the included table was replaced"
 
 # Elements and timeouts outlive a load over itself; the daemon puts its rules in again.
 nft add element inet sipalg owned4 '{ udp . 203.0.113.1 . 16384 timeout 1h }'

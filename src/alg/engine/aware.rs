@@ -78,7 +78,9 @@ impl Engine {
         }
         let public = |ip| ip == shown;
         let written: ArrayVec<LocalStream, STREAMS> =
-            sdp::local_streams(context.bytes, &scratch.description, public, |_| None).take(STREAMS).collect();
+            sdp::local_streams(context.bytes, &scratch.description, false, public, |_| None)
+                .take(STREAMS)
+                .collect();
         for stream in written.into_iter().filter(|stream| stream.count == 1) {
             let rtp = SocketAddr::new(ours, stream.port);
             let rtcp = stream.rtcp.map(|rtcp| SocketAddr::new(ours, rtcp.port()));

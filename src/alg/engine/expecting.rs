@@ -5,13 +5,15 @@
 //! until its far end is known: then the pinned flow takes its place. `media.source` says from whom: the server that the
 //! offer went to, or anybody.
 //!
+//! Connections over TCP are not expected: nobody opens one before the answer.
+//!
 //! It is a good thing to have and no more: what can't be expected is pinned at the answer all the same. The kernel ties
 //! expectations to the conntrack entry of the signalling flow, which is not there before the flow's first packet has
 //! left; then it is tried again with the first answer.
 
 use super::super::binding::{BindingKey, BindingKeys, Expecting, State};
 use super::super::call::Stream;
-use super::super::command::{CommandId, Failure, MediaClass, Op, Publics};
+use super::super::command::{CommandId, Failure, MediaClass, Op, Publics, Transport};
 use super::super::key::Key;
 use super::super::policy::{Admission, MediaSource};
 use super::super::transaction::RINGING;
@@ -30,7 +32,8 @@ impl Engine {
         if leg.is_some_and(|leg| !leg.remote.is_empty()) {
             return;
         }
-        for stream in &scratch.streams {
+        let is_udp = |stream: &&Stream| stream.rtp.transport == Transport::Udp;
+        for stream in scratch.streams.iter().filter(is_udp) {
             let media = scratch.description.media.get(usize::from(stream.media));
             let class = media.map_or(MediaClass::Other, |media| MediaClass::of(media.kind.of(context.bytes)));
             scratch.needs.extend(self.expect_stream(stream, class, Expecting::No));
@@ -44,7 +47,7 @@ impl Engine {
         }
         let Some(call) = self.calls.get(&call) else { return };
         let streams: Vec<Stream> = call.legs.iter().flat_map(|leg| leg.local.iter().copied()).collect();
-        for stream in &streams {
+        for stream in streams.iter().filter(|stream| stream.rtp.transport == Transport::Udp) {
             // Its kind was in the offer only. The classes differ in nothing but their names.
             self.expect_stream(stream, MediaClass::Other, Expecting::Refused);
         }

@@ -52,7 +52,9 @@ impl Engine {
         match packet.point {
             // Only TCP comes there.
             QueuePoint::BeforeConntrack => self.accept(packet.id, None, Reason::NotUdp),
-            QueuePoint::Latch => self.latch(packet, &datagram),
+            QueuePoint::Latch => {
+                self.latch(packet, Transport::Udp, datagram.source(), Outside(datagram.destination()));
+            }
             QueuePoint::Learn => self.learn(now, packet, &datagram),
             QueuePoint::NewFlow | QueuePoint::Signalling => match self.classify(datagram.payload()) {
                 Err(reason) => self.accept(packet.id, None, reason),
@@ -65,6 +67,7 @@ impl Engine {
     /// A packet that is not UDP.
     fn handle_other(&mut self, now: Instant, packet: &PacketIn<'_>) {
         match Segment::parse(packet.bytes) {
+            Ok(segment) if packet.point == QueuePoint::Latch => self.latch_connection(packet, &segment),
             Ok(segment) => self.handle_segment(now, packet, &segment),
             Err(Refusal::NotTcp) => self.accept(packet.id, None, Reason::NotUdp),
             Err(_) => self.accept(packet.id, None, Reason::BrokenPacket),
@@ -300,8 +303,7 @@ impl Engine {
     /// means nothing.
     pub(super) fn handle_destroyed(&mut self, now: Instant, tuples: &Tuples) {
         let (key, public) = orient(tuples);
-        let is_media = tuples.transport == Transport::Udp;
-        for endpoint in [tuples.reply_destination, tuples.orig_destination].into_iter().filter(|_| is_media) {
+        for endpoint in [tuples.reply_destination, tuples.orig_destination] {
             self.media_died(now, Outside(endpoint), tuples);
         }
         let Some(flow) = self.flows.get_mut(&key) else { return };
@@ -330,7 +332,8 @@ impl Engine {
 
     /// A flow of one of our public endpoints died: of silence, most often.
     fn media_died(&mut self, now: Instant, public: Outside, tuples: &Tuples) {
-        let Some(key) = self.bindings.by_public(public).map(|(key, _)| *key) else { return };
+        let known = self.bindings.by_public(public).filter(|(key, _)| key.transport == tuples.transport);
+        let Some(key) = known.map(|(key, _)| *key) else { return };
         let Some(binding) = self.bindings.get_mut(&key) else { return };
         binding.died = Some(now);
         binding.lapsed = true;
@@ -339,9 +342,9 @@ impl Engine {
     }
 
     /// First media packet from a negotiated address: its actual source is pinned, the packet itself is dropped.
-    fn latch(&mut self, packet: &PacketIn<'_>, datagram: &Datagram<'_>) {
-        let (far, public) = (datagram.source(), Outside(datagram.destination()));
-        let Some((key, binding)) = self.bindings.by_public(public) else {
+    fn latch(&mut self, packet: &PacketIn<'_>, transport: Transport, far: SocketAddr, public: Outside) {
+        let known = self.bindings.by_public(public).filter(|(key, _)| key.transport == transport);
+        let Some((key, binding)) = known else {
             return self.accept(packet.id, None, Reason::NotNegotiated);
         };
         let key = *key;
@@ -352,7 +355,7 @@ impl Engine {
         if self.policy.admission == Admission::Rule {
             return self.accept(packet.id, None, Reason::Unchanged);
         }
-        let flow = PinnedFlow { inside: key.inside, far, public, hairpin: None };
+        let flow = PinnedFlow { transport, inside: key.inside, far, public, hairpin: None };
         let known = binding.latched.iter().position(|(latched, _)| *latched == flow);
         match known.and_then(|at| binding.latched.get(at)) {
             Some((_, Latch::Pinning(id))) => {
@@ -381,6 +384,17 @@ impl Engine {
             }
         }
         self.park(packet.id, None, &[id]);
+    }
+
+    /// A far end that was let in opens its connection. The segment is dropped when there is an entry for the connection,
+    /// and the far end sends it again within a second. What belongs to a connection that conntrack has lost is not pinned:
+    /// no entry of ours would know its numbers.
+    fn latch_connection(&mut self, packet: &PacketIn<'_>, segment: &Segment<'_>) {
+        if segment.syn() && segment.acknowledgment().is_none() {
+            self.latch(packet, Transport::Tcp, segment.source(), Outside(segment.destination()));
+        } else {
+            self.accept(packet.id, None, Reason::Segment);
+        }
     }
 
     pub(super) fn set_latch(&mut self, key: &BindingKey, flow: &PinnedFlow, state: Latch) {

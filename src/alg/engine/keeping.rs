@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::super::binding::{Admitted, Binding, BindingKey};
 use super::super::call::Call;
-use super::super::command::{FlowKey, Op, Outcome, Peer, Pinhole, Pinholes, PinnedFlow, Reply, Transport};
+use super::super::command::{FlowKey, Op, Outcome, Peer, Pinhole, Pinholes, PinnedFlow, Reply};
 use super::super::endpoint::Outside;
 use super::super::flow::Flow;
 use super::super::io::Tuples;
@@ -97,7 +97,7 @@ impl Engine {
         }
         for (call, tags, flow) in self.all_pins() {
             let question =
-                Op::Lookup { transport: Transport::Udp, source: flow.inside.0, destination: flow.far };
+                Op::Lookup { transport: flow.transport, source: flow.inside.0, destination: flow.far };
             self.command(question, Inflight::Repin { call, tags, flow });
         }
         let mut flows: Vec<FlowKey> =
@@ -167,7 +167,8 @@ impl Engine {
     fn close_strays(&mut self, now: Instant, held: &Held) {
         let quarantine = self.policy.quarantine;
         let is_ours = |pinhole: &Pinhole| {
-            let key = BindingKey { inside: pinhole.inside, uplink: pinhole.uplink };
+            let Pinhole { transport, inside, uplink, .. } = *pinhole;
+            let key = BindingKey { transport, inside, uplink };
             self.bindings.get(&key).is_some_and(|binding| binding.pinhole == *pinhole)
         };
         let strays: Vec<Pinhole> =

@@ -26,7 +26,7 @@ use super::super::transaction::{self, Tags};
 use super::super::verdict::Reason;
 use super::{Engine, Scratch};
 use crate::packet::MAX_PACKET;
-use crate::sdp::Description;
+use crate::sdp::{Description, Setup};
 use crate::sip::Message;
 use crate::sip::body::{self, Body};
 use crate::span::Span;
@@ -256,12 +256,16 @@ impl Engine {
                     let actual = |written| side.map_or(written, |side| side.actual(written));
                     let own = |written| self.bindings.own_of(Outside(actual(written)), sender);
                     scratch.local.clear();
-                    scratch.local.extend(sdp::local_streams(bytes, &scratch.description, may, own));
+                    let tcp = policy.media_tcp;
+                    scratch.local.extend(sdp::local_streams(bytes, &scratch.description, tcp, may, own));
+                    self.keep_to_s9(context, &mut scratch.local);
                     self.recognise(context, scratch, first);
                     self.offer_local(context, scratch, first)?;
                 }
                 Direction::Inbound if first => {
-                    sdp::remote_streams(bytes, &scratch.description, &mut scratch.remote);
+                    let unsaid = if is_answer(context) { Setup::Passive } else { Setup::Active };
+                    let tcp = self.policy.media_tcp.then_some(unsaid);
+                    sdp::remote_streams(bytes, &scratch.description, tcp, &mut scratch.remote);
                     self.note_remote(context, scratch);
                 }
                 Direction::Outbound | Direction::Inbound => {}
@@ -313,11 +317,14 @@ impl Engine {
             match context.direction {
                 Direction::Outbound => {
                     let may = |ip| guard::may_speak_for(&self.policy, context.flow.inside.0.ip(), ip);
-                    let public_of = |inside| self.bindings.public_of(inside, context.uplink);
-                    sdp::outbound(bytes, description, public, may, public_of, &mut scratch.edits)?;
+                    let public_of =
+                        |transport, inside| self.bindings.public_of(transport, inside, context.uplink);
+                    let tcp = self.policy.media_tcp;
+                    sdp::outbound(bytes, description, public, tcp, may, public_of, &mut scratch.edits)?;
                 }
                 Direction::Inbound => {
-                    let direct = |written| match self.bindings.target(
+                    let direct = |transport, written| match self.bindings.target(
+                        transport,
                         Outside(public.actual(written)),
                         context.lan,
                         &self.policy,
@@ -373,6 +380,12 @@ fn negotiates(envelope: &Envelope, direction: Direction) -> bool {
     let is_refusal = envelope.status.is_some_and(|status| status >= 300);
     let answers_options = envelope.method == Method::Options && envelope.status.is_some();
     !(is_refusal || answers_options && direction == Direction::Outbound)
+}
+
+/// Whether what the far end says about media answers what the phone said: in a response, an ACK and a PRACK. A late offer
+/// is in a response too, and says who connects.
+fn is_answer(context: &Context<'_>) -> bool {
+    context.envelope.status.is_some() || matches!(context.envelope.method, Method::Ack | Method::Prack)
 }
 
 /// Finds pieces of descriptions in a body that has no whole one.

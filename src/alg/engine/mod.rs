@@ -6,7 +6,10 @@
 //! |---|---|
 //! | [`flows`] | which flow a packet belongs to: learning, looking up, losing it |
 //! | [`message`] | one SIP message from parsing to its verdict |
-//! | [`media`] | bindings and pinned flows for what a description says |
+//! | [`media`] | what a description says of media, and what has to be in the kernel before it may go on |
+//! | [`pinholes`] | bindings: opened for the streams of a description, and closed |
+//! | [`pinning`] | pinned flows and admitted addresses, between the two sides of a leg |
+//! | [`legs`] | how legs of calls begin, and what they give back |
 //! | [`departure`] | what a lost address takes with it |
 //! | [`offers`] | what an offer changed, kept or taken back by its answer |
 //! | [`routed`] | the same where there is no NAT |
@@ -26,9 +29,12 @@ mod dialog;
 mod expecting;
 mod flows;
 mod keeping;
+mod legs;
 mod media;
 mod message;
 mod offers;
+mod pinholes;
+mod pinning;
 mod room;
 mod routed;
 mod tcp;

@@ -11,7 +11,6 @@ use std::time::Instant;
 use super::super::binding::BindingKey;
 use super::super::call::{Call, Phase};
 use super::super::command::FlowKey;
-use super::super::endpoint::Inside;
 use super::super::envelope::Method;
 use super::super::flow::Flow;
 use super::super::key::Key;
@@ -20,8 +19,8 @@ use super::super::shares::Table;
 use super::super::transaction::Transaction;
 use super::super::verdict::Reason;
 use super::Engine;
-use super::media::endpoints;
 use super::message::Context;
+use super::pinholes::endpoints;
 
 impl Engine {
     /// Puts a new flow in; `false`: there is no room.
@@ -157,11 +156,13 @@ impl Engine {
 
     /// How many pinholes these streams need that are not there.
     fn missing(&self, context: &Context<'_>, streams: &[LocalStream]) -> usize {
-        let is_missing = |inside: &Inside| {
-            let key = BindingKey { inside: *inside, uplink: context.uplink };
+        let keys = streams.iter().filter_map(|stream| Some((stream.transport, endpoints(stream)?)));
+        let keys = keys.flat_map(|(transport, all)| all.map(move |inside| (transport, inside)));
+        let is_missing = |(transport, inside)| {
+            let key = BindingKey { transport, inside, uplink: context.uplink };
             self.bindings.get(&key).is_none()
         };
-        streams.iter().filter_map(endpoints).flatten().filter(is_missing).count()
+        keys.filter(|it| is_missing(*it)).count()
     }
 
     /// What nobody answers makes room for the pinholes of these streams. Done before any of them is looked at, for it may

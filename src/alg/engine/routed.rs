@@ -6,9 +6,12 @@
 //!
 //! Which of the two ends is inside says conntrack: the one that began the flow. So the first message of a new flow opens
 //! nothing; that is a REGISTER nearly always, and a call without one opens its way with the phone's first packet.
+//!
+//! Of a connection over TCP that the far end opens one end is not known before its first packet, and no map leads that here:
+//! it is the firewall's business.
 
 use super::super::call::{Before, Leg, Target};
-use super::super::command::{FlowKey, PinnedFlow};
+use super::super::command::{FlowKey, PinnedFlow, Transport};
 use super::super::endpoint::{Inside, Outside};
 use super::super::guard;
 use super::super::rewrite::sdp::{self, LocalStream};
@@ -31,7 +34,7 @@ impl Engine {
         let may = |ip| guard::may_speak_for(policy, sender, ip);
         scratch.local.clear();
         // What stands on a service's port gets no entry; there is nothing to announce that would depend on it.
-        let streams = sdp::local_streams(context.bytes, &scratch.description, may, |_| None)
+        let streams = sdp::local_streams(context.bytes, &scratch.description, false, may, |_| None)
             .filter(|stream| endpoints(stream).all(|endpoint| guard::may_open(policy, endpoint.0)));
         scratch.local.extend(streams);
         if self.calls.get(&context.call).is_none() {
@@ -60,7 +63,7 @@ impl Engine {
         }
         let (sender, count) = (context.flow.inside.0.ip(), streams.iter().flat_map(endpoints).count());
         let admitted = self.bindings.admit_host(sender, count, context.now, &self.policy);
-        admitted.map_err(super::media::reason_of)?;
+        admitted.map_err(super::pinholes::reason_of)?;
         // Only the rate counts: there is no binding.
         self.bindings.return_quota(sender, count);
         self.replace_unbound(context, index, streams);
@@ -93,7 +96,13 @@ pub(super) fn flows(leg: &Leg, signalling: FlowKey) -> impl Iterator<Item = Pinn
                 (routed && leg.local.is_empty()).then_some(inside.0)
             };
             let public = Outside(known_as.or_else(untranslated)?);
-            (far.is_ipv4() == inside.0.is_ipv4()).then_some(PinnedFlow { inside, far, public, hairpin: None })
+            (far.is_ipv4() == inside.0.is_ipv4()).then_some(PinnedFlow {
+                transport: Transport::Udp,
+                inside,
+                far,
+                public,
+                hairpin: None,
+            })
         })
     })
 }

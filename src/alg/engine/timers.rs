@@ -10,7 +10,7 @@ use arrayvec::ArrayVec;
 
 use super::super::binding::BindingKey;
 use super::super::call::Phase;
-use super::super::command::{FlowKey, Op, Pinholes, PinnedFlow, Transport};
+use super::super::command::{FlowKey, Op, Pinholes, PinnedFlow};
 use super::super::key::Key;
 use super::super::transaction::Tags;
 use super::Engine;
@@ -150,8 +150,8 @@ impl Engine {
         }
         let tags = leg.tags;
         leg.asked = questions.len() as u8;
-        for PinnedFlow { inside, far, .. } in questions {
-            let question = Op::Lookup { transport: Transport::Udp, source: inside.0, destination: far };
+        for PinnedFlow { transport, inside, far, .. } in questions {
+            let question = Op::Lookup { transport, source: inside.0, destination: far };
             self.command(question, Inflight::Liveness { call: key, tags });
         }
     }

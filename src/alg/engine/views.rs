@@ -34,7 +34,8 @@ impl Engine {
 
     /// All bindings, in no order that means anything.
     pub fn bindings(&self) -> impl Iterator<Item = BindingView> + '_ {
-        self.bindings.iter().map(|(_, it)| BindingView {
+        self.bindings.iter().map(|(key, it)| BindingView {
+            transport: key.transport,
             inside: it.pinhole.inside,
             public: it.pinhole.public,
             uplink: it.pinhole.uplink,
@@ -88,6 +89,6 @@ impl Engine {
             pinned.filter(|flow| flow.public == binding.pinhole.public).collect();
         flows.extend(latched);
         let (inside, public) = (key.inside, binding.pinhole.public);
-        Some(StreamView { media: 0, rtcp: false, inside, public, target, flows })
+        Some(StreamView { media: 0, rtcp: false, transport: key.transport, inside, public, target, flows })
     }
 }

@@ -8,10 +8,12 @@
 //! |---|---|
 //! | [`headers`] | Request-URI, Via, Contact, the route set, Refer-To |
 //! | [`sdp`] | `o=`, `c=`, `m=`, `a=rtcp`, candidates |
+//! | [`comedia`] | media over TCP: whose door, and MSRP's `a=path` |
 //! | [`left`](mod@left) | what was not touched, and why; for people |
 //!
 //! Before changing anything here read RFC 3261 sections 8.1.1, 16.7, 18.2 and 20, and RFC 3264.
 
+mod comedia;
 pub mod headers;
 pub mod left;
 pub mod sdp;
@@ -54,6 +56,8 @@ pub enum Rule {
     SdpCandidate,
     /// Address and port of a remote candidate that is ours.
     SdpRemoteCandidate,
+    /// Host and port of a URI in `a=path`.
+    SdpPath,
 }
 
 impl Rule {
@@ -73,6 +77,7 @@ impl Rule {
             Self::SdpRtcp => "sdp-rtcp",
             Self::SdpCandidate => "sdp-candidate",
             Self::SdpRemoteCandidate => "sdp-remote-candidate",
+            Self::SdpPath => "sdp-path",
         }
     }
 }

@@ -3,8 +3,8 @@
 //! First a description is read for what it asks ([`local_streams`], [`remote_streams`]); when everything that it
 //! needs is open, it is edited ([`outbound`], [`inbound`]). Every `c=` is mapped on its own, for the media that it
 //! holds for (RFC 8866 section 5.7). `0.0.0.0`, `::`, names, foreign addresses, and the port 0 of a stream that is off
-//! are left alone; so is all that does not run over UDP, with a `c=` that holds for nothing else: a public address
-//! beside a port that nobody opened would lead to the router itself.
+//! are left alone; so is what runs over TCP and has no door ([`comedia`]), with a `c=` that holds for nothing else: a
+//! public address beside a port that nobody opened would lead to the router itself.
 //!
 //! With ICE (RFC 8839) the default destination in `c=`, `m=` and `a=rtcp` has to be one of the candidates, or the far
 //! end says `a=ice-mismatch` and does without. So a host candidate is mapped when its endpoint is bound, which those
@@ -16,21 +16,26 @@ use std::net::{IpAddr, SocketAddr};
 
 use arrayvec::ArrayVec;
 
+use super::comedia::{self, Caller};
 use super::{Conflict, Decimal, Edits, Rule};
+use crate::alg::command::Transport;
 use crate::alg::flow::PublicSide;
 use crate::alg::guard::is_unicast;
-use crate::sdp::{Address, Description, Media};
+use crate::sdp::{Address, Description, Media, Setup};
 use crate::span::Span;
 
 /// Most ports of one `m=` line (`port/count` counts RTP ports; each has its RTCP).
 pub const MAX_PORTS: u16 = 16;
 
 /// The discard port: the address is not known yet, or does not matter (RFC 8840 section 4.1.1, RFC 4145 section 4.1).
-const DISCARD: u16 = 9;
+pub(super) const DISCARD: u16 = 9;
 
 /// What one `m=` line of the phone asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocalStream {
+    /// What carries it.
+    #[serde(default)]
+    pub transport: Transport,
     /// Index of the `m=` line.
     pub media: u16,
     /// The phone's address for it.
@@ -49,24 +54,37 @@ pub struct LocalStream {
 /// Where the far end wants the media of one `m=` line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RemoteStream {
-    /// RTP, or the only port; `None`: on hold, off, a name, or not UDP.
+    /// RTP, or the only port; `None`: on hold, off, a name, or nothing that is looked at. Of a connection that the far end
+    /// may open, where it is.
     pub rtp: Option<SocketAddr>,
     /// RTCP, unless it is multiplexed (RFC 5761) or there is none.
     pub rtcp: Option<SocketAddr>,
     /// Number of RTP ports.
     pub count: u16,
+    /// It waits for the phone to open the connection (TCP).
+    pub waits: bool,
+    /// What carries it.
+    pub transport: Transport,
 }
 
 /// The streams of a description for which public endpoints are needed. `is_inside` tells the addresses that the
 /// message may speak for. `own_of` answers with the inside endpoint of a public one that the phone has already: who
-/// learned it (by STUN, say) and writes it is understood.
+/// learned it (by STUN, say) and writes it is understood. `tcp`: also those over TCP that the phone waits for.
 pub fn local_streams<'a>(
     bytes: &'a [u8],
     description: &'a Description,
+    tcp: bool,
     is_inside: impl Fn(IpAddr) -> bool + 'a,
     own_of: impl Fn(SocketAddr) -> Option<SocketAddr> + 'a,
 ) -> impl Iterator<Item = LocalStream> + 'a {
     description.media.iter().enumerate().filter_map(move |(index, media)| {
+        let awaited = || comedia::awaited(bytes, description, index, media);
+        if let Some(it) = tcp.then(awaited).flatten().filter(|it| is_inside(it.ip())) {
+            let media = u16::try_from(index).ok()?;
+            let (transport, known_as) = (Transport::Tcp, [None; 2]);
+            let (ip, port) = (it.ip(), it.port());
+            return Some(LocalStream { transport, media, ip, port, count: 1, rtcp: None, known_as });
+        }
         if !has_endpoint(bytes, media) {
             return None;
         }
@@ -80,14 +98,29 @@ pub fn local_streams<'a>(
         let rtcp = rtcp_of(bytes, media, written).filter(|_| !media.rtcp_mux_only).and_then(inside);
         let rtcp = rtcp.filter(|rtcp| *rtcp != rtp);
         let media = u16::try_from(index).ok()?;
-        Some(LocalStream { media, ip: rtp.ip(), port: rtp.port(), count, rtcp, known_as: [None; 2] })
+        let (transport, known_as) = (Transport::Udp, [None; 2]);
+        Some(LocalStream { transport, media, ip: rtp.ip(), port: rtp.port(), count, rtcp, known_as })
     })
 }
 
-/// The endpoints that the far end's description names, one entry for each `m=` line.
-pub fn remote_streams(bytes: &[u8], description: &Description, into: &mut Vec<RemoteStream>) {
+/// The endpoints that the far end's description names, one entry for each `m=` line. `tcp`: those over TCP too, with what
+/// it means if a line does not say who opens the connection.
+pub fn remote_streams(
+    bytes: &[u8],
+    description: &Description,
+    tcp: Option<Setup>,
+    into: &mut Vec<RemoteStream>,
+) {
     into.clear();
     into.extend(description.media.iter().map(|media| {
+        let transport = Transport::Tcp;
+        match tcp.map(|unsaid| comedia::caller(bytes, description, media, unsaid)) {
+            None | Some(Caller::Unsaid) => {}
+            Some(Caller::Waits) => return RemoteStream { transport, waits: true, ..RemoteStream::default() },
+            Some(Caller::May(from)) => {
+                return RemoteStream { transport, rtp: Some(from), count: 1, ..RemoteStream::default() };
+            }
+        }
         let ip = address_of(description, media).filter(|ip| is_unicast(*ip));
         let Some(ip) = ip.filter(|_| has_endpoint(bytes, media)) else {
             return RemoteStream::default();
@@ -95,11 +128,12 @@ pub fn remote_streams(bytes: &[u8], description: &Description, into: &mut Vec<Re
         let rtp = SocketAddr::new(ip, media.number);
         let rtcp = rtcp_of(bytes, media, rtp)
             .filter(|rtcp| !media.rtcp_mux && is_unicast(rtcp.ip()) && *rtcp != rtp);
-        RemoteStream { rtp: Some(rtp), rtcp, count: media.count }
+        RemoteStream { rtp: Some(rtp), rtcp, count: media.count, ..RemoteStream::default() }
     }));
 }
 
-/// Maps a description that leaves. `public_of` answers with the public endpoint of an inside one.
+/// Maps a description that leaves. `public_of` answers with the public endpoint of an inside one. `tcp`: media over TCP
+/// too.
 ///
 /// # Errors
 /// [`Conflict`] if two places overlap, which a sound parser rules out.
@@ -107,32 +141,57 @@ pub fn outbound(
     bytes: &[u8],
     description: &Description,
     public: &PublicSide,
+    tcp: bool,
     is_inside: impl Fn(IpAddr) -> bool,
-    public_of: impl Fn(SocketAddr) -> Option<SocketAddr>,
+    public_of: impl Fn(Transport, SocketAddr) -> Option<SocketAddr>,
     edits: &mut Edits,
 ) -> Result<(), Conflict> {
     let address = public.address.as_bytes();
     let inside = |it: &Address| it.ip.is_some_and(&is_inside);
     // What somebody else has open is not this message's: its port would change and its address stay.
-    let public_of = |endpoint: SocketAddr| public_of(endpoint).filter(|_| is_inside(endpoint.ip()));
+    let public_of =
+        |transport, endpoint: SocketAddr| public_of(transport, endpoint).filter(|_| is_inside(endpoint.ip()));
+    let ways: ArrayVec<Way, { Description::MAX_MEDIA }> = description
+        .media
+        .iter()
+        .enumerate()
+        .take(Description::MAX_MEDIA)
+        .map(|(index, media)| {
+            if is_udp(bytes, media) {
+                return Way::Udp;
+            }
+            let awaited = || comedia::awaited(bytes, description, index, media);
+            match tcp.then(awaited).flatten().and_then(|it| Some((it, public_of(Transport::Tcp, it)?))) {
+                Some((from, to)) => Way::Door { from, to },
+                None if tcp && comedia::dials(bytes, description, index, media) => Way::Dials,
+                None => Way::Other,
+            }
+        })
+        .collect();
     if let Some(origin) = description.origin.as_ref().filter(|it| inside(it)) {
         edits.replace(origin.span, address, Rule::SdpOrigin)?;
     }
-    let all_udp = description.media.iter().all(|media| is_udp(bytes, media));
+    let all = ways.iter().all(|way| *way != Way::Other);
     for connection in description.connections.iter().filter(|it| inside(it)) {
-        if all_udp || is_for_udp(bytes, description, connection) {
+        if all || is_mapped(description, connection, &ways) {
             edits.replace(connection.span, address, Rule::SdpConnection)?;
         }
     }
-    for media in &description.media {
+    for (index, (media, way)) in description.media.iter().zip(ways).enumerate() {
         let ip = address_of(description, media);
-        let to_public = |port| public_of(SocketAddr::new(ip?, port)).map(|it| it.port());
-        if media.number != 0 && is_udp(bytes, media) {
+        let to_public = |port| public_of(Transport::Udp, SocketAddr::new(ip?, port)).map(|it| it.port());
+        if let Way::Door { from, to } = way {
+            replace_port(media.port, media.number, Some(to.port()), Rule::SdpMediaPort, edits)?;
+            // What is written for an address may be another than the one that the NAT gives here.
+            let to = SocketAddr::new(public.shown.ip(), to.port());
+            comedia::move_paths(description, index, from, to, edits)?;
+        }
+        if media.number != 0 && way == Way::Udp {
             replace_port(media.port, media.number, to_public(media.number), Rule::SdpMediaPort, edits)?;
         }
         let Some(rtcp) = &media.rtcp else { continue };
         let rtcp_ip = rtcp.address.map_or(ip, |it| it.ip);
-        let mapped = rtcp_ip.and_then(|ip| public_of(SocketAddr::new(ip, rtcp.number)));
+        let mapped = rtcp_ip.and_then(|ip| public_of(Transport::Udp, SocketAddr::new(ip, rtcp.number)));
         replace_port(rtcp.port, rtcp.number, mapped.map(|it| it.port()), Rule::SdpRtcp, edits)?;
         if let Some(written) = rtcp.address.as_ref().filter(|it| inside(it)) {
             edits.replace(written.span, address, Rule::SdpRtcp)?;
@@ -141,7 +200,7 @@ pub fn outbound(
     for candidate in description.candidates.iter().filter(|it| it.host && it.udp && inside(&it.address)) {
         let Some(ip) = candidate.address.ip else { continue };
         // A host candidate for which nothing was opened stays: its checks fail, as they would without us.
-        let Some(mapped) = public_of(SocketAddr::new(ip, candidate.number)) else { continue };
+        let Some(mapped) = public_of(Transport::Udp, SocketAddr::new(ip, candidate.number)) else { continue };
         edits.replace(candidate.address.span, address, Rule::SdpCandidate)?;
         replace_port(candidate.port, candidate.number, Some(mapped.port()), Rule::SdpCandidate, edits)?;
     }
@@ -161,42 +220,51 @@ pub fn outbound(
 pub fn inbound(
     bytes: &[u8],
     description: &Description,
-    inside_of: impl Fn(SocketAddr) -> Option<SocketAddr>,
+    inside_of: impl Fn(Transport, SocketAddr) -> Option<SocketAddr>,
     own_of: impl Fn(SocketAddr) -> Option<SocketAddr>,
     edits: &mut Edits,
 ) -> Result<(), Conflict> {
     let target = |media: &Media| {
+        let transport = if is_udp(bytes, media) { Transport::Udp } else { Transport::Tcp };
         let ip = address_of(description, media)?;
-        inside_of(SocketAddr::new(ip, media.number))
+        inside_of(transport, SocketAddr::new(ip, media.number))
     };
-    // A c= line is restored if all the media over UDP that are on under it lie behind the same inside address.
+    // Of media over TCP, what has a door of ours.
+    let counts = |media: &Media| {
+        media.number != 0
+            && (is_udp(bytes, media) || comedia::is_tcp(bytes, media) && target(media).is_some())
+    };
+    // A c= line is restored if all the media that are on under it lie behind the same inside address.
     let mut restored: ArrayVec<Span, 32> = ArrayVec::new();
     for (index, connection) in description.connections.iter().enumerate() {
         let mut targets = description
             .media
             .iter()
-            .filter(|media| media.number != 0 && is_udp(bytes, media))
             .filter(|media| description.connection_range(media).contains(&index))
+            .filter(|media| counts(media))
             .map(|media| target(media).map(|it| it.ip()));
         let Some(Some(ip)) = targets.next() else { continue };
         if targets.all(|other| other == Some(ip)) && restored.try_push(connection.span).is_ok() {
             replace_address(connection.span, ip, Rule::SdpConnection, edits)?;
         }
     }
-    for media in &description.media {
+    for (at, media) in description.media.iter().enumerate() {
         let under = description.connections_of(media);
-        if media.number == 0
-            || !is_udp(bytes, media)
-            || !under.iter().all(|it| restored.contains(&it.span))
-            || under.is_empty()
-        {
+        if !counts(media) || !under.iter().all(|it| restored.contains(&it.span)) || under.is_empty() {
             continue;
         }
-        let port = target(media).map(|it| it.port());
-        replace_port(media.port, media.number, port, Rule::SdpMediaPort, edits)?;
+        let inside = target(media);
+        replace_port(media.port, media.number, inside.map(|it| it.port()), Rule::SdpMediaPort, edits)?;
+        if let (false, Some(ip), Some(inside)) =
+            (is_udp(bytes, media), address_of(description, media), inside)
+        {
+            let written = SocketAddr::new(ip, media.number);
+            comedia::move_paths(description, at, written, inside, edits)?;
+        }
         let Some(rtcp) = &media.rtcp else { continue };
         let ip = rtcp.address.map_or(address_of(description, media), |it| it.ip);
-        let Some(inside) = ip.and_then(|ip| inside_of(SocketAddr::new(ip, rtcp.number))) else { continue };
+        let endpoint = ip.map(|ip| SocketAddr::new(ip, rtcp.number));
+        let Some(inside) = endpoint.and_then(|it| inside_of(Transport::Udp, it)) else { continue };
         replace_port(rtcp.port, rtcp.number, Some(inside.port()), Rule::SdpRtcp, edits)?;
         if let Some(written) = rtcp.address {
             replace_address(written.span, inside.ip(), Rule::SdpRtcp, edits)?;
@@ -204,7 +272,8 @@ pub fn inbound(
     }
     for candidate in description.candidates.iter().filter(|it| it.host && it.udp) {
         let Some(ip) = candidate.address.ip else { continue };
-        let Some(inside) = inside_of(SocketAddr::new(ip, candidate.number)) else { continue };
+        let endpoint = SocketAddr::new(ip, candidate.number);
+        let Some(inside) = inside_of(Transport::Udp, endpoint) else { continue };
         replace_address(candidate.address.span, inside.ip(), Rule::SdpCandidate, edits)?;
         replace_port(candidate.port, candidate.number, Some(inside.port()), Rule::SdpCandidate, edits)?;
     }
@@ -217,7 +286,7 @@ pub fn inbound(
     Ok(())
 }
 
-fn replace_port(
+pub(super) fn replace_port(
     span: Span,
     old: u16,
     new: Option<u16>,
@@ -230,7 +299,7 @@ fn replace_port(
     }
 }
 
-fn replace_address(span: Span, ip: IpAddr, rule: Rule, edits: &mut Edits) -> Result<(), Conflict> {
+pub(super) fn replace_address(span: Span, ip: IpAddr, rule: Rule, edits: &mut Edits) -> Result<(), Conflict> {
     let text = PublicSide::new(crate::alg::endpoint::Outside(SocketAddr::new(ip, 0)));
     Ok(edits.replace(span, text.address.as_bytes(), rule)?)
 }
@@ -260,14 +329,30 @@ fn rtcp_of(bytes: &[u8], media: &Media, rtp: SocketAddr) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, rtcp.number)).filter(|it| !matches!(it.port(), 0 | DISCARD))
 }
 
-/// Whether a `c=` line holds for anything over UDP, or for nothing yet.
-fn is_for_udp(bytes: &[u8], description: &Description, connection: &Address) -> bool {
+/// What becomes of a line that leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Udp,
+    /// TCP: who connects to `to` reaches the phone at `from`.
+    Door {
+        from: SocketAddr,
+        to: SocketAddr,
+    },
+    /// TCP: the phone connects.
+    Dials,
+    /// It is left as it came.
+    Other,
+}
+
+/// Whether a `c=` line holds for anything that is mapped, or for nothing yet.
+fn is_mapped(description: &Description, connection: &Address, ways: &[Way]) -> bool {
     let mut under = description
         .media
         .iter()
-        .filter(|media| description.connections_of(media).contains(connection))
+        .zip(ways)
+        .filter(|(media, _)| description.connections_of(media).contains(connection))
         .peekable();
-    under.peek().is_none() || under.any(|media| is_udp(bytes, media))
+    under.peek().is_none() || under.any(|(_, way)| *way != Way::Other)
 }
 
 /// `RTP/…`, `UDP/…`, `udptl`, `udp`: everything over UDP that SDP knows (RFC 8866 section 5.14, RFC 5764, RFC 7345).

@@ -170,14 +170,25 @@ fn command((command, outcome): &(Command, Outcome)) -> Value {
 }
 
 fn holes(pinholes: &[Pinhole]) -> Vec<Value> {
-    let hole = |it: &Pinhole| json!({ "public": it.public.to_string(), "inside": it.inside.to_string() });
+    let hole = |it: &Pinhole| {
+        json!({
+            "transport": it.transport.name(),
+            "public": it.public.to_string(),
+            "inside": it.inside.to_string(),
+        })
+    };
     pinholes.iter().map(hole).collect()
 }
 
 /// A peer without an address stands for everybody.
 fn admitted(peers: &[Peer]) -> Vec<Value> {
-    let peer =
-        |it: &Peer| json!({ "public": it.public.to_string(), "far": it.far.map(|far| far.to_string()) });
+    let peer = |it: &Peer| {
+        json!({
+            "transport": it.transport.name(),
+            "public": it.public.to_string(),
+            "far": it.far.map(|far| far.to_string()),
+        })
+    };
     peers.iter().map(peer).collect()
 }
 
@@ -187,6 +198,7 @@ fn connection(line: &Line) -> Value {
 
 fn pinned(flow: &PinnedFlow) -> Value {
     json!({
+        "transport": flow.transport.name(),
         "inside": flow.inside.to_string(),
         "far": flow.far.to_string(),
         "public": flow.public.to_string(),

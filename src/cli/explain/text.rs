@@ -107,7 +107,7 @@ impl<'w> Text<'w> {
             count => {
                 writeln!(self.out, "open at the end: {}", counted(count, "pinhole"))?;
                 for pinhole in self.open.values() {
-                    writeln!(self.out, "  {} -> {}", pinhole.public, pinhole.inside)?;
+                    writeln!(self.out, "  {}", words::pinhole(pinhole))?;
                 }
                 Ok(())
             }

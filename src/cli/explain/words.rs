@@ -1,7 +1,7 @@
 //! The engine's answers in words.
 
 use super::text::lasting;
-use crate::alg::{Event, Op, Pinhole, Reason};
+use crate::alg::{Event, Op, Peer, Pinhole, PinnedFlow, Reason, Transport};
 
 /// Why a verdict is as it is, in a sentence for people. It begins with the stable name.
 pub(super) fn reason(reason: Reason) -> String {
@@ -42,11 +42,13 @@ pub(super) fn reason(reason: Reason) -> String {
 
 /// What a command does, as verb and object, line by line; `None` for those that only ask.
 pub(super) fn command(op: &Op) -> Option<Vec<(&'static str, String)>> {
-    let hole = |it: &Pinhole| format!("{} -> {}", it.public, it.inside);
-    let peer = |it: &crate::alg::Peer| match it.far {
-        Some(far) => format!("{far} to {}", it.public),
-        None => format!("everybody to {}", it.public),
+    let hole = pinhole;
+    let peer = |it: &Peer| {
+        let far = it.far.map_or_else(|| "everybody".to_owned(), |far| far.to_string());
+        format!("{far} to {}{}", tcp(it.transport), it.public)
     };
+    let flow =
+        |it: &PinnedFlow| format!("{}{} <-> {} as {}", tcp(it.transport), it.inside, it.far, it.public);
     Some(match op {
         Op::Open { pinholes, lifetime } => {
             pinholes.iter().map(|it| ("opens", format!("{} for {}", hole(it), lasting(*lifetime)))).collect()
@@ -57,12 +59,8 @@ pub(super) fn command(op: &Op) -> Option<Vec<(&'static str, String)>> {
         Op::Close { pinholes, .. } => pinholes.iter().map(|it| ("closes", hole(it))).collect(),
         Op::Admit { peers, .. } => peers.iter().map(|it| ("admits", peer(it))).collect(),
         Op::Dismiss { peers } => peers.iter().map(|it| ("bars", peer(it))).collect(),
-        Op::Pin { flow, .. } => {
-            vec![("pins", format!("{} <-> {} as {}", flow.inside, flow.far, flow.public))]
-        }
-        Op::Unpin { flow } => {
-            vec![("unpins", format!("{} <-> {} as {}", flow.inside, flow.far, flow.public))]
-        }
+        Op::Pin { flow: it, .. } => vec![("pins", flow(it))],
+        Op::Unpin { flow: it } => vec![("unpins", flow(it))],
         Op::Expect { public, .. } => public.iter().map(|it| ("expects", format!("media at {it}"))).collect(),
         Op::Unexpect { .. } => return None,
         Op::Purge { address } => vec![("forgets", format!("everything that {address} stood for"))],
@@ -75,6 +73,19 @@ pub(super) fn command(op: &Op) -> Option<Vec<(&'static str, String)>> {
         | Op::Unfollow { .. }
         | Op::Reset { .. } => return None,
     })
+}
+
+/// Both ends of a pinhole.
+pub(super) fn pinhole(it: &Pinhole) -> String {
+    format!("{}{} -> {}", tcp(it.transport), it.public, it.inside)
+}
+
+/// What is not said is UDP.
+fn tcp(transport: Transport) -> &'static str {
+    match transport {
+        Transport::Udp => "",
+        Transport::Tcp => "tcp ",
+    }
 }
 
 /// An event as a sentence; `None` for those that repeat a command.
