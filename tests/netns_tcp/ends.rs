@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::messages::{Message, verbatim};
-use super::netns::eventually;
+use super::netns::{self, eventually};
 use super::peers::{Cut, compare, expect, write};
 use super::world::{Mode, Talk, World};
 
@@ -238,4 +238,78 @@ fn a_connection_that_is_older_than_the_daemon_is_never_touched() {
     pass(10..60);
     talk.close();
     world.assert_nothing_invalid();
+}
+
+/// `sipalg unload`, after which nothing of sipalg is left: what it said.
+fn unload(world: &mut World) -> String {
+    world.end("TERM");
+    let mut command = world.router.command(env!("CARGO_BIN_EXE_sipalg"), &["unload"]);
+    // With the one right that it needs.
+    let output = netns::with_net_admin_only(&mut command).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(!world.router.run("nft list tables").contains("sipalg"));
+    assert!(said.ends_with("table inet sipalg is removed\n"), "{said}");
+    said
+}
+
+#[test]
+fn unload_resets_connections_that_are_idle_at_both_ends() {
+    let mut world = World::new();
+    if world.mode == Mode::Plain {
+        return;
+    }
+    // The router has a SIP server of its own, on the port of the far one.
+    let _listener = world.router.listen("0.0.0.0:5060");
+    let talks = [world.open(0), world.open(5061), world.open_from_outside(5099)];
+    for talk in &talks {
+        talk.exchange(30, 400, Cut::Messages);
+    }
+    let said = unload(&mut world);
+    assert!(said.starts_with("6 ends of translated TCP connections were told to begin anew\n"), "{said}");
+    for talk in &talks {
+        for mut end in [&talk.phone, &talk.server] {
+            let error = end.read(&mut [0; 10]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        }
+    }
+    assert_eq!(world.router.run("conntrack -L -p tcp"), "");
+    world.assert_nothing_invalid();
+    // What comes after it passes as it is.
+    let talk = world.open(5061);
+    let text = talk.ends.outbound(1, 100).written;
+    (&talk.phone).write_all(&text).unwrap();
+    expect(&talk.server, [verbatim(&text)].into_iter());
+    talk.close();
+}
+
+#[test]
+fn after_unload_an_end_that_could_not_be_told_finds_nobody_who_takes_its_bytes() {
+    for phone_is_away in [true, false] {
+        let mut world = World::new();
+        if world.mode == Mode::Plain {
+            return;
+        }
+        // A NAT that gives the same public port again, and a router that answers for itself.
+        world.router.run("nft flush chain ip nat postrouting");
+        world.router.run("nft add rule ip nat postrouting oifname wan masquerade");
+        world.router.run("nft insert rule inet firewall input accept");
+        let talk = world.open(0);
+        talk.exchange(30, 400, Cut::Messages);
+        let (away, mut gone, mut here) = if phone_is_away {
+            (&world.phone, &talk.phone, &talk.server)
+        } else {
+            (&world.server, &talk.server, &talk.phone)
+        };
+        away.nft("table ip dark { chain in { type filter hook prerouting priority raw; drop\n}\n}");
+        let name = gone.local_addr().unwrap();
+        let said = unload(&mut world);
+        assert!(said.contains("1 ends of translated TCP connections were told to begin anew\n"), "{said}");
+        assert!(said.contains(&format!("{name} has not answered: ")), "{said}");
+        assert_eq!(here.read(&mut [0; 10]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+        let away = if phone_is_away { &world.phone } else { &world.server };
+        away.run("nft delete table ip dark");
+        gone.write_all(b"\r\n\r\n").unwrap();
+        assert_eq!(gone.read(&mut [0; 10]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    }
 }
