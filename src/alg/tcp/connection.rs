@@ -259,17 +259,17 @@ impl Connection {
         out: &mut Vec<u8>,
     ) -> Result<(), TooLarge> {
         let other = self.half(reverse(direction));
-        let (acknowledgment, raised) =
-            segment.acknowledgment().map_or((0, false), |number| other.acknowledgment(number));
-        let window = raised.then(|| other.raised_window());
+        let carries = !segment.payload().is_empty() || segment.fin();
+        let (acknowledgment, window) =
+            segment.acknowledgment().map_or((0, None), |number| other.acknowledgment(number, carries));
         let numbers = Numbers { sequence, acknowledgment, window, stamp, keep_end };
         let mut is_left = false;
         let mut edge = |number| {
             is_left = !is_left;
             other.edge(number, is_left)
         };
-        // What was acknowledged beyond the receiver's word contradicts what it says it lacks.
-        segment.rebuild(numbers, if raised { None } else { Some(&mut edge) }, write, out)
+        // What was acknowledged beyond the segment's word contradicts what it says it lacks.
+        segment.rebuild(numbers, if window.is_some() { None } else { Some(&mut edge) }, write, out)
     }
 }
 

@@ -398,6 +398,19 @@ impl Half {
         self.sent < self.decided.min(self.buffer.end())
     }
 
+    /// Whether a new segment of a message that is not complete should go to the receiver in the place of what lags behind.
+    /// The sender has more to send, and what the segment brings goes with that.
+    pub fn makes_way(&self) -> bool {
+        let is_on_its_way = self.held.iter().any(|held| self.is_due(held));
+        !self.waits && !is_on_its_way && self.lags_behind(Position::MAX)
+    }
+
+    /// Whether bytes that are here go to the receiver before those at `from`.
+    fn lags_behind(&self, from: Position) -> bool {
+        let first = self.owned.max(from).min(self.decided).min(self.buffer.end());
+        self.sent < first && self.buffer.start() <= self.sent
+    }
+
     /// What the receiver has, as an original position.
     fn una(&self) -> Position {
         self.map.original(self.acked)
@@ -416,8 +429,8 @@ impl Half {
         let here = if from <= kept { kept.max(to) } else { kept };
         let (una, passed) = (self.una(), self.owned.min(self.sent));
         let is_again = from < to && to <= self.sent;
-        let (start, end) = if self.sent < self.owned.min(self.decided) {
-            // Nobody but us has these bytes, and they were never sent.
+        let (start, end) = if self.lags_behind(from) {
+            // Its receiver has not got what stands before it: bytes that only we have, or the end of what was cut.
             (self.sent, if self.sent == from && from < to { to } else { here })
         } else if una < passed && (is_again || (from == to && self.lacking)) {
             // They were sent, and seem to be lost.
@@ -518,18 +531,28 @@ impl Half {
         self.tidy();
     }
 
-    /// The number that the sender gets to see for an acknowledgment, and whether it says more than the receiver did.
-    pub fn acknowledgment(&self, number: u32) -> (u32, bool) {
-        let at = unwrap(number, self.number(self.acked), self.acked);
+    /// The number that the sender gets to see for an acknowledgment; and, if it says more than the segment did, the window
+    /// that belongs to it, as it is written. `carries`: the segment does not only acknowledge.
+    ///
+    /// A segment that was held says what others have overtaken, and a receiver drops bytes that come with a number too old
+    /// (RFC 5961 section 5.2).
+    pub fn acknowledgment(&self, number: u32, carries: bool) -> (u32, Option<u16>) {
+        let said = unwrap(number, self.number(self.acked), self.acked);
+        let at = if carries { said.max(self.acked) } else { said };
         let original = self.map.original(at);
         // An old one stays old.
-        let raised = original < self.owned && at >= self.acked;
-        (self.number(if raised { self.owned } else { original }), raised)
+        if original < self.owned && at >= self.acked {
+            (self.number(self.owned), Some(self.raised_window()))
+        } else {
+            let open = (self.edge - self.acked) >> self.shift;
+            let window = (at > said).then(|| u16::try_from(open).unwrap_or(u16::MAX));
+            (self.number(original), window)
+        }
     }
 
     /// The window that the sender gets to see where more was acknowledged than the receiver did, as it is written. Its edge
     /// stays, for what goes past it would be lost; but a message that is waited for has room here, and must come to its end.
-    pub fn raised_window(&self) -> u16 {
+    fn raised_window(&self) -> u16 {
         let incomplete = self.is_inspected() && self.needed > self.undecided().len();
         let rest =
             if incomplete { (self.decided + self.needed as u64).saturating_sub(self.owned) } else { 0 };

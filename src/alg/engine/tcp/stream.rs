@@ -72,6 +72,8 @@ impl Engine {
             } else {
                 self.pass(packet, segment, key, extent, direction);
             }
+        } else if news == News::New && !was_held && !extent.fin && half.makes_way() {
+            self.pass(packet, segment, key, extent, direction);
         } else if is_to_spend || (news == News::New && !was_held && !extent.fin && half.spends()) {
             half.own();
             self.probe(packet, segment, key, direction);
