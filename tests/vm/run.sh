@@ -27,10 +27,11 @@ suites_of() {
     fi
     echo shipped lab privileges netns_daemon netns_routed netns_ipv6 netns_admission netns_media_tcp netns_expect:--test-threads=1
     case $1 in
-    6.1)
-        echo netns_kernel netns_tcp:attack::,ends::,sixty_thousand,narrower,port_forward,pieces_of_any,many_small,$slow
+    6.1) echo netns_kernel netns_tcp:unload,kill_9,tcp_is_turned ;;
+    *)
+        echo netns_queue netns_clients:rulesets::,--test-threads=2
+        echo netns_tcp:attack::,ends::,sixty_thousand,narrower,port_forward,pieces_of_any,many_small,$slow
         ;;
-    *) echo netns_queue netns_clients:rulesets::,--test-threads=2 netns_tcp:unload,kill_9,tcp_is_turned ;;
     esac
 }
 
