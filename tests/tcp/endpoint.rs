@@ -86,6 +86,7 @@ pub struct Endpoint {
     cwnd: usize,
     threshold: usize,
     rto: Duration,
+    pub longest_rto: Duration,
     timer: Option<Instant>,
     dups: u32,
     pub received: Vec<u8>,
@@ -138,6 +139,7 @@ impl Endpoint {
             cwnd: habits.cwnd,
             threshold: 64,
             rto: FIRST_RTO,
+            longest_rto: LONGEST_RTO,
             timer: None,
             dups: 0,
             received: Vec::new(),
@@ -313,7 +315,7 @@ impl Endpoint {
         }
         if self.timer.is_some_and(|due| due <= now) {
             self.timer = None;
-            self.rto = (self.rto * 2).min(LONGEST_RTO);
+            self.rto = (self.rto * 2).min(self.longest_rto);
             if !self.is_open() {
                 return self.syn(now);
             }

@@ -536,11 +536,35 @@ fn holding_ends_after_twenty_seconds() {
     let message = text_of(&Message::Text(1, 40));
     let mut hand = Hand::new();
     assert_eq!(hand.out(0, &message[..100]), []);
-    assert_eq!(hand.settle(Duration::from_millis(19_900)), []);
-    let seen = hand.settle(Duration::from_millis(200));
+    assert_eq!(hand.out(100, &message[100..150]), []);
+    let seen = hand.settle(19 * SECOND);
+    assert_eq!(seen.iter().map(|it| (it.at, it.text.as_str())).collect::<Vec<_>>(), [(-1, "")], "a probe");
+    assert_eq!(hand.refused(), None);
+    let seen = hand.settle(SECOND);
     assert_eq!(seen.iter().map(|it| it.text.as_str()).collect::<Vec<_>>(), [&message[..100]]);
     assert_eq!(hand.refused(), Some("S2"));
-    assert_eq!(hand.out(100, &message[100..])[0].text, message[100..], "from there on it is not read");
+    let seen = hand.out(150, &message[150..]);
+    assert_eq!(
+        (seen[0].at, seen[0].text.as_str()),
+        (100, &message[100..]),
+        "it is not read, and nothing is lost"
+    );
+}
+
+#[test]
+fn a_sender_whose_timeout_has_grown_beyond_patience_is_freed_with_what_it_has_sent() {
+    let (written, wire) = growing();
+    let mut hand = Hand::new();
+    assert_eq!(hand.out(0, &written[..100]), []);
+    assert_eq!(hand.settle(Duration::from_millis(2900)), []);
+    let seen = hand.settle(Duration::from_millis(200));
+    assert_eq!(seen.iter().map(|it| (it.at, it.text.as_str())).collect::<Vec<_>>(), [(-1, "")], "a probe");
+    assert_eq!(hand.ack(0, None).ack, 100);
+    // Nothing waits any more, so nothing is given up.
+    assert_eq!(hand.settle(60 * SECOND), []);
+    let seen = hand.out(100, &written[100..]);
+    assert_eq!(seen.iter().map(|it| (it.at, it.text.as_str())).collect::<Vec<_>>(), [(0, wire.as_str())]);
+    assert_eq!(hand.refused(), None);
 }
 
 #[test]
@@ -550,12 +574,16 @@ fn what_came_behind_a_message_that_waited_for_the_kernel_is_not_held_for_ever() 
     hand.world.slow = Duration::from_millis(300);
     assert_eq!(hand.out(0, text_of(&first)), []);
     // The head of the next message, and then nothing more.
-    assert_eq!(hand.out(text_of(&first).len() as i64, &second[..100]), []);
+    let at = text_of(&first).len() as i64;
+    assert_eq!(hand.out(at, &second[..50]), []);
+    assert_eq!(hand.out(at + 50, &second[50..100]), []);
     assert_eq!(hand.settle(SECOND).len(), 1, "the first one has gone on");
-    assert_eq!(hand.settle(18 * SECOND), []);
+    assert!(hand.settle(18 * SECOND).iter().all(|probe| probe.text.len() <= 1));
     let seen = hand.settle(2 * SECOND);
-    assert_eq!(seen.iter().map(|it| it.text.as_str()).collect::<Vec<_>>(), [&second[..100]]);
+    assert_eq!(seen.iter().map(|it| it.text.as_str()).collect::<Vec<_>>(), [&second[..50]]);
     assert_eq!(hand.refused(), Some("S2"));
+    let seen = hand.out(at + 100, &second[100..]);
+    assert_eq!(seen.iter().map(|it| it.text.as_str()).collect::<String>(), second[50..]);
 }
 
 #[test]
@@ -962,6 +990,30 @@ fn another_configuration_holds_for_connections_that_are_there() {
     assert_eq!((hand.world.engine.sizes().held_segments, hand.refused()), (1, None));
     hand.settle(SECOND);
     assert_eq!((hand.world.engine.sizes().held_segments, hand.refused()), (0, Some("S2")));
+}
+
+#[test]
+fn an_outage_longer_than_all_patience_ends_no_inspection() {
+    for (outage, index) in [(14, 1), (30, 1), (60, 2), (200, 1)] {
+        let scene = Scene { out: vec![Message::Text(1, 10), Message::Text(2 * index + 1, 4000)], ..calm() };
+        let mut world = world(&scene, Policy::default());
+        let first = scene.out[0].written();
+        world.phone.stream = first.clone();
+        world.phone.longest_rto = 64 * SECOND;
+        world.phone.connect(world.now);
+        world.run(5 * SECOND, |world| world.server.received.len() > first.len() - 20);
+        world.wait(SECOND);
+        world.wires.before = 100;
+        world.phone.stream = written(&scene.out);
+        world.wait(Duration::from_secs(outage));
+        world.wires.before = 0;
+        world.phone.closing = true;
+        world.server.closing = true;
+        world.run(600 * SECOND, |world| world.phone.is_done() && world.server.is_done());
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let wanted = text(&expected(&scene.out, &world.pinholes));
+        assert_eq!(text(&world.server.received), wanted, "{outage} s");
+    }
 }
 
 #[test]

@@ -92,6 +92,9 @@ pub struct Half {
     /// It is being watched whether the sender has stopped in the middle of a message.
     #[serde(skip)]
     pub watched: bool,
+    /// It is being watched whether it has stopped for good, as far as patience goes.
+    #[serde(skip)]
+    pub stuck: bool,
     /// The next message is complete, and waits for the kernel.
     #[serde(skip)]
     pub waits: bool,
@@ -176,6 +179,7 @@ impl Half {
             spent: 0,
             to_spend: None,
             watched: false,
+            stuck: false,
             waits: false,
             refused: false,
             waiting_since: None,
@@ -351,13 +355,14 @@ impl Half {
     }
 
     /// The sender has stopped in the middle of a message: the held segment that is to be spent for an acknowledgment, so
-    /// that it goes on before its timeout. Only as often as the others have room for the bytes.
-    pub fn spend_held(&mut self) -> Option<PacketId> {
+    /// that it goes on before its timeout. Only as often as the others have room for the bytes; or if it is to be done
+    /// `anyway`, because the timeout is too far away.
+    pub fn spend_held(&mut self, anyway: bool) -> Option<PacketId> {
         let (end, decided) = (self.buffer.end(), self.decided);
         let may = !self.waits
             && end > decided
             && self.owned < end
-            && self.pieces >= WINDOW * (self.spent + 1)
+            && (anyway || self.pieces >= WINDOW * (self.spent + 1))
             && self.can_own();
         let last = self.held.iter().filter(|held| !held.asked && held.to > decided && held.to <= end);
         let packet = last.filter(|_| may).max_by_key(|held| held.to)?.packet;
@@ -589,7 +594,8 @@ impl Half {
         self.buffer.truncate(self.owned.max(self.decided));
         self.held.clear();
         (self.needed, self.waits, self.refused, self.waiting_since) = (0, false, false, None);
-        (self.pieces, self.spent, self.to_spend, self.watched) = (0, 0, None, false);
+        (self.pieces, self.spent, self.to_spend) = (0, 0, None);
+        (self.watched, self.stuck) = (false, false);
     }
 
     /// Notes how far the sender has gone, where it is not received.
@@ -647,10 +653,10 @@ mod tests {
             half.hold(PacketId(number), extent);
         }
         half.own();
-        assert!(half.spend_held().is_none() && !half.owes());
+        assert!(half.spend_held(false).is_none() && !half.owes());
         // Once the receiver has told of so much that the rest is here:
         half.acknowledge(1 + 90_000, 64, false);
-        assert_eq!(half.spend_held(), Some(PacketId(19)));
+        assert_eq!(half.spend_held(false), Some(PacketId(19)));
         half.own();
         assert!(half.owes());
     }
