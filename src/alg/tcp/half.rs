@@ -79,6 +79,9 @@ pub struct Half {
     /// How far what it lacks was sent again.
     #[serde(skip)]
     resent: Position,
+    /// What had been sent when it was clear that something is lost. An acknowledgment of less tells of the next loss.
+    #[serde(skip)]
+    recovery: Position,
     /// By how many bits the receiver's windows are shifted.
     shift: u8,
     /// Largest payload that the receiver takes.
@@ -184,6 +187,7 @@ impl Half {
             said_again: 0,
             gap: FIRST,
             resent: FIRST,
+            recovery: FIRST,
             shift,
             room,
             repeated: (FIRST, 0),
@@ -486,6 +490,10 @@ impl Half {
         let cut = self.map.fitting(start, self.map.past(start, end), room);
         if start < passed {
             self.resent = self.resent.max(cut.min(passed));
+            if is_again && from == self.owned && self.can_own() {
+                // Or it would wait twice as long each time, for it was not told of anything new.
+                self.owned += (to - from) / 2;
+            }
         }
         self.sent = self.sent.max(cut);
         Some(Load { from: start, to: cut, whole: self.fits_whole(extent, cut) })
@@ -562,8 +570,16 @@ impl Half {
             self.last = byte.map_or_else(|at| self.buffer.get(at, at + 1).first().copied(), Some);
         }
         self.acked = at;
-        let gap = gap.map(u64::from).or((self.said_again == DUPLICATES).then_some(self.room as u64));
-        if let Some(gap) = gap {
+        // Without its word on what it has, by RFC 6582.
+        let is_lost = match self.said_again {
+            0 => self.una() < self.recovery,
+            DUPLICATES => {
+                self.recovery = self.sent;
+                true
+            }
+            _ => false,
+        };
+        if let Some(gap) = gap.map(u64::from).or(is_lost.then_some(self.room as u64)) {
             self.gap = self.map.original(at + gap);
         }
         self.edge = self.edge.max(at + (u64::from(window) << self.shift));
