@@ -121,11 +121,7 @@ impl Workshop {
 
     fn sipalg(&self, backend: &str, network: &Network) -> Result<Child> {
         let [config, notify, log] = ["config.toml", "notify", "log"].map(|name| self.place.path().join(name));
-        let settings = [
-            format!("queue.backend = \"{backend}\"\n"),
-            "limits.per-host = 32768\n".to_owned(),
-            "sip.tcp-ports = [5060]\n".to_owned(),
-        ];
+        let settings = [format!("queue.backend = \"{backend}\"\n"), "limits.per-host = 32768\n".to_owned()];
         fs::write(&config, settings.concat())?;
         if let Err(error) = fs::remove_file(&notify)
             && error.kind() != ErrorKind::NotFound

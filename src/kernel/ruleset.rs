@@ -34,7 +34,7 @@ const MARK: &str = "sipalg ruleset 3";
 const BY_DAEMON: &str = ", loaded by the daemon";
 /// The lines of `sipalg.nft` that the daemon replaces.
 const PORTS_LINE: &str = "define SIPALG_UDP_PORTS = { 5060 }";
-const TCP_PORTS_LINE: &str = "define SIPALG_TCP_PORTS = { 0 }";
+const TCP_PORTS_LINE: &str = "define SIPALG_TCP_PORTS = { 5060 }";
 const PORTS_SET: &CStr = c"sip_udp";
 const TCP_PORTS_SET: &CStr = c"sip_tcp";
 /// The queue points; their queues are numbered as [`crate::queue::Options::numbers`] does.

@@ -115,7 +115,16 @@ impl Netns {
     /// A TCP listener inside.
     pub(crate) fn listen(&self, address: &str) -> TcpListener {
         let address: SocketAddr = address.parse().expect("an address and a port");
-        self.enter(|| TcpListener::bind(address)).expect("the address is there and the port free")
+        let start = Instant::now();
+        loop {
+            match self.enter(|| TcpListener::bind(address)) {
+                // A program that another test is about to start has, for a moment, all that was open here.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && start.elapsed().as_secs() < 60 => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                listener => return listener.expect("the address is there and the port free"),
+            }
+        }
     }
 
     /// Joins two namespaces by a pair of interfaces, both up.

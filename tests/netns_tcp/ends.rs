@@ -223,6 +223,59 @@ fn a_flushed_ruleset_is_put_back_with_the_connections_that_are_followed() {
     talk.converse(30, 400, Cut::Messages);
 }
 
+/// So many messages from the phone, each read before the next is written; nobody changes them.
+fn pass(talk: &Talk, range: std::ops::Range<usize>) {
+    for number in range {
+        let message = verbatim(&talk.ends.outbound(number, 400).written);
+        (&talk.phone).write_all(&message.written).unwrap();
+        expect(&talk.server, [message].into_iter());
+    }
+}
+
+#[test]
+fn tcp_is_turned_on_and_off_while_connections_live() {
+    let mut world = World::without_gateway();
+    if world.mode == Mode::Plain {
+        return;
+    }
+    // As before an upgrade that turns it on.
+    world.configure("[sip]\ntcp-ports = []\n");
+    world.start();
+    let old = world.open(0);
+    pass(&old, 0..10);
+    world.end("TERM");
+    world.configure("");
+    world.start();
+    pass(&old, 10..20);
+    let new = world.open(0);
+    new.exchange(30, 400, Cut::Messages);
+    // Off again, by a reload: what is translated stays so.
+    let is_looked_at = |world: &World, wanted: bool| {
+        eventually("the configuration to be taken over", || {
+            world.router.run("nft list set inet sipalg sip_tcp").contains("5060") == wanted
+        });
+    };
+    is_looked_at(&world, true);
+    world.configure("[sip]\ntcp-ports = []\n");
+    world.gateway.as_ref().unwrap().signal("HUP");
+    is_looked_at(&world, false);
+    new.exchange(30, 400, Cut::Messages);
+    pass(&old, 20..30);
+    let untouched = world.open(0);
+    pass(&untouched, 0..10);
+    // And on.
+    world.configure("");
+    world.gateway.as_ref().unwrap().signal("HUP");
+    is_looked_at(&world, true);
+    new.converse(30, 400, Cut::Messages);
+    world.open(0).converse(30, 400, Cut::Messages);
+    for talk in [&old, &untouched] {
+        pass(talk, 30..40);
+        talk.close();
+    }
+    world.assert_nothing_invalid();
+}
+
 #[test]
 fn a_connection_that_is_older_than_the_daemon_is_never_touched() {
     let mut world = World::without_gateway();

@@ -200,7 +200,11 @@ impl Connection {
     pub fn acknowledge(&mut self, segment: &Segment<'_>, direction: Direction) {
         if let Some(number) = segment.acknowledgment() {
             let bare = segment.payload().is_empty() && !segment.fin();
-            self.half_mut(reverse(direction)).acknowledge(number, segment.window(), bare);
+            // A block before the number tells of something that came twice (RFC 2883).
+            let behind = |(left, _): (u32, u32)| i32::try_from(left.wrapping_sub(number)).ok();
+            let gap = segment.sack().into_iter().filter_map(behind).filter(|gap| *gap > 0).min();
+            let gap = gap.map(i32::unsigned_abs);
+            self.half_mut(reverse(direction)).acknowledge(number, segment.window(), bare, gap);
         }
     }
 

@@ -39,6 +39,9 @@ const WINDOW: usize = 10;
 const CLOCK: u32 = 1 << 26;
 /// A segment that was sent again so often has never arrived: it is not made longer than its sender made it.
 const TRIES: u8 = 2;
+/// So often in a row a receiver that does not say what it has behind a gap says the same where something is lost, and not
+/// only late (RFC 5681 section 3.2).
+const DUPLICATES: u8 = 3;
 
 /// One direction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +70,18 @@ pub struct Half {
     edge: Position,
     /// The receiver said again what it had said: something is missing.
     lacking: bool,
+    /// How often in a row.
+    #[serde(skip)]
+    said_again: u8,
+    /// Where the first thing begins that the receiver has behind what it lacks, as an original position.
+    #[serde(skip)]
+    gap: Position,
+    /// How far what it lacks was sent again.
+    #[serde(skip)]
+    resent: Position,
+    /// What had been sent when it was clear that something is lost. An acknowledgment of less tells of the next loss.
+    #[serde(skip)]
+    recovery: Position,
     /// By how many bits the receiver's windows are shifted.
     shift: u8,
     /// Largest payload that the receiver takes.
@@ -92,6 +107,9 @@ pub struct Half {
     /// It is being watched whether the sender has stopped in the middle of a message.
     #[serde(skip)]
     pub watched: bool,
+    /// It is being watched whether it has stopped for good, as far as patience goes.
+    #[serde(skip)]
+    pub stuck: bool,
     /// The next message is complete, and waits for the kernel.
     #[serde(skip)]
     pub waits: bool,
@@ -166,6 +184,10 @@ impl Half {
             last: None,
             edge: FIRST + u64::from(window),
             lacking: false,
+            said_again: 0,
+            gap: FIRST,
+            resent: FIRST,
+            recovery: FIRST,
             shift,
             room,
             repeated: (FIRST, 0),
@@ -176,6 +198,7 @@ impl Half {
             spent: 0,
             to_spend: None,
             watched: false,
+            stuck: false,
             waits: false,
             refused: false,
             waiting_since: None,
@@ -351,13 +374,14 @@ impl Half {
     }
 
     /// The sender has stopped in the middle of a message: the held segment that is to be spent for an acknowledgment, so
-    /// that it goes on before its timeout. Only as often as the others have room for the bytes.
-    pub fn spend_held(&mut self) -> Option<PacketId> {
+    /// that it goes on before its timeout. Only as often as the others have room for the bytes; or if it is to be done
+    /// `anyway`, because the timeout is too far away.
+    pub fn spend_held(&mut self, anyway: bool) -> Option<PacketId> {
         let (end, decided) = (self.buffer.end(), self.decided);
         let may = !self.waits
             && end > decided
             && self.owned < end
-            && self.pieces >= WINDOW * (self.spent + 1)
+            && (anyway || self.pieces >= WINDOW * (self.spent + 1))
             && self.can_own();
         let last = self.held.iter().filter(|held| !held.asked && held.to > decided && held.to <= end);
         let packet = last.filter(|_| may).max_by_key(|held| held.to)?.packet;
@@ -402,7 +426,13 @@ impl Half {
     /// The sender has more to send, and what the segment brings goes with that.
     pub fn makes_way(&self) -> bool {
         let is_on_its_way = self.held.iter().any(|held| self.is_due(held));
-        !self.waits && !is_on_its_way && self.lags_behind(Position::MAX)
+        !self.waits && !is_on_its_way && (self.lags_behind(Position::MAX) || self.lost().is_some())
+    }
+
+    /// What only we have, was sent, and is lost by what the receiver says: as far as it was not sent again since.
+    fn lost(&self) -> Option<(Position, Position)> {
+        let (from, to) = (self.una().max(self.resent), self.gap.min(self.owned).min(self.sent));
+        (from < to && self.buffer.start() <= from).then_some((from, to))
     }
 
     /// Whether bytes that are here go to the receiver before those at `from`.
@@ -429,7 +459,11 @@ impl Half {
         let here = if from <= kept { kept.max(to) } else { kept };
         let (una, passed) = (self.una(), self.owned.min(self.sent));
         let is_again = from < to && to <= self.sent;
-        let (start, end) = if self.lags_behind(from) {
+        let lost = self.lost();
+        let (start, end) = if let Some(range) = lost {
+            // The receiver keeps what it has behind that from everybody.
+            range
+        } else if self.lags_behind(from) {
             // Its receiver has not got what stands before it: bytes that only we have, or the end of what was cut.
             (self.sent, if self.sent == from && from < to { to } else { here })
         } else if una < passed && (is_again || (from == to && self.lacking)) {
@@ -454,6 +488,13 @@ impl Half {
             }
         }
         let cut = self.map.fitting(start, self.map.past(start, end), room);
+        if start < passed {
+            self.resent = self.resent.max(cut.min(passed));
+            if is_again && from == self.owned && self.can_own() {
+                // Or it would wait twice as long each time, for it was not told of anything new.
+                self.owned += (to - from) / 2;
+            }
+        }
         self.sent = self.sent.max(cut);
         Some(Load { from: start, to: cut, whole: self.fits_whole(extent, cut) })
     }
@@ -511,8 +552,9 @@ impl Half {
         (self.number(self.acked - 1 - u64::from(self.is_finished())), self.last)
     }
 
-    /// Takes in what the receiver acknowledges, and its window. `bare`: the segment brings nothing else.
-    pub fn acknowledge(&mut self, number: u32, window: u16, bare: bool) {
+    /// Takes in what the receiver acknowledges, and its window. `bare`: the segment brings nothing else. `gap`: by so much
+    /// what it has behind a gap begins later.
+    pub fn acknowledge(&mut self, number: u32, window: u16, bare: bool, gap: Option<u32>) {
         let at = unwrap(number, self.number(self.acked), self.acked);
         let furthest = self.map.wire(self.sent) + u64::from(self.fin.is_some());
         if at < self.acked || at > furthest {
@@ -520,13 +562,26 @@ impl Half {
         }
         if at == self.acked {
             self.lacking |= bare && self.una() < self.owned.min(self.sent);
+            self.said_again = self.said_again.saturating_add(u8::from(bare && gap.is_none()));
         } else {
-            self.lacking = false;
+            (self.lacking, self.said_again) = (false, 0);
             let fin = self.fin.is_some_and(|fin| at > self.map.wire(fin));
             let byte = self.map.at(at - 1 - u64::from(fin));
             self.last = byte.map_or_else(|at| self.buffer.get(at, at + 1).first().copied(), Some);
         }
         self.acked = at;
+        // Without its word on what it has, by RFC 6582.
+        let is_lost = match self.said_again {
+            0 => self.una() < self.recovery,
+            DUPLICATES => {
+                self.recovery = self.sent;
+                true
+            }
+            _ => false,
+        };
+        if let Some(gap) = gap.map(u64::from).or(is_lost.then_some(self.room as u64)) {
+            self.gap = self.map.original(at + gap);
+        }
         self.edge = self.edge.max(at + (u64::from(window) << self.shift));
         self.tidy();
     }
@@ -589,7 +644,8 @@ impl Half {
         self.buffer.truncate(self.owned.max(self.decided));
         self.held.clear();
         (self.needed, self.waits, self.refused, self.waiting_since) = (0, false, false, None);
-        (self.pieces, self.spent, self.to_spend, self.watched) = (0, 0, None, false);
+        (self.pieces, self.spent, self.to_spend) = (0, 0, None);
+        (self.watched, self.stuck) = (false, false);
     }
 
     /// Notes how far the sender has gone, where it is not received.
@@ -627,7 +683,7 @@ mod tests {
     fn what_is_not_kept_is_not_owned() {
         // The receiver has room for a megabyte, and has acknowledged nothing of what is longer than what is kept.
         let mut half = Half::new(0, 1460, 1, 14);
-        half.acknowledge(1, 64, false);
+        half.acknowledge(1, 64, false, None);
         let piece = vec![b'x'; 1000];
         let mut at = FIRST;
         let mut come = |half: &mut Half| {
@@ -647,10 +703,10 @@ mod tests {
             half.hold(PacketId(number), extent);
         }
         half.own();
-        assert!(half.spend_held().is_none() && !half.owes());
+        assert!(half.spend_held(false).is_none() && !half.owes());
         // Once the receiver has told of so much that the rest is here:
-        half.acknowledge(1 + 90_000, 64, false);
-        assert_eq!(half.spend_held(), Some(PacketId(19)));
+        half.acknowledge(1 + 90_000, 64, false, None);
+        assert_eq!(half.spend_held(false), Some(PacketId(19)));
         half.own();
         assert!(half.owes());
     }
