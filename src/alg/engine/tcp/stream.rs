@@ -156,14 +156,10 @@ impl Engine {
                 Frame::KeepAlive(length) => (length, Outcome::Accept(Reason::KeepAlive)),
                 Frame::Message(length) | Frame::Begun(length) => {
                     let message = rest.get(..length).unwrap_or(rest);
-                    // If others follow it, it was read with them for its body.
-                    let is_apart = message.len() == rest.len();
                     let refused =
                         self.half_of(key, direction).is_some_and(|half| mem::take(&mut half.refused));
                     let outcome = if refused {
                         Outcome::Accept(Reason::CommandFailed)
-                    } else if !is_apart && scratch.message.parse(message).is_err() {
-                        Outcome::Accept(Reason::Unparsable)
                     } else {
                         self.translate(now, &mut scratch, message, key, direction, public.is_none())
                     };
