@@ -58,6 +58,24 @@ fn offers_that_cross_each_other_are_both_taken_back() {
 }
 
 #[test]
+fn refusing_their_offer_while_ours_is_open_leaves_the_media_that_runs() {
+    let mut bench = Bench::default();
+    call_up(&mut bench);
+    let before = bench.kernel.clone();
+    asks(&mut bench, "INVITE", 2, "z9hG4bK-re", &sdp("192.168.1.10", 42000));
+    let theirs = far_request("UPDATE", 1, "z9hG4bK-far1", &sdp("22.33.44.22", 33000));
+    let got = far_asks(&mut bench, &theirs);
+    phone_answers(&mut bench, &got, "491 Request Pending", "");
+    bench.assert_pinned(RTP, FAR);
+    assert!(before.peers.is_subset(&bench.kernel.peers), "who is heard still is");
+    answers(&mut bench, "200 OK", "INVITE", 2, "z9hG4bK-re", &far_sdp());
+    bench.assert_pinned("192.168.1.10:42000", FAR);
+    assert_eq!(bench.kernel.pins.len(), 2, "nothing of the old flow is left");
+    hang_up(&mut bench);
+    assert_all_forgotten(&mut bench);
+}
+
+#[test]
 fn a_re_invite_that_is_challenged_is_accepted_the_second_time() {
     let mut bench = Bench::default();
     call_up(&mut bench);

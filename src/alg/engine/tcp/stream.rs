@@ -160,8 +160,6 @@ impl Engine {
                         self.half_of(key, direction).is_some_and(|half| mem::take(&mut half.refused));
                     let outcome = if refused {
                         Outcome::Accept(Reason::CommandFailed)
-                    } else if scratch.message.parse(message).is_err() {
-                        Outcome::Accept(Reason::Unparsable)
                     } else {
                         self.translate(now, &mut scratch, message, key, direction, public.is_none())
                     };
