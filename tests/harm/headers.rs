@@ -119,6 +119,11 @@ fn f08_route_sets_are_mapped_and_come_back_to_the_letter() {
             "Record-Route: <sip:192.168.1.10;lr>\nRecord-Route: <sip:x@192.168.1.10:5060;lr>",
             "Record-Route: <sip:22.33.44.55:17375;lr>\nRecord-Route: <sip:x@22.33.44.55:17375;lr>",
         ),
+        // A proxy between two transports writes one for each.
+        (
+            "Record-Route: <sip:192.168.1.10:5060;r2=on;lr>, <sip:192.168.1.10:5061;transport=tls;r2=on;lr>",
+            "Record-Route: <sip:22.33.44.55:17375;r2=on;lr>, <sip:22.33.44.55:17375;transport=tls;r2=on;lr>",
+        ),
         ("Path: <sip:192.168.1.10;lr;ob>", "Path: <sip:22.33.44.55:17375;lr;ob>"),
         ("Service-Route: \"pbx\" <sip:192.168.1.10;lr>", "Service-Route: \"pbx\" <sip:22.33.44.55:17375;lr>"),
         ("Route: <sip:192.168.1.10:5060;lr>", "Route: <sip:22.33.44.55:17375;lr>"),
