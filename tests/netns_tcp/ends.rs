@@ -354,7 +354,10 @@ fn after_unload_an_end_that_could_not_be_told_finds_nobody_who_takes_its_bytes()
         } else {
             (&world.server, &talk.server, &talk.phone)
         };
-        away.nft("table ip dark { chain in { type filter hook prerouting priority raw; drop\n}\n}");
+        // It does not say anything either: an acknowledgment may still be under way.
+        let dark = ["prerouting", "output"]
+            .map(|hook| format!("chain {hook} {{ type filter hook {hook} priority raw; drop\n}}\n"));
+        away.nft(&format!("table ip dark {{ {} }}", dark.concat()));
         let name = gone.local_addr().unwrap();
         let said = unload(&mut world);
         assert!(said.contains("1 ends of translated TCP connections were told to begin anew\n"), "{said}");

@@ -16,8 +16,15 @@
 //! the sender always has something to repeat.
 //!
 //! What is owned is acknowledged beyond the receiver's word, so the window that goes with it keeps the receiver's edge: what
-//! lies past it would be lost. A verdict is one packet, so nothing can be sent that the sender did not send: the bytes of a
-//! segment that became a probe go along with others, in the margin that was left for growth, eleven segments for one.
+//! lies past it would be lost. A verdict is one packet, so nothing can be sent that the sender did not send. The bytes of a
+//! segment that became a probe lag behind; they go along with others, in the margin that was left for growth, eleven
+//! segments for one, or take the place of what comes later: of a bare acknowledgment, or of a segment of a message that is
+//! not complete, whose bytes lag behind in turn ([`Half::makes_way`]). So nothing is sent before what stands before it.
+//! Those segments are not owned for that, so at the end of everything its sender repeats what is still to be carried.
+//!
+//! What is owned may be lost behind us, and its sender would never know. It is sent again in the place of whatever passes
+//! as soon as the receiver tells of a gap, once for each; after that whenever the sender repeats something. A sender that
+//! repeats while others go in its place is told of a part of it, or it would wait twice as long each time.
 //!
 //! Nothing here reads SIP, builds a packet or knows the time.
 
@@ -39,6 +46,8 @@ const WINDOW: usize = 10;
 const CLOCK: u32 = 1 << 26;
 /// A segment that was sent again so often has never arrived: it is not made longer than its sender made it.
 const TRIES: u8 = 2;
+/// What fits through any path (RFC 1122 section 4.2.2.6).
+const ANYWHERE: usize = 536;
 /// So often in a row a receiver that does not say what it has behind a gap says the same where something is lost, and not
 /// only late (RFC 5681 section 3.2).
 const DUPLICATES: u8 = 3;
@@ -86,7 +95,7 @@ pub struct Half {
     shift: u8,
     /// Largest payload that the receiver takes.
     room: usize,
-    /// What the sender has sent again last, and how often.
+    /// What went again last, and how often.
     repeated: (Position, u8),
     /// The latest timestamp that went to the receiver.
     stamp: Option<u32>,
@@ -408,6 +417,16 @@ impl Half {
         }
     }
 
+    /// Acknowledges a part of what the sender repeats while others go in its place, for if it were told of nothing new, it
+    /// would wait twice as long each time: so much that it comes as often as it is needed.
+    fn own_carrier(&mut self, to: Position) {
+        if !self.waits && to <= self.buffer.end() && self.can_own() {
+            let needed = (self.owned - self.una()) / self.room as u64 + 2;
+            let part = ((to - self.owned) / needed).max(1);
+            self.owned = (self.owned + part).min(to - 1).max(self.owned);
+        }
+    }
+
     fn can_own(&self) -> bool {
         self.buffer.start() <= self.una()
     }
@@ -479,21 +498,20 @@ impl Half {
             let at = to.min(self.sent + u64::from(self.fin.is_some()));
             return Some(Load { from: at, to: at, whole: self.fits_whole(extent, at) });
         };
-        if is_again && start == from {
-            let count = if self.repeated.0 == from { self.repeated.1.saturating_add(1) } else { 1 };
-            self.repeated = (from, count);
+        if from < to && start < self.sent {
+            let count = if self.repeated.0 == start { self.repeated.1.saturating_add(1) } else { 1 };
+            self.repeated = (start, count);
             if count > TRIES {
                 // The path may be narrower than both ends say; what the sender makes fits, by its own experience.
-                room = own.max(1);
+                room = if start == from { own } else { own.max(ANYWHERE) };
             }
         }
         let cut = self.map.fitting(start, self.map.past(start, end), room);
         if start < passed {
             self.resent = self.resent.max(cut.min(passed));
-            if is_again && from == self.owned && self.can_own() {
-                // Or it would wait twice as long each time, for it was not told of anything new.
-                self.owned += (to - from) / 2;
-            }
+        }
+        if (from..to).contains(&self.owned) && cut <= from {
+            self.own_carrier(to);
         }
         self.sent = self.sent.max(cut);
         Some(Load { from: start, to: cut, whole: self.fits_whole(extent, cut) })
