@@ -242,6 +242,7 @@ mod tests {
             direction: Direction::Out,
             fate: Fate::Rewrite,
             reason: Reason::Rewritten,
+            port: None,
             before: before.into(),
             after: Vec::new(),
             changes: changes
