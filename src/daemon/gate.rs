@@ -129,12 +129,15 @@ impl<Q: PacketQueue> Gate<Q> {
         let mut outgrown = None;
         trace!(packet = id.0, point = ?packet.point, reason = verdict.reason.name(), "verdict");
         let way = match verdict.action {
-            Action::Accept { identity: None } => Way::AsItCame,
-            Action::Accept { identity: Some(identity) } => restamp(&packet, identity, &mut self.buffer),
+            Action::Accept { identity } => match (verdict.port, identity) {
+                (Some(port), _) => redirect(&packet, port, identity, &mut self.buffer),
+                (None, Some(identity)) => restamp(&packet, identity, &mut self.buffer),
+                (None, None) => Way::AsItCame,
+            },
             Action::Rewrite { edits, identity, spare_identity } => {
                 let identity = Identity { set: identity, spare: spare_identity };
                 let mtu = mtu(packet.outdev);
-                let way = rewrite(&packet, edits, identity, mtu, &mut self.buffer);
+                let way = rewrite(&packet, edits, verdict.port, identity, mtu, &mut self.buffer);
                 let was = packet.bytes.len();
                 let is_ipv6 = packet.bytes.first().is_some_and(|byte| byte >> 4 == 6);
                 if let Way::Changed(bytes) = way
@@ -278,9 +281,22 @@ fn restamp<'b>(packet: &PacketIn<'_>, identity: u32, buffer: &'b mut Vec<u8>) ->
     }
 }
 
+/// The packet to another port, with the payload that it has.
+fn redirect<'b>(packet: &PacketIn<'_>, port: u16, identity: Option<u32>, buffer: &'b mut Vec<u8>) -> Way<'b> {
+    let Ok(datagram) = Datagram::parse(packet.bytes) else { return Way::AsItCame };
+    let copy = |payload: &[u8], out: &mut Vec<u8>| out.extend_from_slice(payload);
+    // It does not grow: neither the MTU nor another identification matters.
+    let identity = Identity { set: identity, spare: 1 };
+    match datagram.to_port(port).rebuild(copy, identity, usize::MAX, buffer) {
+        Ok(()) => Way::Changed(buffer),
+        Err(TooLarge) => Way::TooLarge,
+    }
+}
+
 fn rewrite<'b>(
     packet: &PacketIn<'_>,
     edits: &Edits,
+    port: Option<u16>,
     identity: Identity,
     mtu: usize,
     buffer: &'b mut Vec<u8>,
@@ -289,6 +305,7 @@ fn rewrite<'b>(
     if enabled!(Level::DEBUG) {
         log_edits(packet.id, datagram.payload(), edits);
     }
+    let datagram = port.map_or(datagram, |port| datagram.to_port(port));
     match datagram.rebuild(|payload, out| edits.apply(payload, out), identity, mtu, buffer) {
         Ok(()) => Way::Changed(buffer),
         Err(TooLarge) => Way::TooLarge,

@@ -349,6 +349,8 @@ fn after_unload_an_end_that_could_not_be_told_finds_nobody_who_takes_its_bytes()
         world.router.run("nft insert rule inet firewall input accept");
         let talk = world.open(0);
         talk.exchange(30, 400, Cut::Messages);
+        // Or it sends again what it takes for lost, and that is an answer.
+        eventually("all to be acknowledged", || world.patience() > 430_000);
         let (away, mut gone, mut here) = if phone_is_away {
             (&world.phone, &talk.phone, &talk.server)
         } else {
