@@ -26,7 +26,15 @@
 //! as soon as the receiver tells of a gap, once for each; after that whenever the sender repeats something. A sender that
 //! repeats while others go in its place is told of a part of it, or it would wait twice as long each time.
 //!
+//! | module | what |
+//! |---|---|
+//! | [`holding`] | what waits, and what is acknowledged meanwhile |
+//! | [`sending`] | what goes to the receiver in a segment's place |
+//!
 //! Nothing here reads SIP, builds a packet or knows the time.
+
+mod holding;
+mod sending;
 
 use serde::{Deserialize, Serialize};
 
@@ -37,17 +45,6 @@ use crate::alg::io::PacketId;
 
 /// Decided bytes that the receiver has not acknowledged are kept so far, to be compared with what is sent again.
 const COMPARED: usize = LONGEST;
-/// Most segments that are held.
-const MOST_HELD: usize = 160;
-/// Segments that a sender sends before anything is acknowledged (RFC 6928).
-const WINDOW: usize = 10;
-/// By so much a timestamp may lie behind another: for a minute, if its clock ticks in microseconds. What seems to lie
-/// further behind is further ahead.
-const CLOCK: u32 = 1 << 26;
-/// A segment that was sent again so often has never arrived: it is not made longer than its sender made it.
-const TRIES: u8 = 2;
-/// What fits through any path (RFC 1122 section 4.2.2.6).
-const ANYWHERE: usize = 536;
 /// So often in a row a receiver that does not say what it has behind a gap says the same where something is lost, and not
 /// only late (RFC 5681 section 3.2).
 const DUPLICATES: u8 = 3;
@@ -250,18 +247,6 @@ impl Half {
         self.buffer.len()
     }
 
-    /// Segments that are held.
-    pub fn held(&self) -> usize {
-        self.held.len()
-    }
-
-    /// Takes a segment out of those that are held; whether it was one.
-    pub fn take_held(&mut self, packet: PacketId) -> bool {
-        let before = self.held.len();
-        self.held.retain(|held| held.packet != packet);
-        self.held.len() < before
-    }
-
     /// Takes in a segment's bytes. Only while messages are looked for.
     pub fn receive(&mut self, extent: Extent, bytes: &[u8]) -> News {
         let Extent { from, to, fin } = extent;
@@ -327,247 +312,14 @@ impl Half {
         extent.to <= self.decided && (extent.to <= self.buffer.end() || !self.is_inspected())
     }
 
-    /// Keeps a segment from going on; `false`: too many are held.
-    pub fn hold(&mut self, packet: PacketId, extent: Extent) -> bool {
-        if self.held.len() >= MOST_HELD {
-            return false;
-        }
-        self.held.push(Held { packet, from: extent.from, to: extent.to, asked: false });
-        true
-    }
-
-    /// Whether a segment must wait because others, which are held or have been asked for, go before it.
-    pub fn goes_after_others(&self, extent: Extent) -> bool {
-        self.held.iter().any(|held| held.from < extent.from && self.is_due(held))
-    }
-
-    /// Whether all of a segment is held already, behind a gap.
-    pub fn is_held(&self, extent: Extent) -> bool {
-        self.held.iter().any(|held| held.from <= extent.from && extent.to <= held.to)
-    }
-
-    fn is_due(&self, held: &Held) -> bool {
-        let follows = held.from <= self.buffer.end();
-        !self.is_inspected() || (follows && (held.to <= self.decided || held.to > self.buffer.end()))
-    }
-
-    /// The held segments whose time has come, in the order of the stream; each is named once.
-    pub fn release(&mut self, out: &mut Vec<PacketId>) {
-        self.held.sort_by_key(|held| (held.from, held.to));
-        for index in 0..self.held.len() {
-            let Some(held) = self.held.get(index).copied() else { break };
-            if !held.asked && self.is_due(&held) {
-                out.push(held.packet);
-                if let Some(held) = self.held.get_mut(index) {
-                    held.asked = true;
-                }
-            }
-        }
-    }
-
-    /// All held segments that have not been asked for, in the order of the stream. None is held any longer.
-    pub fn drop_held(&mut self) -> impl Iterator<Item = PacketId> {
-        self.held.sort_by_key(|held| (held.from, held.to));
-        std::mem::take(&mut self.held).into_iter().filter(|held| !held.asked).map(|held| held.packet)
-    }
-
-    /// Whether a new segment of a message that is not complete should not be held, but owned and spent for a probe: so many
-    /// are held by now that the sender's window may be full, and only an acknowledgment, or a timeout, makes it go on. The
-    /// bytes of what is spent go along with others, which have room to grow; so it is done as rarely as possible.
-    pub fn spends(&mut self) -> bool {
-        // A sender that begins doubles its window with each acknowledgment of a full one.
-        let windows = (1usize << (self.spent + 1).min(16)) - 1;
-        let is_time = !self.waits && self.held.len() + 1 >= WINDOW * windows && self.can_own();
-        self.spent += usize::from(is_time);
-        is_time
-    }
-
-    /// The sender has stopped in the middle of a message: the held segment that is to be spent for an acknowledgment, so
-    /// that it goes on before its timeout. Only as often as the others have room for the bytes; or if it is to be done
-    /// `anyway`, because the timeout is too far away.
-    pub fn spend_held(&mut self, anyway: bool) -> Option<PacketId> {
-        let (end, decided) = (self.buffer.end(), self.decided);
-        let may = !self.waits
-            && end > decided
-            && self.owned < end
-            && (anyway || self.pieces >= WINDOW * (self.spent + 1))
-            && self.can_own();
-        let last = self.held.iter().filter(|held| !held.asked && held.to > decided && held.to <= end);
-        let packet = last.filter(|_| may).max_by_key(|held| held.to)?.packet;
-        self.spent += 1;
-        self.to_spend = Some(packet);
-        self.to_spend
-    }
-
-    /// Whether this segment is the one that is to be spent. It is so once.
-    pub fn is_to_spend(&mut self, packet: PacketId) -> bool {
-        self.to_spend.take_if(|it| *it == packet).is_some()
-    }
-
     /// Where what has come ends.
     pub fn end(&self) -> Position {
         self.buffer.end()
     }
 
-    /// Acknowledges to the sender all that has come. Not for a message that is complete; and not while something that the
-    /// receiver has not acknowledged is not here any more, for then only the sender can send that again.
-    pub fn own(&mut self) {
-        if self.can_own() {
-            self.owned = self.owned.max(self.buffer.end());
-        }
-    }
-
-    /// Acknowledges a part of what the sender repeats while others go in its place, for if it were told of nothing new, it
-    /// would wait twice as long each time: so much that it comes as often as it is needed.
-    fn own_carrier(&mut self, to: Position) {
-        if !self.waits && to <= self.buffer.end() && self.can_own() {
-            let needed = (self.owned - self.una()) / self.room as u64 + 2;
-            let part = ((to - self.owned) / needed).max(1);
-            self.owned = (self.owned + part).min(to - 1).max(self.owned);
-        }
-    }
-
-    fn can_own(&self) -> bool {
-        self.buffer.start() <= self.una()
-    }
-
-    /// Whether bytes that only we have are still to arrive.
-    pub fn owes(&self) -> bool {
-        self.owned > self.una()
-    }
-
-    /// Whether there is something decided that has not been sent.
-    pub fn has_unsent(&self) -> bool {
-        self.sent < self.decided.min(self.buffer.end())
-    }
-
-    /// Whether a new segment of a message that is not complete should go to the receiver in the place of what lags behind.
-    /// The sender has more to send, and what the segment brings goes with that.
-    pub fn makes_way(&self) -> bool {
-        let is_on_its_way = self.held.iter().any(|held| self.is_due(held));
-        !self.waits && !is_on_its_way && (self.lags_behind(Position::MAX) || self.lost().is_some())
-    }
-
-    /// What only we have, was sent, and is lost by what the receiver says: as far as it was not sent again since.
-    fn lost(&self) -> Option<(Position, Position)> {
-        let (from, to) = (self.una().max(self.resent), self.gap.min(self.owned).min(self.sent));
-        (from < to && self.buffer.start() <= from).then_some((from, to))
-    }
-
-    /// Whether bytes that are here go to the receiver before those at `from`.
-    fn lags_behind(&self, from: Position) -> bool {
-        let first = self.owned.max(from).min(self.decided).min(self.buffer.end());
-        self.sent < first && self.buffer.start() <= self.sent
-    }
-
     /// What the receiver has, as an original position.
     fn una(&self) -> Position {
         self.map.original(self.acked)
-    }
-
-    /// What goes in the place of a segment with `options` bytes of TCP options, whose path takes `room` bytes of payload.
-    /// `None`: its receiver has had all of it for so long that its form has been forgotten. It is to be told again that it
-    /// has arrived; as it came it would be another text than the one that was sent.
-    pub fn load(&mut self, extent: Extent, options: usize, room: usize) -> Option<Load> {
-        let Extent { from, to, fin } = extent;
-        let own = (to - from) as usize;
-        let mut room = room.min(self.room.saturating_sub(options)).max(own).max(1);
-        let to = to.min(self.decided).max(from);
-        // What is here, with the segment's own bytes if they follow.
-        let kept = self.buffer.end().min(self.decided);
-        let here = if from <= kept { kept.max(to) } else { kept };
-        let (una, passed) = (self.una(), self.owned.min(self.sent));
-        let is_again = from < to && to <= self.sent;
-        let lost = self.lost();
-        let (start, end) = if let Some(range) = lost {
-            // The receiver keeps what it has behind that from everybody.
-            range
-        } else if self.lags_behind(from) {
-            // Its receiver has not got what stands before it: bytes that only we have, or the end of what was cut.
-            (self.sent, if self.sent == from && from < to { to } else { here })
-        } else if una < passed && (is_again || (from == to && self.lacking)) {
-            // They were sent, and seem to be lost.
-            self.lacking = false;
-            (una, here.min(self.sent))
-        } else if self.map.settled().max(from) < to {
-            (self.map.settled().max(from), to)
-        } else if from < to && !fin {
-            return None;
-        } else {
-            // For the receiver nothing behind what went to it has been sent.
-            let at = to.min(self.sent + u64::from(self.fin.is_some()));
-            return Some(Load { from: at, to: at, whole: self.fits_whole(extent, at) });
-        };
-        if from < to && start < self.sent {
-            let count = if self.repeated.0 == start { self.repeated.1.saturating_add(1) } else { 1 };
-            self.repeated = (start, count);
-            if count > TRIES {
-                // The path may be narrower than both ends say; what the sender makes fits, by its own experience.
-                room = if start == from { own } else { own.max(ANYWHERE) };
-            }
-        }
-        let cut = self.map.fitting(start, self.map.past(start, end), room);
-        if start < passed {
-            self.resent = self.resent.max(cut.min(passed));
-        }
-        if (from..to).contains(&self.owned) && cut <= from {
-            self.own_carrier(to);
-        }
-        self.sent = self.sent.max(cut);
-        Some(Load { from: start, to: cut, whole: self.fits_whole(extent, cut) })
-    }
-
-    /// Whether a load that ends at `end` has the segment's own end, and so its FIN, which is noted.
-    fn fits_whole(&mut self, extent: Extent, end: Position) -> bool {
-        if !extent.fin {
-            return end == extent.to;
-        }
-        let fits = end == extent.to && self.sent >= extent.to;
-        if fits {
-            self.fin = Some(extent.to);
-        }
-        fits
-    }
-
-    /// The timestamp that goes to the receiver with a segment that has this one. A segment that was held goes after others
-    /// that came later; with the older timestamp its receiver would drop it (PAWS, RFC 7323 section 5).
-    pub fn restamp(&mut self, stamp: Option<u32>) -> Option<u32> {
-        let newest = match (stamp, self.stamp) {
-            (Some(new), Some(last)) if (1..CLOCK).contains(&last.wrapping_sub(new)) => last,
-            (new, _) => new?,
-        };
-        self.stamp = Some(newest);
-        self.stamp
-    }
-
-    /// Number on the wire of a load's first byte, or of its FIN. One with neither keeps within the receiver's window:
-    /// growth may have gone past it.
-    pub fn wire_number(&self, load: Load, fin: bool) -> u32 {
-        let at = self.map.wire(load.from);
-        let is_bare = load.from == load.to && !(fin && load.whole);
-        self.number(if is_bare && self.acked < at { at.min(self.edge.max(self.acked)) } else { at })
-    }
-
-    /// How many bytes a load is on the wire.
-    pub fn wire_length(&self, load: Load) -> usize {
-        (self.map.wire(load.to) - self.map.wire(load.from)) as usize
-    }
-
-    /// Appends the wire form of a load; `own` are the segment's own bytes.
-    pub fn image(&self, load: Load, extent: Extent, own: &[u8], out: &mut Vec<u8>) {
-        let source = |from: Position, to: Position, out: &mut Vec<u8>| {
-            let kept = if from >= self.buffer.start() { self.buffer.get(from, to) } else { &[] };
-            out.extend_from_slice(kept);
-            let from = from + kept.len() as u64;
-            let offset = |at: Position| at.saturating_sub(extent.from) as usize;
-            out.extend_from_slice(own.get(offset(from)..offset(to)).unwrap_or_default());
-        };
-        self.map.image(load.from, load.to, source, out);
-    }
-
-    /// Number of the last byte that the receiver has acknowledged, and the byte, if it is known: what a probe repeats.
-    pub fn probe(&self) -> (u32, Option<u8>) {
-        (self.number(self.acked - 1 - u64::from(self.is_finished())), self.last)
     }
 
     /// Takes in what the receiver acknowledges, and its window. `bare`: the segment brings nothing else. `gap`: by so much
