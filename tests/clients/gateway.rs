@@ -36,9 +36,8 @@ impl Gateway {
                 Ok(length) => {
                     message[..length].split(|&byte| byte == b'\n').find(|line| line == b"READY=1").map(drop)
                 }
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                    None
-                }
+                // A machine that was stopped for a moment interrupts what has a time limit.
+                Err(error) if matches!(error.kind(), WouldBlock | TimedOut | Interrupted) => None,
                 Err(error) => panic!("the socket of sd_notify: {error}"),
             }
         });

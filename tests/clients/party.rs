@@ -1,5 +1,6 @@
 //! Parties that speak SIP over plain sockets, for tests in which what matters is what the kernel does between two messages.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
@@ -43,15 +44,25 @@ impl Party {
     /// The next message.
     pub(crate) fn receive(&self) -> Got {
         let mut buffer = [0; 4096];
-        let (length, from) = self.socket.recv_from(&mut buffer).expect("a message comes");
+        let (length, from) = self.datagram(&mut buffer).expect("a message comes");
         Got { text: String::from_utf8_lossy(&buffer[..length]).replace("\r\n", "\n"), from }
+    }
+
+    /// The next datagram. A machine that was stopped for a moment interrupts what has a time limit.
+    fn datagram(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        loop {
+            match self.socket.recv_from(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                got => return got,
+            }
+        }
     }
 
     /// The next message, if one comes in `time`.
     pub(crate) fn receive_within(&self, time: Duration) -> Option<Got> {
         self.socket.set_read_timeout(Some(time)).expect("not zero");
         let mut buffer = [0; 4096];
-        let got = self.socket.recv_from(&mut buffer).ok();
+        let got = self.datagram(&mut buffer).ok();
         self.socket.set_read_timeout(Some(wait::LONG)).expect("not zero");
         let (length, from) = got?;
         Some(Got { text: String::from_utf8_lossy(&buffer[..length]).replace("\r\n", "\n"), from })

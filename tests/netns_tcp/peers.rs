@@ -88,6 +88,7 @@ pub(crate) fn compare(
             let length = match stream.read(&mut buffer[..room]) {
                 Ok(0) => return (total, Some(io::ErrorKind::UnexpectedEof.into())),
                 Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return (total, Some(error)),
             };
             let (now, later) = rest.split_at(length);
