@@ -256,7 +256,7 @@ impl Engine {
         let first = keys.first()?;
         let public = self.bindings.get(first)?.pinhole.public.0.ip();
         let count = u16::try_from(keys.len()).ok()?;
-        let like = first.inside.0.port();
+        let like = first.inside().0.port();
         let base = self.bindings.take_ports(public, like, count, now, &self.policy).ok()?;
         let mut pinholes = Pinholes::new();
         for (key, port) in keys.iter().zip(base..=u16::MAX) {

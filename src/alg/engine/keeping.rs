@@ -168,7 +168,7 @@ impl Engine {
         let quarantine = self.policy.quarantine;
         let is_ours = |pinhole: &Pinhole| {
             let Pinhole { transport, inside, uplink, .. } = *pinhole;
-            let key = BindingKey { transport, inside, uplink };
+            let key = BindingKey::new(transport, inside, uplink);
             self.bindings.get(&key).is_some_and(|binding| binding.pinhole == *pinhole)
         };
         let strays: Vec<Pinhole> =

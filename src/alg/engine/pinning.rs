@@ -127,7 +127,7 @@ impl Engine {
                 let target = target.and_then(|target| target.of_pair(stream.pair, remote.count));
                 let (Some(key), Some(target)) = (key, target) else { continue };
                 let Some(binding) = self.bindings.get(&key) else { continue };
-                if key.transport == Transport::Tcp {
+                if key.transport() == Transport::Tcp {
                     // The port that it will connect from is its own choice: it is let in, and pinned when it comes. Nobody
                     // else ever is, whatever the policy says of datagrams (S9).
                     let caller = caller(binding, target).map(|far| (key, Some(far)));
@@ -150,10 +150,10 @@ impl Engine {
         }
         // Only of a connection it may be said that it comes no more: the phone is to open it.
         let turned = is_answer
-            && leg.admitted.iter().any(|it| it.0.transport == Transport::Tcp && !peers.contains(it));
+            && leg.admitted.iter().any(|it| it.0.transport() == Transport::Tcp && !peers.contains(it));
         if turned && flows.is_empty() {
             flows.extend(leg.pins.iter().map(|pin| pin.flow));
-            peers.extend(leg.admitted.iter().filter(|it| it.0.transport == Transport::Udp));
+            peers.extend(leg.admitted.iter().filter(|it| it.0.transport() == Transport::Udp));
         }
         turned
     }
