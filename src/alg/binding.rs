@@ -6,7 +6,7 @@
 //! ports and counts; it sends no command.
 
 use serde::{Deserialize, Serialize};
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use hashbrown::{HashMap, HashTable};
 
 use super::call::Target;
 use super::command::{CommandId, FlowKey, Peer, Pinhole, PinnedFlow, Transport};
-use super::endpoint::{Inside, Outside, Packed};
+use super::endpoint::{Inside, Outside};
 use super::policy::{MediaLocal, Policy};
 use super::ports::PortPool;
 use super::shares::Host;
@@ -31,18 +31,20 @@ const QUOTA_MEMORY: Duration = Duration::from_secs(120);
 
 /// A binding's name: the phone's endpoint, what it is for (a phone may have the same port number for UDP and for TCP), and
 /// the index of the interface towards the outside. The kernel's map from inside to outside has the same key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(from = "Spelt", into = "Spelt")]
 pub struct BindingKey {
-    inside: Packed,
-    uplink: u32,
+    // Not an endpoint in one piece, which would have a gap at its end.
+    ip: IpAddr,
+    port: u16,
     transport: Transport,
+    uplink: u32,
 }
 
 impl BindingKey {
     /// The name of this binding.
     pub fn new(transport: Transport, inside: Inside, uplink: u32) -> Self {
-        Self { inside: inside.0.into(), uplink, transport }
+        Self { ip: inside.0.ip(), port: inside.0.port(), transport, uplink }
     }
 
     /// What it is for.
@@ -52,7 +54,14 @@ impl BindingKey {
 
     /// The phone's endpoint.
     pub fn inside(&self) -> Inside {
-        Inside(self.inside.into())
+        Inside(SocketAddr::new(self.ip, self.port))
+    }
+}
+
+impl Hash for BindingKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.inside().hash(state);
+        state.write_u64(u64::from(self.uplink) << 8 | self.transport as u64);
     }
 }
 
@@ -367,7 +376,7 @@ impl Bindings {
     ) -> Option<(Target, Inside)> {
         let (key, binding) = self.by_public(public).filter(|(key, _)| key.transport == transport)?;
         let direct = policy.media_local == MediaLocal::Direct && lan != 0 && binding.lan == lan;
-        let hairpin = Target::Hairpin { public: public.0, inside: key.inside() };
+        let hairpin = Target::Hairpin { public: public.0.into(), inside: key.inside().0.into() };
         Some((if direct { Target::Direct } else { hairpin }, key.inside()))
     }
 

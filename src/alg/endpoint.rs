@@ -26,6 +26,13 @@ pub struct Packed {
     port: u16,
 }
 
+impl Packed {
+    /// The endpoint.
+    pub fn endpoint(self) -> SocketAddr {
+        self.into()
+    }
+}
+
 impl From<SocketAddr> for Packed {
     fn from(endpoint: SocketAddr) -> Self {
         Self { ip: endpoint.ip(), port: endpoint.port() }
@@ -40,7 +47,7 @@ impl From<Packed> for SocketAddr {
 
 impl Hash for Packed {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        hash_endpoint((*self).into(), state);
+        hash_endpoint(self.endpoint(), state);
     }
 }
 

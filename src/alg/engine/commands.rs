@@ -227,13 +227,13 @@ impl Engine {
         match leg {
             Some(leg) if failure.is_some() => {
                 let before = leg.pins.len();
-                leg.pins.retain(|pin| pin.flow != flow);
+                leg.pins.retain(|pin| pin.flow() != flow);
                 if leg.pins.len() < before {
                     self.bindings.uncount_pin(&flow);
                 }
             }
             Some(leg) => {
-                for pin in leg.pins.iter_mut().filter(|pin| pin.flow == flow) {
+                for pin in leg.pins.iter_mut().filter(|pin| pin.flow() == flow) {
                     pin.pinning = None;
                 }
             }

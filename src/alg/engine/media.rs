@@ -131,7 +131,7 @@ impl Engine {
                     Some((target, _)) => Some(target),
                     // Never to the router itself (S8).
                     None if side.is_some_and(|side| side.endpoint.0.ip() == endpoint.ip()) => None,
-                    None => Some(Target::Far(endpoint)),
+                    None => Some(Target::Far(endpoint.into())),
                 }
             };
             // A stream that is on hold keeps its last target: its media resumes without a new description.

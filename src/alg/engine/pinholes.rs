@@ -158,14 +158,14 @@ impl Engine {
             let Some(call) = self.calls.get_mut(&call) else { continue };
             for leg in &mut call.legs {
                 leg.admitted.retain(|(it, _)| it != key);
-                let (gone, kept) = leg.pins.iter().partition(|pin| pin.flow.public == public);
+                let (gone, kept) = leg.pins.iter().partition(|pin| pin.flow().public == public);
                 leg.pins = kept;
                 pins.extend::<Vec<Pin>>(gone);
             }
         }
         self.close(now, &[*key]);
         for pin in pins {
-            self.background(Op::Unpin { flow: pin.flow }, "unpin");
+            self.background(Op::Unpin { flow: pin.flow() }, "unpin");
         }
     }
 

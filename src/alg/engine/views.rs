@@ -83,7 +83,7 @@ impl Engine {
 
     fn stream_view(&self, leg: &Leg, key: BindingKey, target: Option<Target>) -> Option<StreamView> {
         let binding = self.bindings.get(&key)?;
-        let pinned = leg.pins.iter().map(|pin| pin.flow);
+        let pinned = leg.pins.iter().map(|pin| pin.flow());
         let latched = binding.latched.iter().map(|(flow, _)| *flow);
         let mut flows: Vec<PinnedFlow> =
             pinned.filter(|flow| flow.public == binding.pinhole.public).collect();
