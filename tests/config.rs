@@ -38,7 +38,7 @@ fn no_file_and_an_empty_file_are_the_defaults() {
     let config = Config::parse("").unwrap();
     assert_eq!(config, Config::default());
     assert_eq!(config.policy, Policy::default());
-    assert_eq!(config.sip_ports, [5060..=5060]);
+    assert_eq!((&config.sip_ports[..], &config.tcp_ports[..]), (&[5060..=5060][..], &[5060..=5060][..]));
     assert_eq!((config.queue.backend, config.queue.base), (Backend::Netlink, 5060));
     assert_eq!((config.log.target, config.log.level.as_str()), (LogTarget::Auto, "info"));
     assert_eq!(warnings(&config, None), [""; 0]);

@@ -425,13 +425,13 @@ fn two_routers_on_one_machine_share_the_helper_and_do_not_disturb_each_other() {
     // A restart, a load over itself, a crash: it is there already.
     let settings = RulesetSettings { expect: true, ..RulesetSettings::default() };
     one_router.router.enter(|| assert!(ruleset::install(&settings).unwrap().expects));
-    assert!(other.router.enter(|| ruleset::remove().unwrap()));
+    assert!(other.router.enter(|| ruleset::remove().unwrap().table));
     one_router.signal();
     let pinhole = one_router.opened(16384);
     one_router.done(expect(pinhole, None, MediaClass::Audio));
     assert_eq!(one_router.expectations().len(), 1);
     // The last one takes it along (namespaces of other tests may need a moment until they are gone), and comes back.
-    assert!(one_router.router.enter(|| ruleset::remove().unwrap()));
+    assert!(one_router.router.enter(|| ruleset::remove().unwrap().table));
     let naming = "table inet names {\n ct helper h { type \"sipalg\" protocol udp; l3proto ip; }\n}";
     let is_registered = |router: &Netns| {
         let named = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| router.nft(naming)));

@@ -142,7 +142,7 @@ impl Core for Greeter {
     fn poll_output(&mut self) -> Option<Output<'_>> {
         let packet = self.verdict.take()?;
         let action = Action::Rewrite { edits: &self.edits, identity: None, spare_identity: 0x5150 };
-        Some(Output::Verdict(Verdict { packet, action, reason: Reason::Rewritten }))
+        Some(Output::Verdict(Verdict { packet, action, port: None, reason: Reason::Rewritten }))
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

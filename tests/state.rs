@@ -10,7 +10,10 @@ use std::time::Duration;
 use common::messages::{Dialog, MEDIA, PHONE, PROXY, message, request, response, sdp};
 use common::{Bench, Passed, WAN, at, kind};
 use proptest::prelude::*;
-use sipalg::alg::{Engine, Event, Held, Inside, Outside, Peer, Pinhole, Policy, Reason, State, Transport};
+use sipalg::alg::{
+    Engine, Event, Held, Inside, Outside, Peer, Pinhole, Policy, QueuePoint, Reason, State, Transport,
+};
+use sipalg::packet::Datagram;
 
 const PUBLIC: &str = "22.33.44.55:17375";
 const NO_TIME: Duration = Duration::ZERO;
@@ -440,4 +443,32 @@ fn a_door_for_connections_is_known_again_with_who_came_by_it() {
     bench.out(PHONE, PROXY, request("BYE", PHONE, 2, bye, true, ""));
     bench.inn(PROXY, PHONE, response("200 OK", "BYE", PUBLIC, 2, bye, ""));
     bench.assert_all_closed();
+}
+
+#[test]
+fn where_a_phone_listens_is_known_after_a_restart_and_a_state_without_it_is_read() {
+    let mut bench = Bench::default();
+    let phone = "192.168.1.10:49152";
+    let text = request("OPTIONS", PHONE, 1, dialog(), false, "").replace(";rport", "");
+    bench.out(phone, PROXY, text);
+    let ask = message(
+        "OPTIONS sip:nobody SIP/2.0\nVia: SIP/2.0/UDP 22.33.44.20;branch=z9hG4bK-in\n\
+         From: <sip:p@provider.example>;tag=p\nTo: <sip:nobody>\nCall-ID: ping\nCSeq: 1 OPTIONS",
+        "",
+    );
+    let gets_at = |bench: &mut Bench| {
+        let packet = common::packet(at(PROXY), at(phone), ask.as_bytes());
+        let (_, bytes) = bench.pass(QueuePoint::Signalling, WAN, common::LAN, &packet);
+        Datagram::parse(&bytes).unwrap().destination().port()
+    };
+    assert_eq!(gets_at(&mut bench), 5060);
+    restart(&mut bench, NO_TIME, Policy::default());
+    assert_eq!(gets_at(&mut bench), 5060);
+    let state = serde_json::to_string(&bench.engine.export(bench.now)).unwrap();
+    let older = state.replace("\"listens_at\":5060,", "");
+    assert_ne!(older, state);
+    let older = serde_json::from_str(&older).unwrap();
+    bench.engine = Engine::new(Policy::default());
+    bench.engine.import(bench.now, NO_TIME, older);
+    assert_eq!(gets_at(&mut bench), 49152);
 }

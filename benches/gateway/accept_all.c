@@ -1,8 +1,9 @@
 /* The simplest queue reader there is: accepts everything, one packet per call, on libnetfilter_queue.
  *
  * It is the yardstick for what NFQUEUE itself costs. It gets the same receive buffer and the same queue length as
- * sipalg, so that only the way of reading and answering differs. Prints "ready" once the queue is bound; runs until
- * it is killed.
+ * sipalg, so that only the way of reading and answering differs. Its arguments are the queue's number, and "gso" to get
+ * packets as the kernel has them: several segments in one, without their checksums. Prints "ready" once the queue is
+ * bound; runs until it is killed.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -11,6 +12,7 @@
 #include <libnetfilter_queue/libnetfilter_queue.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 
 #ifndef SOL_NETLINK
@@ -36,6 +38,10 @@ int main(int count, char **arguments)
 
 	if (!queue || nfq_set_mode(queue, NFQNL_COPY_PACKET, 0xffff) < 0 || nfq_set_queue_maxlen(queue, 4096) < 0) {
 		perror("accept_all: queue");
+		return 1;
+	}
+	if (count > 2 && !strcmp(arguments[2], "gso") && nfq_set_queue_flags(queue, NFQA_CFG_F_GSO, NFQA_CFG_F_GSO) < 0) {
+		perror("accept_all: gso");
 		return 1;
 	}
 	if (setsockopt(nfq_fd(handle), SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size) < 0 ||

@@ -20,6 +20,8 @@ pub(crate) enum Gateway {
     Plain,
     /// A C program on libnetfilter_queue that accepts every packet.
     AcceptAll,
+    /// The same, with packets as the kernel has them: several segments in one, without their checksums.
+    AcceptAllGso,
     /// The kernel's own `sip` helper.
     Helper,
     /// sipalg with the queue back end of the nfq crate.
@@ -30,13 +32,15 @@ pub(crate) enum Gateway {
 
 impl Gateway {
     /// All, in the order of the table.
-    pub(crate) const ALL: [Self; 5] = [Self::Plain, Self::AcceptAll, Self::Helper, Self::Nfq, Self::Netlink];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Plain, Self::AcceptAll, Self::AcceptAllGso, Self::Helper, Self::Nfq, Self::Netlink];
 
     /// For people.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Plain => "plain forwarding",
             Self::AcceptAll => "accept-everything (C)",
+            Self::AcceptAllGso => "the same with GSO",
             Self::Helper => "kernel's sip helper",
             Self::Nfq => "sipalg, nfq",
             Self::Netlink => "sipalg, batched",
@@ -46,7 +50,7 @@ impl Gateway {
     /// Whether it translates.
     pub(crate) fn expected(self) -> Expected {
         match self {
-            Self::Plain | Self::AcceptAll => Expected::Anything,
+            Self::Plain | Self::AcceptAll | Self::AcceptAllGso => Expected::Anything,
             Self::Helper | Self::Nfq | Self::Netlink => Expected::Translated,
         }
     }
@@ -87,7 +91,8 @@ impl Workshop {
     pub(crate) fn start(&self, gateway: Gateway, network: &Network) -> Result<Running> {
         let child = match gateway {
             Gateway::Plain => None,
-            Gateway::AcceptAll => Some(self.accept_all(network)?),
+            Gateway::AcceptAll => Some(self.accept_all(&[], network)?),
+            Gateway::AcceptAllGso => Some(self.accept_all(&["0", "gso"], network)?),
             Gateway::Helper => {
                 network.load(HELPER_RULES).context("this kernel has no sip helper")?;
                 None
@@ -98,7 +103,7 @@ impl Workshop {
         Ok(Running { child })
     }
 
-    fn accept_all(&self, network: &Network) -> Result<Child> {
+    fn accept_all(&self, arguments: &[&str], network: &Network) -> Result<Child> {
         // Some kernels have the NFQUEUE target but no queue expression.
         if network.load(QUEUE_RULES).is_err() {
             for what in ["udp --dport", "tcp --dport", "tcp --sport"] {
@@ -106,8 +111,8 @@ impl Workshop {
                 feed(network.router.command("iptables").args(rule.split(' ')), "")?;
             }
         }
-        let mut child =
-            network.router.command(&self.accept_all.to_string_lossy()).stdout(Stdio::piped()).spawn()?;
+        let mut command = network.router.command(&self.accept_all.to_string_lossy());
+        let mut child = command.args(arguments).stdout(Stdio::piped()).spawn()?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("stdout is piped")).read_line(&mut line)?;
         ensure!(line == "ready\n", "accept_all did not become ready");
@@ -116,11 +121,7 @@ impl Workshop {
 
     fn sipalg(&self, backend: &str, network: &Network) -> Result<Child> {
         let [config, notify, log] = ["config.toml", "notify", "log"].map(|name| self.place.path().join(name));
-        let settings = [
-            format!("queue.backend = \"{backend}\"\n"),
-            "limits.per-host = 32768\n".to_owned(),
-            "sip.tcp-ports = [5060]\n".to_owned(),
-        ];
+        let settings = [format!("queue.backend = \"{backend}\"\n"), "limits.per-host = 32768\n".to_owned()];
         fs::write(&config, settings.concat())?;
         if let Err(error) = fs::remove_file(&notify)
             && error.kind() != ErrorKind::NotFound

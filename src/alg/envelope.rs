@@ -21,6 +21,7 @@ pub enum Method {
     Subscribe,
     Publish,
     Options,
+    Update,
     Other,
 }
 
@@ -37,6 +38,7 @@ impl Method {
             b"SUBSCRIBE" => Self::Subscribe,
             b"PUBLISH" => Self::Publish,
             b"OPTIONS" => Self::Options,
+            b"UPDATE" => Self::Update,
             _ => Self::Other,
         }
     }

@@ -97,6 +97,8 @@ pub struct Flow {
     pub governed: bool,
     /// Whether it was told that somebody else changes addresses on the way.
     pub upstream_told: bool,
+    /// Where the phone listens, if that is another port than it sends from.
+    pub listens_at: Option<u16>,
     /// Whether the far end ever answered.
     pub answered: bool,
     /// Until when the longest registration on this flow lives.
@@ -121,6 +123,7 @@ impl Flow {
             names,
             governed: false,
             upstream_told: false,
+            listens_at: None,
             answered: false,
             registered: None,
             subscribed: None,

@@ -89,6 +89,13 @@ pub fn is_routed_too(inside: IpAddr, server: IpAddr, far: IpAddr) -> bool {
     far == server || !is_private(inside) || is_private(far)
 }
 
+/// S8: whether media of a flow to `server`, which leaves by `public`, may be led to `far`. Whoever calls names what he likes;
+/// a private address is the router's own, or that of another network behind it, unless the way to the server is private too
+/// (a provider in a VPN, a router behind another). Its conntrack entry would take the phone's media past the firewall.
+pub fn may_lead_to(public: IpAddr, server: IpAddr, far: IpAddr) -> bool {
+    !is_private(far) || is_private(public) || is_private(server)
+}
+
 /// RFC 1918, RFC 6598 (shared), RFC 4193 (unique local) and link-local addresses.
 fn is_private(ip: IpAddr) -> bool {
     match ip {

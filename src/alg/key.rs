@@ -39,7 +39,12 @@ impl Keyer {
 
     /// A 64-bit digest of one text; never 0, so that 0 can stand for "none".
     pub fn digest(self, domain: u8, text: &[u8]) -> u64 {
-        let Key([low, _]) = self.key(domain, &[text]);
+        self.digest_of(domain, &[text])
+    }
+
+    /// The same of several texts.
+    pub fn digest_of(self, domain: u8, texts: &[&[u8]]) -> u64 {
+        let Key([low, _]) = self.key(domain, texts);
         low.max(1)
     }
 }

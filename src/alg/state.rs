@@ -222,6 +222,7 @@ kept! {
         subscribed: Option<Instant>,
         registrations: Vec<Key>,
         upstream_told: bool,
+        listens_at: Option<u16>,
         sustained: Instant,
         governed: bool,
     }

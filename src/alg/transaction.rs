@@ -18,8 +18,9 @@ use super::names::FormId;
 
 /// Timer B and F: a request that nobody answered is over (RFC 3261 section 17.1).
 pub const UNANSWERED: Duration = Duration::from_secs(32);
-/// Timer C with a margin: how long a callee may ring between two provisional answers (RFC 3261 section 16.6).
-pub const RINGING: Duration = Duration::from_secs(300);
+/// How long a callee may ring after a provisional answer. RFC 3261 section 13.3.1.1 wants one each minute, and timer C
+/// gives up after three; but many back-to-back user agents send one only, however long an announcement takes.
+pub const RINGING: Duration = Duration::from_secs(3600);
 
 const DOMAIN: u8 = b't';
 

@@ -13,6 +13,8 @@ pub struct Verdict<'e> {
     pub packet: PacketId,
     /// What to do with it.
     pub action: Action<'e>,
+    /// UDP: the destination port that the packet gets, whether its payload changes or not; `None`: it keeps its own.
+    pub port: Option<u16>,
     /// Why.
     pub reason: Reason,
 }

@@ -277,7 +277,7 @@ impl Default for Sip {
     fn default() -> Self {
         Self {
             ports: vec![Ports(5060..=5060)],
-            tcp_ports: Vec::new(),
+            tcp_ports: vec![Ports(5060..=5060)],
             tcp_patience: Seconds(alg::Policy::default().tcp_patience),
             servers: alg::Policy::default().servers.into_iter().map(Block).collect(),
             registrars: alg::Policy::default().registrars.into_iter().map(Block).collect(),

@@ -65,10 +65,10 @@ impl fmt::Display for Outgrown {
     }
 }
 
-/// What becomes of a packet once its new bytes, if any, are in the buffer.
-enum Way {
+/// What becomes of a packet, with its new bytes, if any.
+enum Way<'a> {
     AsItCame,
-    Changed,
+    Changed(&'a [u8]),
     TooLarge,
     Gone,
 }
@@ -126,43 +126,49 @@ impl<Q: PacketQueue> Gate<Q> {
             self.mishaps.stray += 1;
             return None;
         };
-        let kind = Kind::of(&packet);
         let mut outgrown = None;
         trace!(packet = id.0, point = ?packet.point, reason = verdict.reason.name(), "verdict");
         let way = match verdict.action {
-            Action::Accept { identity: None } => Way::AsItCame,
-            Action::Accept { identity: Some(identity) } => restamp(&packet, identity, &mut self.buffer),
+            Action::Accept { identity } => match (verdict.port, identity) {
+                (Some(port), _) => redirect(&packet, port, identity, &mut self.buffer),
+                (None, Some(identity)) => restamp(&packet, identity, &mut self.buffer),
+                (None, None) => Way::AsItCame,
+            },
             Action::Rewrite { edits, identity, spare_identity } => {
                 let identity = Identity { set: identity, spare: spare_identity };
                 let mtu = mtu(packet.outdev);
-                let way = rewrite(&packet, edits, identity, mtu, &mut self.buffer);
-                let (was, is) = (packet.bytes.len(), self.buffer.len());
+                let way = rewrite(&packet, edits, verdict.port, identity, mtu, &mut self.buffer);
+                let was = packet.bytes.len();
                 let is_ipv6 = packet.bytes.first().is_some_and(|byte| byte >> 4 == 6);
-                if matches!(way, Way::Changed) && is_ipv6 && was <= mtu && is > mtu {
+                if let Way::Changed(bytes) = way
+                    && is_ipv6
+                    && was <= mtu
+                    && bytes.len() > mtu
+                {
                     self.mishaps.outgrown += 1;
-                    outgrown = Some(Outgrown { was, is, mtu });
+                    outgrown = Some(Outgrown { was, is: bytes.len(), mtu });
                 }
                 way
             }
-            Action::Replace { packet } => {
-                self.buffer.clear();
-                self.buffer.extend_from_slice(packet);
-                Way::Changed
-            }
+            Action::Replace { packet } => Way::Changed(packet),
             Action::Drop => Way::Gone,
         };
-        let way = match way {
-            Way::Changed if self.queue.replace(id, &self.buffer).is_err() => Way::TooLarge,
-            way => way,
-        };
-        match way {
-            Way::Changed => {}
-            Way::AsItCame => self.queue.accept(id),
-            Way::Gone => self.queue.discard(id),
-            Way::TooLarge => {
-                self.mishaps.too_large += 1;
-                give_up(&mut self.queue, id, kind);
+        let is_carried_out = match way {
+            Way::Changed(bytes) => self.queue.replace(id, bytes).is_ok(),
+            Way::AsItCame => {
+                self.queue.accept(id);
+                true
             }
+            Way::Gone => {
+                self.queue.discard(id);
+                true
+            }
+            Way::TooLarge => false,
+        };
+        if !is_carried_out {
+            self.mishaps.too_large += 1;
+            let kind = self.packet(id).map(|packet| Kind::of(&packet));
+            give_up(&mut self.queue, id, kind.unwrap_or(Kind::Segment));
         }
         self.open.retain(|(open, _)| *open != id);
         self.held.remove(id);
@@ -268,26 +274,40 @@ fn waiting<'a, Q: PacketQueue>(
     }
 }
 
-fn restamp(packet: &PacketIn<'_>, identity: u32, buffer: &mut Vec<u8>) -> Way {
+fn restamp<'b>(packet: &PacketIn<'_>, identity: u32, buffer: &'b mut Vec<u8>) -> Way<'b> {
     match crate::packet::restamp(packet.bytes, identity, buffer) {
-        Ok(()) => Way::Changed,
+        Ok(()) => Way::Changed(buffer),
         Err(_) => Way::AsItCame,
     }
 }
 
-fn rewrite(
+/// The packet to another port, with the payload that it has.
+fn redirect<'b>(packet: &PacketIn<'_>, port: u16, identity: Option<u32>, buffer: &'b mut Vec<u8>) -> Way<'b> {
+    let Ok(datagram) = Datagram::parse(packet.bytes) else { return Way::AsItCame };
+    let copy = |payload: &[u8], out: &mut Vec<u8>| out.extend_from_slice(payload);
+    // It does not grow: neither the MTU nor another identification matters.
+    let identity = Identity { set: identity, spare: 1 };
+    match datagram.to_port(port).rebuild(copy, identity, usize::MAX, buffer) {
+        Ok(()) => Way::Changed(buffer),
+        Err(TooLarge) => Way::TooLarge,
+    }
+}
+
+fn rewrite<'b>(
     packet: &PacketIn<'_>,
     edits: &Edits,
+    port: Option<u16>,
     identity: Identity,
     mtu: usize,
-    buffer: &mut Vec<u8>,
-) -> Way {
+    buffer: &'b mut Vec<u8>,
+) -> Way<'b> {
     let Ok(datagram) = Datagram::parse(packet.bytes) else { return Way::AsItCame };
     if enabled!(Level::DEBUG) {
         log_edits(packet.id, datagram.payload(), edits);
     }
+    let datagram = port.map_or(datagram, |port| datagram.to_port(port));
     match datagram.rebuild(|payload, out| edits.apply(payload, out), identity, mtu, buffer) {
-        Ok(()) => Way::Changed,
+        Ok(()) => Way::Changed(buffer),
         Err(TooLarge) => Way::TooLarge,
     }
 }

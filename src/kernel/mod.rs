@@ -23,6 +23,7 @@ pub mod links;
 mod listeners;
 pub mod maps;
 mod nft;
+mod parting;
 mod pin;
 pub mod probe;
 mod rules;

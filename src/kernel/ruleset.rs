@@ -16,11 +16,13 @@ use std::thread;
 use std::time::Duration;
 
 use super::conntrack::Conntrack;
+use super::ctmessage::Entry;
 use super::element::Reader;
 use super::libnftables::{self, Mode};
+pub use super::parting::Parted;
 use super::rules::{self, Rule};
 use super::socket::NetlinkSocket;
-use super::{KernelError, cthelper, maps, nft, shortcut};
+use super::{KernelError, cthelper, maps, nft, parting, shortcut};
 use crate::alg::Transport;
 
 /// The file as it is shipped.
@@ -32,7 +34,7 @@ const MARK: &str = "sipalg ruleset 3";
 const BY_DAEMON: &str = ", loaded by the daemon";
 /// The lines of `sipalg.nft` that the daemon replaces.
 const PORTS_LINE: &str = "define SIPALG_UDP_PORTS = { 5060 }";
-const TCP_PORTS_LINE: &str = "define SIPALG_TCP_PORTS = { 0 }";
+const TCP_PORTS_LINE: &str = "define SIPALG_TCP_PORTS = { 5060 }";
 const PORTS_SET: &CStr = c"sip_udp";
 const TCP_PORTS_SET: &CStr = c"sip_tcp";
 /// The queue points; their queues are numbered as [`crate::queue::Options::numbers`] does.
@@ -181,19 +183,41 @@ pub fn install(settings: &RulesetSettings) -> Result<Installed, KernelError> {
     Ok(Installed { origin, ports, tcp_ports, queue, expects })
 }
 
+/// What [`remove`] has taken away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Removed {
+    /// Whether there was a table.
+    pub table: bool,
+    /// What became of the ends of TCP connections that were translated.
+    pub parted: Parted,
+}
+
 /// Removes the table, and with it every map, set and timeout policy, and the conntrack entries that its bindings made:
-/// running calls lose their media. Nothing there is no error. Answers whether there was anything.
+/// running calls lose their media. TCP connections that were translated are reset first, which may take seconds. Nothing
+/// there is no error.
 ///
 /// # Errors
 /// See [`KernelError`].
-pub fn remove() -> Result<bool, KernelError> {
+pub fn remove() -> Result<Removed, KernelError> {
     let mut socket = NetlinkSocket::netfilter().map_err(KernelError::system("opening a netlink socket"))?;
     let public: HashSet<(Transport, SocketAddr)> = match maps::held(&mut socket) {
         Ok(held) => held.pinholes.iter().map(|(it, _)| (it.transport, it.public.0)).collect(),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => HashSet::new(),
         Err(error) => return Err(KernelError::system("listing the bindings")(error)),
     };
-    let removed = nft::delete_table(&mut socket).map_err(KernelError::system("deleting the table"))?;
+    let segments = parting::segments(&mut socket).map_err(KernelError::system("listing the connections"))?;
+    let parted =
+        parting::part(&mut socket, &segments).map_err(KernelError::system("resetting connections"))?;
+    if parted != Parted::default() {
+        // While the rules still refuse what comes: who has not been told must not go on through the old NAT.
+        remove_entries(|entry| {
+            [&entry.original, &entry.reply]
+                .iter()
+                .any(|it| it.transport == Transport::Tcp && segments.contains(&(it.source, it.destination)))
+        })
+        .map_err(KernelError::system("deleting conntrack entries"))?;
+    }
+    let table = nft::delete_table(&mut socket).map_err(KernelError::system("deleting the table"))?;
     // The kernel lets go of what a table has named a moment after the table is gone.
     for _ in 0..10 {
         match cthelper::unregister(&mut socket) {
@@ -204,9 +228,13 @@ pub fn remove() -> Result<bool, KernelError> {
         }
     }
     if !public.is_empty() {
-        remove_entries(&public).map_err(KernelError::system("deleting conntrack entries"))?;
+        remove_entries(|entry| {
+            let ends = [entry.reply.destination, entry.original.destination];
+            ends.iter().any(|end| public.contains(&(entry.original.transport, *end)))
+        })
+        .map_err(KernelError::system("deleting conntrack entries"))?;
     }
-    Ok(removed)
+    Ok(Removed { table, parted })
 }
 
 /// Whether our table is loaded and every queue point has its rule. Cheap: one netlink request.
@@ -388,13 +416,11 @@ fn loaded_ports(socket: &mut NetlinkSocket) -> Result<[Vec<u16>; 2], KernelError
     Ok([read(PORTS_SET)?, read(TCP_PORTS_SET)?])
 }
 
-/// Deletes the entries that translate to one of these endpoints, pinned or made by the maps.
-fn remove_entries(public: &HashSet<(Transport, SocketAddr)>) -> io::Result<()> {
+fn remove_entries(is_ours: impl Fn(&Entry) -> bool) -> io::Result<()> {
     let mut conntrack = Conntrack::open(false)?;
     let mut ours = Vec::new();
     conntrack.dump(|entry| {
-        let ends = [entry.reply.destination, entry.original.destination];
-        if ends.iter().any(|end| public.contains(&(entry.original.transport, *end))) {
+        if is_ours(&entry) {
             ours.push(entry);
         }
     })?;

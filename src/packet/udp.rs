@@ -67,6 +67,11 @@ impl<'a> Datagram<'a> {
         self.ip.identity()
     }
 
+    /// The same datagram to another port: [`Datagram::rebuild`] writes it.
+    pub fn to_port(self, port: u16) -> Self {
+        Self { destination_port: port, ..self }
+    }
+
     /// Writes this packet into `out` (cleared first) with another payload: `write` gets the old one and appends the
     /// new one to the buffer. Lengths and checksums come out right; a checksum that the sender left out stays out.
     ///
@@ -100,10 +105,11 @@ impl<'a> Datagram<'a> {
         self.ip.restamp(identity, out);
     }
 
-    /// Length and checksum of the datagram in `transport`.
+    /// Destination port, length and checksum of the datagram in `transport`.
     fn finish(&self, transport: &mut [u8]) {
         let length = transport.len();
         let Some(mut udp) = MutableUdpPacket::new(transport) else { return };
+        udp.set_destination(self.destination_port);
         udp.set_length(u16::try_from(length).unwrap_or(u16::MAX));
         if self.unsummed {
             return;
@@ -179,6 +185,23 @@ mod tests {
         let changes = [(5, 0x0c), (45, 0x0c), (46, 0xb8), (47, 0x10)];
         assert_eq!(rebuilt(&V6, b"abcd", AS_IT_IS, MTU), [patched(&V6, &changes).as_slice(), b"d"].concat());
         assert_eq!(rebuilt(&V4, b"", AS_IT_IS, MTU)[20..], [0x13, 0xc4, 0x13, 0xc6, 0, 8, 0xec, 0x1c]);
+    }
+
+    #[test]
+    fn another_port_changes_it_and_the_sum_only() {
+        let moved = |bytes: &[u8], port| {
+            let mut out = Vec::new();
+            let copy = |old: &[u8], out: &mut Vec<u8>| out.extend_from_slice(old);
+            let datagram = Datagram::parse(bytes).unwrap().to_port(port);
+            datagram.rebuild(copy, AS_IT_IS, MTU, &mut out).unwrap();
+            out
+        };
+        // 5062 to 5070: the sum falls by eight.
+        assert_eq!(moved(&V4, 5070), patched(&V4, &[(23, 0xce), (27, 0xac)]));
+        assert_eq!(moved(&V6, 5070), patched(&V6, &[(43, 0xce), (47, 0x6e)]));
+        let unsummed = patched(&V4, &[(26, 0), (27, 0)]);
+        assert_eq!(moved(&unsummed, 5070), patched(&unsummed, &[(23, 0xce)]), "zero stays zero");
+        assert_eq!(Datagram::parse(&moved(&V4, 5070)).unwrap().destination().port(), 5070);
     }
 
     #[test]

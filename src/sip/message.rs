@@ -120,6 +120,12 @@ impl Message {
         self.body
     }
 
+    /// Makes it one of the first `length` bytes only, which reach beyond the headers: what follows is another's.
+    pub fn end_at(&mut self, length: usize) {
+        let end = u32::try_from(length).unwrap_or(u32::MAX);
+        self.body.end = self.body.end.min(end).max(self.body.start);
+    }
+
     fn clear(&mut self) {
         self.start = StartLine::default();
         self.headers.clear();

@@ -15,7 +15,7 @@ const LOW: f64 = 440.0;
 const HIGH: f64 = 1000.0;
 
 fn calls_by(wire: Wire) {
-    let world = World::configured(Nat::MasqueradeRandom, 1, OVER_TCP);
+    let world = World::new(Nat::MasqueradeRandom, 1);
     let capture = Capture::start(&world.router, "wan");
     many_calls_by(&world, 50, wire);
     let recording = capture.stop();
@@ -31,9 +31,6 @@ fn calls_by(wire: Wire) {
     }
 }
 
-/// What turns it on.
-const OVER_TCP: &str = "[sip]\ntcp-ports = [5060]\n";
-
 #[test]
 fn fifty_calls_of_one_phone_by_one_connection() {
     calls_by(Wire::Tcp);
@@ -46,7 +43,7 @@ fn fifty_calls_of_one_phone_by_a_connection_each() {
 
 #[test]
 fn media_is_echoed_by_sipp_itself_on_either_side_of_a_connection() {
-    let world = World::configured(Nat::MasqueradeRandom, 1, OVER_TCP);
+    let world = World::new(Nat::MasqueradeRandom, 1);
     let wire = Wire::Tcp;
     let mut server = Role { wire, echo: true, ..provider(1) }.serve(&world.outside);
     let mut caller = Role { wire, ..phone(0, "speaking", 1) }.call(&world.phones[0], &to_provider());
@@ -70,7 +67,7 @@ fn media_is_echoed_by_sipp_itself_on_either_side_of_a_connection() {
 
 #[test]
 fn a_phone_is_called_by_a_connection_from_outside() {
-    let world = World::configured(Nat::Masquerade, 1, OVER_TCP);
+    let world = World::new(Nat::Masquerade, 1);
     if world.mode != Mode::Routed {
         world.load(
             "table ip forwards {
@@ -102,7 +99,7 @@ fn a_phone_is_called_by_a_connection_from_outside() {
 
 /// Two baresips and a Kamailio, all over TCP; who is called is so by the connection by which he has registered.
 fn converse(from_inside: bool) {
-    let world = World::configured(Nat::MasqueradeRandom, 1, OVER_TCP);
+    let world = World::new(Nat::MasqueradeRandom, 1);
     let capture = Capture::start(&world.router, "wan");
     let _kamailio = kamailio::start_by(&world, "tcp");
     let mut alice = Baresip::start_by(&world.phones[0], "alice", inside(0), LOW, "tcp");

@@ -20,6 +20,7 @@ mod connections;
 mod life;
 mod media;
 mod rulesets;
+mod sent_by;
 mod stun;
 mod upkeep;
 mod voices;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use sipalg::alg::{
     Action, Command, Engine, Event, Failure, FlowKey, Input, Inside, Op, Outcome, Output, Outside, PacketId,
-    PacketIn, Peer, Pinhole, PinnedFlow, Policy, QueuePoint, Reason, Reply, Transport, Tuples,
+    PacketIn, Peer, Pinhole, PinnedFlow, Policy, QueuePoint, Reason, Reply, Transport, Tuples, Verdict,
 };
 use sipalg::packet::{Datagram, Identity};
 
@@ -326,7 +326,7 @@ impl Bench {
                 Output::Verdict(it) => {
                     assert_eq!(it.packet, packet, "a verdict for a packet that is not there");
                     assert!(verdict.is_none(), "a second verdict");
-                    *verdict = Some(applied(bytes, &it.action, it.reason, self.keeps_records));
+                    *verdict = Some(applied(bytes, &it, self.keeps_records));
                 }
             }
         }
@@ -718,7 +718,9 @@ pub fn with_source(datagram: &Datagram<'_>, source: SocketAddr, payload: &[u8]) 
     bytes
 }
 
-fn applied(bytes: &[u8], action: &Action<'_>, reason: Reason, checks: bool) -> (Passed, Vec<u8>) {
+fn applied(bytes: &[u8], verdict: &Verdict<'_>, checks: bool) -> (Passed, Vec<u8>) {
+    let Verdict { action, port, reason, .. } = verdict;
+    let reason = *reason;
     let passed = |payload| Passed { payload, reason, rules: Vec::new(), edits: Vec::new() };
     let Ok(datagram) = Datagram::parse(bytes) else {
         if *action == Action::Drop {
@@ -727,6 +729,7 @@ fn applied(bytes: &[u8], action: &Action<'_>, reason: Reason, checks: bool) -> (
         assert_eq!(action, &Action::Accept { identity: None }, "what is not understood passes");
         return (passed(None), bytes.to_vec());
     };
+    let datagram = port.map_or(datagram, |port| datagram.to_port(port));
     let mut out = Vec::new();
     match action {
         Action::Replace { .. } => panic!("only TCP is replaced"),

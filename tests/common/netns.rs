@@ -115,7 +115,16 @@ impl Netns {
     /// A TCP listener inside.
     pub(crate) fn listen(&self, address: &str) -> TcpListener {
         let address: SocketAddr = address.parse().expect("an address and a port");
-        self.enter(|| TcpListener::bind(address)).expect("the address is there and the port free")
+        let start = Instant::now();
+        loop {
+            match self.enter(|| TcpListener::bind(address)) {
+                // A program that another test is about to start has, for a moment, all that was open here.
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && start.elapsed().as_secs() < 60 => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                listener => return listener.expect("the address is there and the port free"),
+            }
+        }
     }
 
     /// Joins two namespaces by a pair of interfaces, both up.
@@ -200,10 +209,28 @@ fn enter_by_descriptor(descriptor: RawFd) -> io::Result<()> {
     if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Lets a program of root's have CAP_NET_ADMIN and nothing else.
+pub(crate) fn with_net_admin_only(command: &mut Command) -> &mut Command {
+    let drop_others = || {
+        // Every number is that of a right until the kernel knows none any more.
+        for right in (0..64).filter(|right| *right != CAP_NET_ADMIN) {
+            // SAFETY: takes no pointer.
+            if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, libc::c_ulong::from(right), 0, 0, 0) } != 0 {
+                let error = io::Error::last_os_error();
+                return if error.raw_os_error() == Some(libc::EINVAL) { Ok(()) } else { Err(error) };
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec only system calls are made.
+    unsafe { command.pre_exec(drop_others) }
+}
+
+const CAP_NET_ADMIN: u32 = 12;
+
 /// Takes CAP_NET_ADMIN from this thread for good.
 pub(crate) fn drop_net_admin() {
     const VERSION_3: u32 = 0x2008_0522;
-    const CAP_NET_ADMIN: u32 = 12;
     let header = [VERSION_3, 0];
     // Effective, permitted, inheritable: low words, then high words.
     let mut data = [0u32; 6];

@@ -3,7 +3,8 @@
 use crate::common::messages::{Dialog, MEDIA, PHONE, PROXY, answer, message, request, sdp};
 use crate::common::{Bench, at};
 use crate::{PUBLIC, answered, invite};
-use sipalg::alg::Reason;
+use sipalg::alg::{QueuePoint, Reason};
+use sipalg::packet::Datagram;
 
 /// An OPTIONS with these header lines in place of Via or Contact, or beside them.
 fn options(uri: &str, via: &str, more: &str) -> String {
@@ -118,6 +119,11 @@ fn f08_route_sets_are_mapped_and_come_back_to_the_letter() {
         (
             "Record-Route: <sip:192.168.1.10;lr>\nRecord-Route: <sip:x@192.168.1.10:5060;lr>",
             "Record-Route: <sip:22.33.44.55:17375;lr>\nRecord-Route: <sip:x@22.33.44.55:17375;lr>",
+        ),
+        // A proxy between two transports writes one for each.
+        (
+            "Record-Route: <sip:192.168.1.10:5060;r2=on;lr>, <sip:192.168.1.10:5061;transport=tls;r2=on;lr>",
+            "Record-Route: <sip:22.33.44.55:17375;r2=on;lr>, <sip:22.33.44.55:17375;transport=tls;r2=on;lr>",
         ),
         ("Path: <sip:192.168.1.10;lr;ob>", "Path: <sip:22.33.44.55:17375;lr;ob>"),
         ("Service-Route: \"pbx\" <sip:192.168.1.10;lr>", "Service-Route: \"pbx\" <sip:22.33.44.55:17375;lr>"),
@@ -313,4 +319,52 @@ fn f35_what_another_gateway_translated_stays() {
     let again = bench.inn(PROXY, PHONE, got.text());
     assert_eq!((again.text(), again.reason), (got.text(), Reason::Unchanged));
     bench.assert_pinned("192.168.1.10:40000", MEDIA);
+}
+
+/// Cisco's 7940 and 7941 send from a port of the moment and listen at that of their Via (RFC 3261 section 18.2.2).
+#[test]
+fn a_phone_that_listens_at_the_port_of_its_via_gets_everything_there() {
+    for (phone, host, far) in [
+        ("192.168.1.10:49152", "192.168.1.10", PROXY),
+        ("[2001:db8:1::10]:49152", "[2001:db8:1::10]", "[2001:db8:ffff::20]:5060"),
+    ] {
+        let mut bench = Bench::default();
+        bench.nat("[2001:db8:1::10]:49152", "[2001:db8:ffff::20]:5060", "[2001:db8:2::55]:17375");
+        let ask = |sent_by: &str, branch: &str, rport: &str| {
+            let via = format!("Via: SIP/2.0/UDP {sent_by};branch=z9hG4bK-{branch}{rport}");
+            options("sip:provider.example", &via, &format!("Contact: <sip:alice@{host}:5060>"))
+        };
+        // What the phone gets: at which port, and in its own words.
+        let mut round = |sent_by: &str, branch: &str, rport: &str| {
+            let asked = ask(sent_by, branch, rport);
+            let sent = bench.out(phone, far, &asked).text();
+            let public = bench.public(phone, far);
+            let reply = answer(&sent, "200 OK", public, "", "");
+            let packet = crate::common::packet(at(far), at(phone), reply.as_bytes());
+            let (_, bytes) = bench.pass(QueuePoint::Signalling, 2, 1, &packet);
+            let got = Datagram::parse(&bytes).unwrap();
+            let expected = answer(&asked, "200 OK", at(phone), "", "");
+            assert_eq!(String::from_utf8_lossy(got.payload()), expected);
+            crate::common::naive::assert_packet(&bytes);
+            assert_eq!((got.source(), got.destination().ip()), (at(far), at(phone).ip()));
+            got.destination().port()
+        };
+        assert_eq!(round(&format!("{host}:5060"), "1", ""), 5060);
+        assert_eq!(round(host, "2", ""), 5060, "a Via without a port means 5060");
+        assert_eq!(round(&format!("{host}:5070"), "3", ""), 5070);
+        assert_eq!(round(&format!("{host}:5070"), "4", ";rport"), 49152, "it wants symmetric answers");
+        assert_eq!(round(&format!("{host}:5060"), "5", ""), 5060);
+        assert_eq!(round(&format!("{host}:49152"), "6", ""), 49152);
+        assert_eq!(round(&format!("{host}:1900"), "7", ""), 49152, "S9: not a port of another service");
+        assert_eq!(round(&format!("{host}:53"), "8", ""), 49152, "S9");
+        assert_eq!(round(&format!("{host}:5060"), "9", ""), 5060);
+        assert_eq!(round("phone.example:5080", "10", ""), 5060, "a name tells nothing");
+        // A request that passes otherwise unchanged goes there too.
+        let ask = options("sip:nobody", "Via: SIP/2.0/UDP sip.example;branch=z9hG4bK-in", "");
+        let packet = crate::common::packet(at(far), at(phone), ask.as_bytes());
+        let (passed, bytes) = bench.pass(QueuePoint::Signalling, 2, 1, &packet);
+        assert_eq!((passed.text(), passed.reason), (ask, Reason::Unchanged));
+        assert_eq!(Datagram::parse(&bytes).unwrap().destination().port(), 5060);
+        crate::common::naive::assert_packet(&bytes);
+    }
 }

@@ -104,6 +104,22 @@ fn f13_several_contacts_come_back_in_their_order() {
 }
 
 #[test]
+fn f13_contacts_of_several_transports_come_back_each_as_it_was() {
+    let mut bench = Bench::default();
+    let contacts = |plain: &str, tls: &str, bare: &str| {
+        format!("<sip:alice@{plain}>;q=1, <sip:alice@{tls};transport=TLS>, <sips:alice@{bare}>;q=0.1")
+    };
+    let ours = contacts("192.168.1.10:5060", "192.168.1.10:5061", "192.168.1.10");
+    let sent = bench.out(PHONE, PROXY, register(PHONE, 1, &format!("m: {ours}")));
+    let mapped = contacts(PUBLIC, PUBLIC, PUBLIC);
+    assert_eq!(sent.text(), register(PUBLIC, 1, &format!("m: {mapped}")));
+    // Others write parameters as they like.
+    let mapped = mapped.replace("TLS", "tls");
+    let got = registrar(&mut bench, &sent, "200 OK", &format!("Contact: {mapped}\n"));
+    assert!(got.contains(&format!("\r\nContact: {}\r\n", ours.replace("TLS", "tls"))), "{got}");
+}
+
+#[test]
 fn f13_the_lifetime_is_what_the_registrar_grants() {
     for (asked, granted, seconds) in [
         ("Expires: 3600", "Contact: <sip:alice@22.33.44.55:17375>;expires=60\n", 60),

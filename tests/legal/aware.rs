@@ -361,6 +361,39 @@ fn f29_a_public_port_of_somebody_else_opens_nothing() {
 }
 
 #[test]
+fn f08_of_more_hosts_than_can_be_told_apart_the_rest_keeps_its_text() {
+    let inside_hosts = vec![Prefix { address: "192.168.1.0".parse().unwrap(), bits: 24 }];
+    let mut bench = Bench::new(Policy { inside_hosts, ..Policy::default() });
+    let proxy = "192.168.1.10:5060";
+    let text = |host: &str, top: &str, contact: &str| {
+        message(
+            &format!(
+                "OPTIONS sip:bob@provider.example SIP/2.0\nVia: SIP/2.0/UDP {top};branch=z9hG4bK-{host}\n\
+                 Record-Route: <sip:{top};lr>\nFrom: <sip:u{host}@provider.example>;tag=a\n\
+                 To: <sip:bob@provider.example>\nCall-ID: {host}\nCSeq: 1 OPTIONS\nContact: <sip:u{host}@{contact}>"
+            ),
+            "",
+        )
+    };
+    let mut mapped = 0;
+    for host in 20..40 {
+        let (host, own) = (host.to_string(), format!("192.168.1.{host}"));
+        let sent = bench.out(proxy, PROXY, text(&host, proxy, &own)).text();
+        // Whoever is mapped is found again, and nobody else is mapped.
+        let uri = if sent == text(&host, PUBLIC, PUBLIC) {
+            mapped += 1;
+            format!("sip:u{host}@{PUBLIC}")
+        } else {
+            assert_eq!(sent, text(&host, PUBLIC, &own));
+            continue;
+        };
+        let got = bench.inn(PROXY, proxy, options(&uri)).text();
+        assert_eq!(got, options(&format!("sip:u{host}@{own}")));
+    }
+    assert!((1..20).contains(&mapped), "{mapped}");
+}
+
+#[test]
 fn f08_a_proxy_inside_speaks_for_the_phones_behind_it() {
     let inside_hosts = vec![Prefix { address: "192.168.1.0".parse().unwrap(), bits: 25 }];
     let mut bench = Bench::new(Policy { inside_hosts, ..Policy::default() });

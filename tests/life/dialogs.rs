@@ -58,6 +58,24 @@ fn offers_that_cross_each_other_are_both_taken_back() {
 }
 
 #[test]
+fn refusing_their_offer_while_ours_is_open_leaves_the_media_that_runs() {
+    let mut bench = Bench::default();
+    call_up(&mut bench);
+    let before = bench.kernel.clone();
+    asks(&mut bench, "INVITE", 2, "z9hG4bK-re", &sdp("192.168.1.10", 42000));
+    let theirs = far_request("UPDATE", 1, "z9hG4bK-far1", &sdp("22.33.44.22", 33000));
+    let got = far_asks(&mut bench, &theirs);
+    phone_answers(&mut bench, &got, "491 Request Pending", "");
+    bench.assert_pinned(RTP, FAR);
+    assert!(before.peers.is_subset(&bench.kernel.peers), "who is heard still is");
+    answers(&mut bench, "200 OK", "INVITE", 2, "z9hG4bK-re", &far_sdp());
+    bench.assert_pinned("192.168.1.10:42000", FAR);
+    assert_eq!(bench.kernel.pins.len(), 2, "nothing of the old flow is left");
+    hang_up(&mut bench);
+    assert_all_forgotten(&mut bench);
+}
+
+#[test]
 fn a_re_invite_that_is_challenged_is_accepted_the_second_time() {
     let mut bench = Bench::default();
     call_up(&mut bench);
@@ -493,4 +511,84 @@ fn requests_outside_of_calls_pass_both_ways_and_leave_nothing() {
         assert!(bench.kernel.pinholes.is_empty(), "{method}");
         assert_all_forgotten(&mut bench);
     }
+}
+
+/// Many back-to-back user agents send one provisional answer only, however long the callee or an announcement takes.
+#[test]
+fn early_media_after_one_183_runs_until_the_late_answer_and_on() {
+    let mut bench = Bench::default();
+    invite(&mut bench, &offer());
+    replies(&mut bench, "183 Session Progress", &far_sdp());
+    for _ in 0..11 {
+        bench.advance(secs(300));
+        bench.assert_pinned(RTP, FAR);
+    }
+    replies(&mut bench, "200 OK", &far_sdp());
+    asks(&mut bench, "ACK", 1, "z9hG4bK-ack", "");
+    bench.advance(secs(600));
+    bench.assert_pinned(RTP, FAR);
+    hang_up(&mut bench);
+    assert_all_forgotten(&mut bench);
+}
+
+#[test]
+fn an_inbound_call_that_rings_for_long_after_one_180_has_media() {
+    let mut bench = Bench::default();
+    bench.out(PHONE, PROXY, request("MESSAGE", PHONE, 1, Dialog::default(), false, ""));
+    let first = far_request("INVITE", 1, "z9hG4bK-in", &far_sdp()).replace(";tag=alice-1", "");
+    let got = far_asks(&mut bench, &first);
+    phone_answers(&mut bench, &got, "180 Ringing", "");
+    bench.advance(secs(310));
+    phone_answers(&mut bench, &got, "200 OK", &offer());
+    bench.assert_pinned(RTP, FAR);
+    bench.advance(secs(600));
+    bench.assert_pinned(RTP, FAR);
+}
+
+#[test]
+fn a_call_that_rings_for_an_hour_without_a_word_is_over() {
+    let mut bench = Bench::default();
+    invite(&mut bench, &offer());
+    replies(&mut bench, "180 Ringing", "");
+    bench.advance(secs(3599));
+    assert_eq!(bench.engine.sizes().calls, 1);
+    bench.advance(secs(2));
+    bench.assert_all_closed();
+    assert_eq!(bench.engine.sizes().calls, 0);
+}
+
+/// After a first start, or a state that was lost, an UPDATE may be the first that is heard of a dialog (RFC 3311).
+#[test]
+fn an_update_that_is_accepted_confirms_a_dialog_that_nobody_knew() {
+    let mut bench = Bench::default();
+    asks(&mut bench, "UPDATE", 5, "z9hG4bK-u5", &offer());
+    answers(&mut bench, "200 OK", "UPDATE", 5, "z9hG4bK-u5", &far_sdp());
+    bench.advance(secs(600));
+    bench.assert_pinned(RTP, FAR);
+    hang_up(&mut bench);
+    // The same from the other side.
+    let mut bench = Bench::default();
+    bench.out(PHONE, PROXY, request("MESSAGE", PHONE, 1, Dialog::default(), false, ""));
+    let got = far_asks(&mut bench, &far_request("UPDATE", 5, "z9hG4bK-u5", &far_sdp()));
+    phone_answers(&mut bench, &got, "200 OK", &offer());
+    bench.advance(secs(600));
+    bench.assert_pinned(RTP, FAR);
+    hang_up(&mut bench);
+}
+
+#[test]
+fn an_update_confirms_nothing_while_the_invite_is_open_or_without_a_dialog() {
+    let mut bench = Bench::default();
+    invite(&mut bench, &offer());
+    replies(&mut bench, "183 Session Progress", &far_sdp());
+    asks(&mut bench, "UPDATE", 10, "z9hG4bK-u", &offer());
+    answers(&mut bench, "200 OK", "UPDATE", 10, "z9hG4bK-u", &far_sdp());
+    replies(&mut bench, "486 Busy Here", "");
+    bench.advance(secs(33));
+    bench.assert_all_closed();
+    // A session timer's, without a description (RFC 4028): nothing is learned of the dialog.
+    let mut bench = Bench::default();
+    asks(&mut bench, "UPDATE", 10, "z9hG4bK-u", "");
+    answers(&mut bench, "200 OK", "UPDATE", 10, "z9hG4bK-u", "");
+    assert_eq!(bench.engine.sizes().calls, 0);
 }

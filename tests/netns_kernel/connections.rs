@@ -223,6 +223,60 @@ fn a_tcp_entry_is_looked_up_as_such_and_its_end_is_told() {
     assert_eq!(drained(&mut events), [KernelEvent::Destroyed(entry)]);
 }
 
+fn read_kind(mut end: &TcpStream) -> Result<usize, ErrorKind> {
+    end.read(&mut [0; 100]).map_err(|error| error.kind())
+}
+
+#[test]
+fn removal_resets_both_ends_of_idle_connections_of_both_ip_versions_and_deletes_their_entries() {
+    let (network, mut kernel) = with_kernel();
+    for (host, interface, address) in [
+        (&network.phone, "eth0", "fd00::10/64"),
+        (&network.router, "lan", "fd00::1/64"),
+        (&network.router, "wan", "2001:db8::1/64"),
+        (&network.far, "eth0", "2001:db8::9/64"),
+    ] {
+        host.run(&format!("ip address add {address} dev {interface} nodad"));
+    }
+    network.phone.run("ip route add default via fd00::1");
+    network.far.run("ip route add default via 2001:db8::1");
+    network.router.run("sysctl -qw net.ipv6.conf.all.forwarding=1");
+    network.router.run("nft add rule inet firewall input meta l4proto icmpv6 accept");
+    let four = Connection::new(&network);
+    let listener = network.far.enter(|| std::net::TcpListener::bind("[2001:db8::9]:5060")).unwrap();
+    let phone = network.phone.enter(|| TcpStream::connect("[2001:db8::9]:5060")).unwrap();
+    let (server, public) = listener.accept().unwrap();
+    let line = Line { inside: Inside(public), far: server.local_addr().unwrap(), public: Outside(public) };
+    let six = Connection { phone, server, line };
+    six.assert_passes();
+    network.done(&mut kernel, follow(four.line));
+    network.done(&mut kernel, follow(six.line));
+    // One whose translator has gone long since.
+    network.done(&mut kernel, Op::Reset { line: four.line });
+    let removed = network.router.enter(ruleset::remove).unwrap();
+    assert_eq!((removed.table, removed.parted.told, removed.parted.silent), (true, 4, vec![]));
+    for connection in [&four, &six] {
+        for end in [&connection.phone, &connection.server] {
+            end.set_read_timeout(Some(MINUTE)).unwrap();
+            assert_eq!(read_kind(end), Err(ErrorKind::ConnectionReset), "{:?}", connection.line);
+        }
+    }
+    assert_eq!(network.router.run("conntrack -L -p tcp --dport 5060 --state ESTABLISHED"), "");
+    assert_eq!(network.router.run("conntrack -L -f ipv6 -p tcp"), "");
+}
+
+#[test]
+fn removal_resets_nothing_while_a_daemon_is_at_work() {
+    let (network, mut kernel) = with_kernel();
+    let connection = Connection::new(&network);
+    network.done(&mut kernel, follow(connection.line));
+    network.router.run("nft delete element inet sipalg alive { tcp }");
+    network.router.run("nft add element inet sipalg alive { tcp timeout 1h }");
+    let removed = network.router.enter(ruleset::remove).unwrap();
+    assert_eq!((removed.table, removed.parted.told, removed.parted.silent), (true, 0, vec![]));
+    connection.assert_passes();
+}
+
 fn with_kernel() -> (Network, Kernel) {
     let network = Network::new();
     let kernel = network.kernel();

@@ -117,7 +117,7 @@ fn a_table_that_cannot_be_replaced_in_place_is_refused_with_a_remedy() {
     assert!(matches!(error, KernelError::Refused(_)), "{error:?}");
     assert!(error.remedy().contains("sipalg unload"));
     assert_eq!(network.router.run("nft list ruleset"), before);
-    assert!(network.router.enter(ruleset::remove).unwrap());
+    assert!(network.router.enter(ruleset::remove).unwrap().table);
     network.router.enter(|| ruleset::install(&RulesetSettings::default())).unwrap();
 }
 
@@ -133,11 +133,11 @@ fn removal_leaves_nothing() {
     phone.send_to(b"not ours", "203.0.113.9:5070").unwrap();
     receive(&far);
     assert_ne!(network.router.run("nft list ruleset"), before);
-    assert!(network.router.enter(ruleset::remove).unwrap());
+    assert!(network.router.enter(ruleset::remove).unwrap().table);
     assert_eq!(network.router.run("nft list ruleset"), before);
     assert_eq!(network.entries(&["sport=40000"]), [""; 0]);
     assert_eq!(network.entries(&["sport=5070"]).len(), 1);
-    assert!(!network.router.enter(ruleset::remove).unwrap());
+    assert!(!network.router.enter(ruleset::remove).unwrap().table);
 }
 
 #[test]

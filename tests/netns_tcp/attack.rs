@@ -64,6 +64,8 @@ fn slipstreaming_opens_nothing() {
          Content-Type: application/sdp\r\nContent-Length: 97\r\n\r\n\
          v=0\r\no=- 1 1 IN IP4 {PHONE}\r\ns=-\r\nc=IN IP4 {PHONE}\r\nt=0 0\r\nm=audio 33060 RTP/AVP 0\r\n"
     );
+    let listener = world.phone.listen(&format!("{PHONE}:3306"));
+    listener.set_nonblocking(true).unwrap();
     for message in [&register, &invite] {
         for length in [1300, 1320, 1332, 1348, 1388, 1448, 1460] {
             let talk = world.open(0);
@@ -83,12 +85,6 @@ fn slipstreaming_opens_nothing() {
             assert_eq!(pinholes(&world), 0);
             // No port of the phone is reached from outside.
             for port in [3306, 5060, talk.ends.public.port()] {
-                let listener = world.phone.listen(&format!("{PHONE}:3306"));
-                listener.set_nonblocking(true).unwrap();
-                world
-                    .server
-                    .nft("table ip quick { chain out { type filter hook output priority filter; }\n}");
-                world.server.run("sysctl -qw net.ipv4.tcp_syn_retries=1");
                 let reached = world.server.enter(|| {
                     std::net::TcpStream::connect_timeout(
                         &format!("203.0.113.101:{port}").parse().unwrap(),

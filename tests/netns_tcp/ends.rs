@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::messages::{Message, verbatim};
-use super::netns::eventually;
+use super::netns::{self, eventually};
 use super::peers::{Cut, compare, expect, write};
 use super::world::{Mode, Talk, World};
 
@@ -223,6 +223,59 @@ fn a_flushed_ruleset_is_put_back_with_the_connections_that_are_followed() {
     talk.converse(30, 400, Cut::Messages);
 }
 
+/// So many messages from the phone, each read before the next is written; nobody changes them.
+fn pass(talk: &Talk, range: std::ops::Range<usize>) {
+    for number in range {
+        let message = verbatim(&talk.ends.outbound(number, 400).written);
+        (&talk.phone).write_all(&message.written).unwrap();
+        expect(&talk.server, [message].into_iter());
+    }
+}
+
+#[test]
+fn tcp_is_turned_on_and_off_while_connections_live() {
+    let mut world = World::without_gateway();
+    if world.mode == Mode::Plain {
+        return;
+    }
+    // As before an upgrade that turns it on.
+    world.configure("[sip]\ntcp-ports = []\n");
+    world.start();
+    let old = world.open(0);
+    pass(&old, 0..10);
+    world.end("TERM");
+    world.configure("");
+    world.start();
+    pass(&old, 10..20);
+    let new = world.open(0);
+    new.exchange(30, 400, Cut::Messages);
+    // Off again, by a reload: what is translated stays so.
+    let is_looked_at = |world: &World, wanted: bool| {
+        eventually("the configuration to be taken over", || {
+            world.router.run("nft list set inet sipalg sip_tcp").contains("5060") == wanted
+        });
+    };
+    is_looked_at(&world, true);
+    world.configure("[sip]\ntcp-ports = []\n");
+    world.gateway.as_ref().unwrap().signal("HUP");
+    is_looked_at(&world, false);
+    new.exchange(30, 400, Cut::Messages);
+    pass(&old, 20..30);
+    let untouched = world.open(0);
+    pass(&untouched, 0..10);
+    // And on.
+    world.configure("");
+    world.gateway.as_ref().unwrap().signal("HUP");
+    is_looked_at(&world, true);
+    new.converse(30, 400, Cut::Messages);
+    world.open(0).converse(30, 400, Cut::Messages);
+    for talk in [&old, &untouched] {
+        pass(talk, 30..40);
+        talk.close();
+    }
+    world.assert_nothing_invalid();
+}
+
 #[test]
 fn a_connection_that_is_older_than_the_daemon_is_never_touched() {
     let mut world = World::without_gateway();
@@ -238,4 +291,83 @@ fn a_connection_that_is_older_than_the_daemon_is_never_touched() {
     pass(10..60);
     talk.close();
     world.assert_nothing_invalid();
+}
+
+/// `sipalg unload`, after which nothing of sipalg is left: what it said.
+fn unload(world: &mut World) -> String {
+    world.end("TERM");
+    let mut command = world.router.command(env!("CARGO_BIN_EXE_sipalg"), &["unload"]);
+    // With the one right that it needs.
+    let output = netns::with_net_admin_only(&mut command).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(!world.router.run("nft list tables").contains("sipalg"));
+    assert!(said.ends_with("table inet sipalg is removed\n"), "{said}");
+    said
+}
+
+#[test]
+fn unload_resets_connections_that_are_idle_at_both_ends() {
+    let mut world = World::new();
+    if world.mode == Mode::Plain {
+        return;
+    }
+    // The router has a SIP server of its own, on the port of the far one.
+    let _listener = world.router.listen("0.0.0.0:5060");
+    let talks = [world.open(0), world.open(5061), world.open_from_outside(5099)];
+    for talk in &talks {
+        talk.exchange(30, 400, Cut::Messages);
+    }
+    let said = unload(&mut world);
+    assert!(said.starts_with("6 ends of translated TCP connections were told to begin anew\n"), "{said}");
+    for talk in &talks {
+        for mut end in [&talk.phone, &talk.server] {
+            let error = end.read(&mut [0; 10]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+        }
+    }
+    assert_eq!(world.router.run("conntrack -L -p tcp"), "");
+    world.assert_nothing_invalid();
+    // What comes after it passes as it is.
+    let talk = world.open(5061);
+    let text = talk.ends.outbound(1, 100).written;
+    (&talk.phone).write_all(&text).unwrap();
+    expect(&talk.server, [verbatim(&text)].into_iter());
+    talk.close();
+}
+
+#[test]
+fn after_unload_an_end_that_could_not_be_told_finds_nobody_who_takes_its_bytes() {
+    for phone_is_away in [true, false] {
+        let mut world = World::new();
+        if world.mode == Mode::Plain {
+            return;
+        }
+        // A NAT that gives the same public port again, and a router that answers for itself.
+        world.router.run("nft flush chain ip nat postrouting");
+        world.router.run("nft add rule ip nat postrouting oifname wan masquerade");
+        world.router.run("nft insert rule inet firewall input accept");
+        let talk = world.open(0);
+        talk.exchange(30, 400, Cut::Messages);
+        // Or it sends again what it takes for lost, and that is an answer.
+        eventually("all to be acknowledged", || world.patience() > 430_000);
+        let (away, mut gone, mut here) = if phone_is_away {
+            (&world.phone, &talk.phone, &talk.server)
+        } else {
+            (&world.server, &talk.server, &talk.phone)
+        };
+        // It does not say anything either: an acknowledgment may still be under way.
+        let dark = ["prerouting", "output"]
+            .map(|hook| format!("chain {hook} {{ type filter hook {hook} priority raw; drop\n}}\n"));
+        away.nft(&format!("table ip dark {{ {} }}", dark.concat()));
+        let name = gone.local_addr().unwrap();
+        let said = unload(&mut world);
+        assert!(said.contains("1 ends of translated TCP connections were told to begin anew\n"), "{said}");
+        assert!(said.contains(&format!("{name} has not answered: ")), "{said}");
+        assert_eq!(here.read(&mut [0; 10]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+        let away = if phone_is_away { &world.phone } else { &world.server };
+        away.run("nft delete table ip dark");
+        gone.write_all(b"\r\n\r\n").unwrap();
+        assert_eq!(gone.read(&mut [0; 10]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    }
 }

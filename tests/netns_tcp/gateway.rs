@@ -24,7 +24,7 @@ impl Gateway {
         let log = fs::OpenOptions::new().create(true).append(true).open(files.join("log")).unwrap();
         let config = files.join("sipalg.toml");
         if !config.exists() {
-            fs::write(&config, "[sip]\ntcp-ports = [5060]\n").unwrap();
+            fs::write(&config, "").unwrap();
         }
         let mut command = router.command(env!("CARGO_BIN_EXE_sipalg"), &["run", "--config"]);
         command.arg(config).env("NOTIFY_SOCKET", &path).env_remove("JOURNAL_STREAM");

@@ -116,3 +116,18 @@ fn a_connection_that_begins_outside_by_a_port_forward() {
     world.assert_nothing_invalid();
     talk.close();
 }
+
+/// One behind the other, in both directions at once: each is longer than what its sender sends unacknowledged.
+#[test]
+fn f26_long_messages_with_parts_that_follow_each_other() {
+    let world = World::new();
+    talk_with_loss(&world, 200, 59_000, Cut::Messages);
+}
+
+#[test]
+fn f26_long_messages_that_follow_each_other_without_offloads() {
+    let world = World::new();
+    world.without_offloads();
+    talk_with_loss(&world, 400, 30_000, Cut::Messages);
+    talk_with_loss(&world, 200, 59_000, Cut::Bulk);
+}

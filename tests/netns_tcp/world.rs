@@ -112,6 +112,11 @@ impl World {
         }
     }
 
+    /// Writes sipalg's configuration, for its next start or reload.
+    pub(crate) fn configure(&self, text: &str) {
+        fs::write(self.files.path().join("sipalg.toml"), text).unwrap();
+    }
+
     /// Ends sipalg with a signal.
     pub(crate) fn end(&mut self, signal: &str) {
         self.gateway.take().unwrap().end(signal);

@@ -34,6 +34,8 @@ pub struct Habits {
     pub isn: u32,
     pub mss: u16,
     pub window: u16,
+    /// By how many bits its window is shifted (RFC 7323), if the other end does it too; 0: it does not say so.
+    pub scale: u8,
     pub sack: bool,
     pub nagle: bool,
     /// Cuts segments anywhere, and not the same way when it repeats them.
@@ -52,6 +54,7 @@ impl Default for Habits {
             isn: 1000,
             mss: 1460,
             window: 65_535,
+            scale: 0,
             sack: true,
             nagle: false,
             cuts: false,
@@ -78,14 +81,19 @@ pub struct Endpoint {
     /// Ends of single writes, where Nagle and PSH matter.
     pub closing: bool,
     pub peer_isn: Option<u32>,
+    /// By how many bits the other end's window is shifted.
+    peer_scale: u8,
     pub una: u64,
     next: u64,
     highest: u64,
     edge: u64,
+    /// The widest window that it was given.
+    widest: u64,
     room: usize,
     cwnd: usize,
     threshold: usize,
     rto: Duration,
+    pub longest_rto: Duration,
     timer: Option<Instant>,
     dups: u32,
     pub received: Vec<u8>,
@@ -130,14 +138,17 @@ impl Endpoint {
             stream: Vec::new(),
             closing: false,
             peer_isn: None,
+            peer_scale: 0,
             una: 0,
             next: 0,
             highest: 0,
             edge: 0,
+            widest: 0,
             room: 536,
             cwnd: habits.cwnd,
             threshold: 64,
             rto: FIRST_RTO,
+            longest_rto: LONGEST_RTO,
             timer: None,
             dups: 0,
             received: Vec::new(),
@@ -178,6 +189,9 @@ impl Endpoint {
         options.push(TcpOptionElement::MaximumSegmentSize(self.habits.mss));
         if self.habits.sack {
             options.push(TcpOptionElement::SelectiveAcknowledgementPermitted);
+        }
+        if self.habits.scale > 0 && (!self.is_server || self.peer_scale > 0) {
+            options.push(TcpOptionElement::WindowScale(self.habits.scale));
         }
         let builder = self.builder(self.habits.isn).syn().options(&options).unwrap();
         let builder = match self.peer_isn {
@@ -313,7 +327,7 @@ impl Endpoint {
         }
         if self.timer.is_some_and(|due| due <= now) {
             self.timer = None;
-            self.rto = (self.rto * 2).min(LONGEST_RTO);
+            self.rto = (self.rto * 2).min(self.longest_rto);
             if !self.is_open() {
                 return self.syn(now);
             }
@@ -405,6 +419,11 @@ impl Endpoint {
                 _ => None,
             });
             self.room = usize::from(mss.unwrap_or(536));
+            let scale = options.iter().find_map(|it| match it {
+                TcpOptionElement::WindowScale(scale) => Some(*scale),
+                _ => None,
+            });
+            self.peer_scale = scale.filter(|_| self.habits.scale > 0).unwrap_or_default();
             self.peer_isn = Some(tcp.sequence_number());
             self.edge = if self.is_server { self.edge } else { u64::from(tcp.window_size()) };
             if self.is_server {
@@ -431,9 +450,31 @@ impl Endpoint {
             }
             self.recent = stamp;
         }
+        if self.is_overtaken(&tcp) {
+            self.ack_due = Some(now);
+            return;
+        }
         self.take_ack(now, &tcp, &options);
         self.take_data(now, &tcp);
         self.pump(now);
+    }
+
+    /// Whether what it acknowledges is older than its sender can have known it, so that it is not believed (RFC 5961 section
+    /// 5.2).
+    fn is_overtaken(&mut self, tcp: &TcpSlice<'_>) -> bool {
+        let at = unwrap(tcp.acknowledgment_number(), self.habits.isn.wrapping_add(1), self.una);
+        self.widest = self.widest.max(self.offered(tcp));
+        (at.wrapping_add(self.widest) as i64) < self.una as i64
+    }
+
+    /// The window in a segment that is not a SYN.
+    fn offered(&self, tcp: &TcpSlice<'_>) -> u64 {
+        u64::from(tcp.window_size()) << self.peer_scale
+    }
+
+    /// The window that it has.
+    fn window(&self) -> i64 {
+        i64::from(self.habits.window) << if self.peer_scale > 0 { self.habits.scale } else { 0 }
     }
 
     fn take_ack(&mut self, now: Instant, tcp: &TcpSlice<'_>, options: &[TcpOptionElement]) {
@@ -466,7 +507,7 @@ impl Endpoint {
         if self.edge == 0 && self.is_server {
             self.timer = None;
         }
-        self.edge = self.edge.max(at + u64::from(tcp.window_size()));
+        self.edge = self.edge.max(at + self.offered(tcp));
         if at > self.una {
             self.una = at;
             self.next = self.next.max(at);
@@ -494,11 +535,7 @@ impl Endpoint {
             if signed < i64::from(self.fin_received) {
                 self.ack_due = Some(now);
             } else if !self.fin_received {
-                assert!(
-                    signed <= i64::from(self.habits.window),
-                    "{}: an acknowledgment from nowhere",
-                    self.name
-                );
+                assert!(signed <= self.window(), "{}: an acknowledgment from nowhere", self.name);
             }
             return;
         }
@@ -519,7 +556,7 @@ impl Endpoint {
                     "{}: byte {at} has changed",
                     self.name
                 );
-            } else if distance < i64::from(self.habits.window) {
+            } else if distance < self.window() {
                 let old = self.later.insert(at, *byte);
                 assert!(old.is_none_or(|old| old == *byte), "{}: byte {at} has changed", self.name);
             }

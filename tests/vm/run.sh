@@ -17,7 +17,9 @@ LIMIT=1200 # seconds for one kernel, far above what it takes
 # with arguments of theirs behind a colon, separated by commas, if not all of their tests shall run. netns_expect runs nowhere
 # else. An emulated router takes its time, so the longest suites are shared out between the kernels, though they hold on
 # each. SUITES= names others, for every kernel. The whole of netns_clients takes five minutes by itself, and a few of its
-# tests are too fast for an emulated processor, as are some of netns_tcp.
+# tests are too fast for an emulated processor, as are some of netns_tcp: ten thousand messages, and what counts on a restart
+# that takes less than a few seconds.
+slow=--skip,a_restart,--skip,a_daemon_that_hangs
 suites_of() {
     if [ -n "${SUITES-}" ]; then
         echo "$SUITES"
@@ -25,8 +27,11 @@ suites_of() {
     fi
     echo shipped lab privileges netns_daemon netns_routed netns_ipv6 netns_admission netns_media_tcp netns_expect:--test-threads=1
     case $1 in
-    6.1) echo netns_kernel ;;
-    *) echo netns_queue netns_clients:rulesets::,--test-threads=2 ;;
+    6.1) echo netns_kernel netns_tcp:unload,kill_9,tcp_is_turned ;;
+    *)
+        echo netns_queue netns_clients:rulesets::,--test-threads=2
+        echo netns_tcp:attack::,ends::,sixty_thousand,narrower,port_forward,pieces_of_any,many_small,$slow
+        ;;
     esac
 }
 

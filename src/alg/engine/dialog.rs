@@ -157,6 +157,7 @@ impl Engine {
                 let invite = transaction::cancelled(self.keyer, bytes, envelope, names, flow, direction);
                 self.hurry(now, call, invite);
             }
+            (Method::Update, 200..=299) => self.confirm_by_update(context),
             // RFC 3261 section 15.1.1 and 12.2.1.2: these end the dialog.
             (Method::Bye, 200..=299 | 408 | 481) => self.end_dialog(now, call, transaction.tags, "bye"),
             (Method::Bye, 300..) if transaction.direction == Direction::Outbound => {
@@ -230,6 +231,19 @@ impl Engine {
         }
         if first {
             self.announce(context.call);
+        }
+    }
+
+    /// A 2xx to an UPDATE (RFC 3311 section 5) shows that a dialog stands of which no INVITE was seen: it began before
+    /// this program did. While an INVITE is open, its own answer decides.
+    fn confirm_by_update(&mut self, context: &Context<'_>) {
+        let is_invite = |key| self.transactions.get(&key).is_some_and(|it| it.method == Method::Invite);
+        let is_whole = context.tags.local != 0 && context.tags.remote != 0;
+        let Some(call) = self.calls.get_mut(&context.call).filter(|_| is_whole) else { return };
+        let leg = call.position(context.tags).and_then(|index| call.legs.get(index));
+        if leg.is_some_and(|leg| leg.is_early() && !is_invite(leg.made_by)) {
+            call.invited = true;
+            self.confirm(context);
         }
     }
 

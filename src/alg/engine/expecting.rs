@@ -11,15 +11,19 @@
 //! expectations to the conntrack entry of the signalling flow, which is not there before the flow's first packet has
 //! left; then it is tried again with the first answer.
 
+use std::time::Duration;
+
 use super::super::binding::{BindingKey, BindingKeys, Expecting, State};
 use super::super::call::Stream;
 use super::super::command::{CommandId, Failure, MediaClass, Op, Publics, Transport};
 use super::super::key::Key;
 use super::super::policy::{Admission, MediaSource};
-use super::super::transaction::RINGING;
 use super::commands::Inflight;
 use super::message::Context;
 use super::{Engine, Scratch};
+
+/// Media that comes before the answer begins soon; then its expectation has become an entry.
+const LIFETIME: Duration = Duration::from_secs(300);
 
 impl Engine {
     /// Expects media at the streams of an offer whose far ends are not known. What is asked for goes into `needs`.
@@ -68,7 +72,7 @@ impl Engine {
         }
         let signalling = signalling?;
         let source = (self.policy.media_source == MediaSource::Negotiated).then(|| signalling.far.ip());
-        let op = Op::Expect { public, source, class, signalling, lifetime: RINGING };
+        let op = Op::Expect { public, source, class, signalling, lifetime: LIFETIME };
         Some(self.command(op, Inflight::Expect { keys }))
     }
 

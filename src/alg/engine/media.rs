@@ -12,7 +12,7 @@ use super::super::call::{Before, Remote, Stream, Target};
 use super::super::command::{CommandId, Transport};
 use super::super::endpoint::Outside;
 use super::super::envelope::Method;
-use super::super::guard;
+use super::super::guard::{self, may_lead_to};
 use super::super::key::Key;
 use super::super::rewrite::sdp::{LocalStream, RemoteStream};
 use super::super::verdict::Reason;
@@ -78,11 +78,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Strikes doors for TCP that no rule would open. Their lines stay as the phone wrote them, and so does what they lead
-    /// to: unlike with UDP the message is as good without.
+    /// Strikes doors that no rule would open, where the message is as good without. Those for TCP: their lines stay as the
+    /// phone wrote them, and so does what they lead to. And those for RTCP that nobody has asked for: a phone takes RTP ports
+    /// as they come, and knows nothing of the service that has its number from the next one (27017, 11211).
     pub(super) fn keep_to_s9(&mut self, context: &Context<'_>, streams: &mut Vec<LocalStream>) {
         let before = streams.len();
-        streams.retain(|it| {
+        streams.retain_mut(|it| {
+            let is_next = |rtcp: &SocketAddr| it.count == 1 && rtcp.port().checked_sub(1) == Some(it.port);
+            it.rtcp = it.rtcp.filter(|rtcp| !is_next(rtcp) || guard::may_open(&self.policy, *rtcp));
             let endpoint = SocketAddr::new(it.ip, it.port);
             it.transport == Transport::Udp || guard::may_open(&self.policy, endpoint)
         });
@@ -109,7 +112,8 @@ impl Engine {
         }
         // Without room for the call its media stays closed, but what the phone must get back it gets.
         let Ok(index) = self.leg(context) else { return };
-        let lan = context.lan;
+        let (lan, server) = (context.lan, context.flow.far.ip());
+        let mut strange = false;
         let side = self.flows.get(&context.flow).and_then(|flow| flow.public());
         let held = scratch.remote.iter().all(|stream| stream.rtp.is_none());
         let held = held || is_on_hold(&scratch.description);
@@ -125,12 +129,18 @@ impl Engine {
         for (remote, RemoteStream { transport, rtp, rtcp, count, waits }) in
             leg.remote.iter_mut().zip(&scratch.remote)
         {
-            let target = |written: SocketAddr| {
+            let mut target = |written: SocketAddr| {
                 let endpoint = side.map_or(written, |side| side.actual(written));
                 match self.bindings.target(*transport, Outside(endpoint), lan, &self.policy) {
                     Some((target, _)) => Some(target),
                     // Never to the router itself (S8).
                     None if side.is_some_and(|side| side.endpoint.0.ip() == endpoint.ip()) => None,
+                    None if side
+                        .is_some_and(|side| !may_lead_to(side.endpoint.0.ip(), server, endpoint.ip())) =>
+                    {
+                        strange = true;
+                        None
+                    }
                     None => Some(Target::Far(endpoint.into())),
                 }
             };
@@ -138,8 +148,11 @@ impl Engine {
             if *waits {
                 *remote = Remote::default();
             } else if let Some(rtp) = rtp {
-                *remote = Remote { rtp: target(*rtp), rtcp: rtcp.and_then(target), count: *count };
+                *remote = Remote { rtp: target(*rtp), rtcp: rtcp.and_then(&mut target), count: *count };
             }
+        }
+        if strange {
+            self.refuse("S8", context.flow, "media with a private address, by a server that has none");
         }
         if is_response || late_answer {
             self.pin_leg(context.now, context.call, index, answers(context), scratch);

@@ -107,8 +107,14 @@ impl Engine {
         self.scratch = Some(scratch);
         match outcome {
             Outcome::Park => return,
-            Outcome::Accept(reason) => self.accept(arrival.packet, arrival.identity, reason),
-            Outcome::Rewrite => self.rewrite(arrival.packet, arrival.identity),
+            Outcome::Accept(reason) => {
+                let port = self.listens_at(&flow, direction, reason);
+                self.accept_to(arrival.packet, arrival.identity, port, reason);
+            }
+            Outcome::Rewrite => {
+                let port = self.listens_at(&flow, direction, Reason::Rewritten);
+                self.rewrite(arrival.packet, arrival.identity, port);
+            }
         }
         self.arrived(arrival.token);
     }
@@ -181,6 +187,7 @@ impl Engine {
             scratch.edits.clear();
             return Outcome::Accept(Reason::Unparsable);
         }
+        self.note_sent_by(&context);
         if counts {
             self.track(&context, scratch, form);
         }

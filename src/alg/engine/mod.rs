@@ -37,6 +37,7 @@ mod pinholes;
 mod pinning;
 mod room;
 mod routed;
+mod sent_by;
 mod tcp;
 mod timers;
 mod views;
@@ -112,8 +113,8 @@ pub struct Engine {
 #[derive(Debug)]
 enum Queued {
     Command(Command),
-    Accept { packet: PacketId, identity: Option<u32>, reason: Reason },
-    Rewrite { packet: PacketId, identity: Option<u32>, spare_identity: u16 },
+    Accept { packet: PacketId, identity: Option<u32>, port: Option<u16>, reason: Reason },
+    Rewrite { packet: PacketId, identity: Option<u32>, port: Option<u16>, spare_identity: u16 },
     Replace { packet: PacketId, bytes: Vec<u8>, reason: Reason },
     Drop { packet: PacketId, reason: Reason },
     Again(PacketId),
@@ -228,24 +229,25 @@ impl Engine {
             Queued::Command(command) => Output::Command(command),
             Queued::Again(packet) => Output::Again(packet),
             Queued::Event(event) => Output::Event(event),
-            Queued::Accept { packet, identity, reason } => {
-                Output::Verdict(Verdict { packet, action: Action::Accept { identity }, reason })
+            Queued::Accept { packet, identity, port, reason } => {
+                Output::Verdict(Verdict { packet, action: Action::Accept { identity }, port, reason })
             }
             Queued::Drop { packet, reason } => {
-                Output::Verdict(Verdict { packet, action: Action::Drop, reason })
+                Output::Verdict(Verdict { packet, action: Action::Drop, port: None, reason })
             }
             Queued::Replace { packet, bytes, reason } => {
                 self.replaced = bytes;
                 Output::Verdict(Verdict {
                     packet,
                     action: Action::Replace { packet: &self.replaced },
+                    port: None,
                     reason,
                 })
             }
-            Queued::Rewrite { packet, identity, spare_identity } => {
+            Queued::Rewrite { packet, identity, port, spare_identity } => {
                 let edits = &self.scratch.get_or_insert_default().edits;
                 let action = Action::Rewrite { edits, identity, spare_identity };
-                Output::Verdict(Verdict { packet, action, reason: Reason::Rewritten })
+                Output::Verdict(Verdict { packet, action, port, reason: Reason::Rewritten })
             }
         })
     }
@@ -272,8 +274,12 @@ impl Engine {
     }
 
     fn accept(&mut self, packet: PacketId, identity: Option<u32>, reason: Reason) {
+        self.accept_to(packet, identity, None, reason);
+    }
+
+    fn accept_to(&mut self, packet: PacketId, identity: Option<u32>, port: Option<u16>, reason: Reason) {
         self.stats.count(reason);
-        self.outputs.push_back(Queued::Accept { packet, identity, reason });
+        self.outputs.push_back(Queued::Accept { packet, identity, port, reason });
     }
 
     fn drop_packet(&mut self, packet: PacketId, reason: Reason) {
@@ -281,11 +287,11 @@ impl Engine {
         self.outputs.push_back(Queued::Drop { packet, reason });
     }
 
-    fn rewrite(&mut self, packet: PacketId, identity: Option<u32>) {
+    fn rewrite(&mut self, packet: PacketId, identity: Option<u32>, port: Option<u16>) {
         self.stats.count(Reason::Rewritten);
         self.last_identity = self.last_identity.wrapping_add(1).max(1);
         let spare_identity = self.last_identity;
-        self.outputs.push_back(Queued::Rewrite { packet, identity, spare_identity });
+        self.outputs.push_back(Queued::Rewrite { packet, identity, port, spare_identity });
     }
 
     fn event(&mut self, event: Event) {

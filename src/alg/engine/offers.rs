@@ -39,6 +39,8 @@ impl Engine {
             let Some(leg) = call.legs.get_mut(index) else { return };
             let Some(at) = leg.pending.iter().position(|it| it.by == by) else { return };
             let pending = leg.pending.swap_remove(at);
+            // As long as another offer is open, what was there before it is in force (RFC 3264 section 8.3.1).
+            let is_last = leg.pending.is_empty();
             let kept = leg.retired.len();
             match pending.before {
                 Before::Remote(remote) => {
@@ -56,7 +58,7 @@ impl Engine {
             }
             let mut scratch = self.spare.take().unwrap_or_default();
             scratch.needs.clear();
-            self.pin_leg(now, call_key, index, true, &mut scratch);
+            self.pin_leg(now, call_key, index, is_last, &mut scratch);
             self.spare = Some(scratch);
             let leg = self.calls.get_mut(&call_key).and_then(|call| call.legs.get_mut(index));
             let Some(leg) = leg else { return };

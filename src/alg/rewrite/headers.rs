@@ -12,6 +12,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use arrayvec::ArrayVec;
+
 use super::{Conflict, Decimal, Edits, Rule};
 use crate::alg::endpoint::{Inside, Outside};
 use crate::alg::flow::PublicSide;
@@ -99,8 +101,11 @@ pub fn outbound(
             } else {
                 continue;
             };
-            if let Some(form) = form {
-                names.remember_user(sides.user(bytes, &uri, rule), form);
+            match form {
+                Some(form) => sides.remember_user(bytes, &uri, rule, form, names),
+                // Without it the way back would lead to somebody else; as it stands it may still work by a route.
+                None if !is_own => continue,
+                None => {}
             }
             if is_inside {
                 sides.map(bytes, uri.host, uri.port, default_port(&uri), rule, edits)?;
@@ -131,7 +136,7 @@ pub fn inbound(
             if let Some(uri) = Uri::parse(bytes, uri)
                 && let sides = sides.heard_in(bytes, &uri)
                 && sides.is_public(bytes, uri.host, uri.port, default_port(&uri))
-                && let Some(form) = names.of_user(sides.user(bytes, &uri, Rule::Contact))
+                && let Some(form) = sides.form_of_user(bytes, &uri, Rule::Contact, names)
             {
                 sides.restore_uri(bytes, &uri, names, Some(form), Rule::RequestUri, edits)?;
             }
@@ -142,7 +147,7 @@ pub fn inbound(
         for uri in uris(bytes, header) {
             let sides = sides.heard_in(bytes, &uri);
             if sides.is_public(bytes, uri.host, uri.port, default_port(&uri)) {
-                let form = names.of_user(sides.user(bytes, &uri, rule));
+                let form = sides.form_of_user(bytes, &uri, rule, names);
                 sides.restore_uri(bytes, &uri, names, form, rule, edits)?;
             }
         }
@@ -211,6 +216,17 @@ fn port_number(bytes: &[u8], port: Option<Span>, default: u16) -> Option<u16> {
     port.map_or(Some(default), |port| uri::port_number(bytes, port))
 }
 
+/// The transport that a URI names, in small letters, if it is another than UDP; `sips` for that scheme.
+fn transport_of(bytes: &[u8], uri: &Uri) -> Option<ArrayVec<u8, 8>> {
+    if uri.secure {
+        return ArrayVec::try_from(&b"sips"[..]).ok();
+    }
+    let said = params::find(bytes, uri.params, "transport")?.value?.of(bytes);
+    let mut transport: ArrayVec<u8, 8> = ArrayVec::try_from(said).ok()?;
+    transport.make_ascii_lowercase();
+    (transport.as_slice() != b"udp").then_some(transport)
+}
+
 impl Sides<'_> {
     /// The flow that the phone means by a URI. One that sends a message over TCP only for its size (RFC 3261 section
     /// 18.1.1) wants its requests where it always gets them: at the UDP endpoint that it writes.
@@ -237,15 +253,43 @@ impl Sides<'_> {
         ip.zip(port_number(bytes, port, default)).map(SocketAddr::from) == Some(self.public.shown)
     }
 
+    /// Remembers how a URI was written. One user may have several sockets, told apart by their transports: a proxy between two
+    /// of them writes both into the route set, and a phone may register both. A URI that says less means the first.
+    fn remember_user(&self, bytes: &[u8], uri: &Uri, rule: Rule, form: FormId, names: &mut Names) {
+        let user = self.user(bytes, uri, rule, &[]);
+        if let Some(transport) = transport_of(bytes, uri) {
+            let particular = self.user(bytes, uri, rule, &transport);
+            let before = names.of_user(particular);
+            names.remember_user(particular, form);
+            let general = names.of_user(user);
+            if general.is_some() && general != before {
+                return;
+            }
+        }
+        names.remember_user(user, form);
+    }
+
+    /// How a URI was written, by what the other side has kept of it.
+    fn form_of_user(&self, bytes: &[u8], uri: &Uri, rule: Rule, names: &Names) -> Option<FormId> {
+        let particular = transport_of(bytes, uri)
+            .and_then(|transport| names.of_user(self.user(bytes, uri, rule, &transport)));
+        particular.or_else(|| names.of_user(self.user(bytes, uri, rule, &[])))
+    }
+
     /// A digest of the user part, apart for Contacts, route sets and transfers: a Contact is what requests come to, and
     /// may be written differently from the others.
-    fn user(&self, bytes: &[u8], uri: &Uri, rule: Rule) -> u64 {
+    fn user(&self, bytes: &[u8], uri: &Uri, rule: Rule, transport: &[u8]) -> u64 {
         let domain = match rule {
             Rule::RouteSet => ROUTE_DOMAIN,
             Rule::Refer => REFER_DOMAIN,
             _ => CONTACT_DOMAIN,
         };
-        self.keyer.digest(domain, uri.user.map_or(&[], |user| user.of(bytes)))
+        let user = uri.user.map_or(&[][..], |user| user.of(bytes));
+        if transport.is_empty() {
+            self.keyer.digest(domain, user)
+        } else {
+            self.keyer.digest_of(domain, &[user, transport])
+        }
     }
 
     fn map(

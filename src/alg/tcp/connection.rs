@@ -200,7 +200,11 @@ impl Connection {
     pub fn acknowledge(&mut self, segment: &Segment<'_>, direction: Direction) {
         if let Some(number) = segment.acknowledgment() {
             let bare = segment.payload().is_empty() && !segment.fin();
-            self.half_mut(reverse(direction)).acknowledge(number, segment.window(), bare);
+            // A block before the number tells of something that came twice (RFC 2883).
+            let behind = |(left, _): (u32, u32)| i32::try_from(left.wrapping_sub(number)).ok();
+            let gap = segment.sack().into_iter().filter_map(behind).filter(|gap| *gap > 0).min();
+            let gap = gap.map(i32::unsigned_abs);
+            self.half_mut(reverse(direction)).acknowledge(number, segment.window(), bare, gap);
         }
     }
 
@@ -259,17 +263,17 @@ impl Connection {
         out: &mut Vec<u8>,
     ) -> Result<(), TooLarge> {
         let other = self.half(reverse(direction));
-        let (acknowledgment, raised) =
-            segment.acknowledgment().map_or((0, false), |number| other.acknowledgment(number));
-        let window = raised.then(|| other.raised_window());
+        let carries = !segment.payload().is_empty() || segment.fin();
+        let (acknowledgment, window) =
+            segment.acknowledgment().map_or((0, None), |number| other.acknowledgment(number, carries));
         let numbers = Numbers { sequence, acknowledgment, window, stamp, keep_end };
         let mut is_left = false;
         let mut edge = |number| {
             is_left = !is_left;
             other.edge(number, is_left)
         };
-        // What was acknowledged beyond the receiver's word contradicts what it says it lacks.
-        segment.rebuild(numbers, if raised { None } else { Some(&mut edge) }, write, out)
+        // What was acknowledged beyond the segment's word contradicts what it says it lacks.
+        segment.rebuild(numbers, if window.is_some() { None } else { Some(&mut edge) }, write, out)
     }
 }
 

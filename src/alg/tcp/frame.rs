@@ -51,7 +51,8 @@ pub enum Foreign {
     TooLong,
 }
 
-/// What `bytes`, which begin where a message may begin, are. `message` is used for reading.
+/// What `bytes`, which begin where a message may begin, are. `message` is used for reading, and has what was read of a
+/// [`Frame::Message`] or [`Frame::Begun`] afterwards, without the bytes behind it.
 pub fn next(bytes: &[u8], message: &mut Message) -> Frame {
     let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     if blank > 0 {
@@ -77,7 +78,10 @@ pub fn next(bytes: &[u8], message: &mut Message) -> Frame {
     };
     let start = message.body().start as usize;
     match usize::try_from(length).ok().and_then(|length| start.checked_add(length)) {
-        Some(end) if end <= LONGEST && end <= bytes.len() => Frame::Message(end),
+        Some(end) if end <= LONGEST && end <= bytes.len() => {
+            message.end_at(end);
+            Frame::Message(end)
+        }
         Some(end) if end <= LONGEST_OPAQUE && body::is_opaque(bytes, message) => Frame::Begun(end),
         Some(end) if end <= LONGEST => Frame::Incomplete(end),
         Some(_) | None => Frame::Foreign(Foreign::TooLong),
@@ -110,6 +114,17 @@ mod tests {
         assert_eq!(frame(BYE), Frame::Message(BYE.len()));
         assert_eq!(frame(format!("{BYE}\r\n\r\nBYE")), Frame::Message(BYE.len()));
         assert_eq!(frame("SIP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n"), Frame::Message(37));
+    }
+
+    #[test]
+    fn what_was_read_is_the_message_alone() {
+        let mut alone = Message::default();
+        alone.parse(BYE.as_bytes()).unwrap();
+        for behind in ["", "\r\n\r\n", "BYE sip:a@h SIP/2.0\r\nl: 0\r\n\r\n"] {
+            let mut message = Message::default();
+            assert_eq!(next(format!("{BYE}{behind}").as_bytes(), &mut message), Frame::Message(BYE.len()));
+            assert_eq!(message, alone, "{behind:?}");
+        }
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub(super) struct Message<'a> {
     start_line: String,
     verdict: &'static str,
     reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
     edits: Vec<Edit>,
     left: Vec<Left>,
     commands: Vec<Value>,
@@ -68,6 +70,7 @@ impl<'a> Message<'a> {
             start_line: start_line(&passage.before),
             verdict: passage.fate.name(),
             reason: passage.reason.name(),
+            port: passage.port,
             edits: passage
                 .changes
                 .iter()

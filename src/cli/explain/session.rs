@@ -14,7 +14,7 @@ use crate::alg::flow;
 use crate::alg::rewrite::left::{self, Why};
 use crate::alg::{
     Action, Command, Engine, Event, Executor, Input, Outcome, Output, PacketId, PacketIn, Policy, QueuePoint,
-    Reason, Rule,
+    Reason, Rule, Verdict,
 };
 use crate::span::Span;
 
@@ -112,6 +112,8 @@ pub(super) struct Passage {
     pub(super) direction: Direction,
     pub(super) fate: Fate,
     pub(super) reason: Reason,
+    /// The port that it goes to instead of its own.
+    pub(super) port: Option<u16>,
     pub(super) before: Vec<u8>,
     pub(super) after: Vec<u8>,
     pub(super) changes: Vec<Change>,
@@ -191,6 +193,7 @@ impl Session {
             direction,
             fate: decision.fate,
             reason: decision.reason,
+            port: decision.port,
             left,
             before: payload.to_vec(),
             after,
@@ -240,6 +243,7 @@ impl Session {
             fate: Fate::Drop,
             reason: Reason::CommandFailed,
             identity: None,
+            port: None,
             after: Vec::new(),
             changes: Vec::new(),
         })
@@ -273,8 +277,7 @@ impl Session {
                             .find(|packet| packet.id == verdict.packet)
                             .and_then(|packet| wire::carried(packet.bytes))
                             .map(|carried| carried.payload);
-                        decision =
-                            Some(Decision::new(&verdict.action, verdict.reason, payload.unwrap_or_default()));
+                        decision = Some(Decision::new(&verdict, payload.unwrap_or_default()));
                     }
                 }
             }
@@ -295,14 +298,16 @@ struct Decision {
     fate: Fate,
     reason: Reason,
     identity: Option<u32>,
+    port: Option<u16>,
     after: Vec<u8>,
     changes: Vec<Change>,
 }
 
 impl Decision {
-    fn new(action: &Action<'_>, reason: Reason, payload: &[u8]) -> Self {
-        let mut decision =
-            Self { fate: Fate::Accept, reason, identity: None, after: Vec::new(), changes: Vec::new() };
+    fn new(verdict: &Verdict<'_>, payload: &[u8]) -> Self {
+        let Verdict { action, port, reason, .. } = verdict;
+        let (fate, after, changes) = (Fate::Accept, Vec::new(), Vec::new());
+        let mut decision = Self { fate, reason: *reason, identity: None, port: *port, after, changes };
         match action {
             Action::Accept { identity } => decision.identity = *identity,
             Action::Drop => decision.fate = Fate::Drop,

@@ -42,6 +42,9 @@ impl<'w> Text<'w> {
         self.line(BOLD, &heading)?;
         writeln!(self.out, "  {:<8} {source} -> {destination}", direction.name())?;
         writeln!(self.out, "  {:<8} {}", past(*fate), words::reason(*reason))?;
+        if let Some(port) = passage.port {
+            writeln!(self.out, "  {:<8} port {port}, where the phone's Via says that it listens", "goes to")?;
+        }
         for group in lines(passage) {
             let rules: Vec<String> = group
                 .changes
@@ -239,6 +242,7 @@ mod tests {
             direction: Direction::Out,
             fate: Fate::Rewrite,
             reason: Reason::Rewritten,
+            port: None,
             before: before.into(),
             after: Vec::new(),
             changes: changes

@@ -131,6 +131,12 @@ impl Engine {
             self.connections.watched.pop_front();
             self.look_again(now, key, direction, end);
         }
+        while let Some(&(due, key, direction, end)) = self.connections.stuck.front()
+            && due <= now
+        {
+            self.connections.stuck.pop_front();
+            self.look_once_more(now, key, direction, end);
+        }
         while let Some((key, mut connection)) = self.connections.table.pop_expired(now) {
             let is_alive = connection.stage == Stage::Open && mem::take(&mut connection.active);
             let line = connection.line(&key);

@@ -67,6 +67,8 @@ pub(super) struct Connections {
     holding: VecDeque<(Instant, FlowKey, Direction, Position)>,
     /// When it is looked whether a sender has stopped, which, and how far it had come; by time.
     watched: VecDeque<(Instant, FlowKey, Direction, Position)>,
+    /// The same, of those that have.
+    stuck: VecDeque<(Instant, FlowKey, Direction, Position)>,
     mtus: HashMap<u32, u32, FixedState>,
     /// Bytes kept and segments held, by inside host, and in all.
     hosts: HashMap<Host, Load, FixedState>,
@@ -85,6 +87,7 @@ impl Connections {
             stalled: Parking::new(limits.parked, hasher.clone()),
             holding: VecDeque::new(),
             watched: VecDeque::new(),
+            stuck: VecDeque::new(),
             mtus: HashMap::with_hasher(hasher.clone()),
             hosts: map(),
             load: Load::default(),
@@ -108,7 +111,8 @@ impl Connections {
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
         let holding = self.holding.front().map(|(due, ..)| *due);
         let watched = self.watched.front().map(|(due, ..)| *due);
-        [self.table.poll_timeout(), self.openings.poll_timeout(), holding, watched]
+        let stuck = self.stuck.front().map(|(due, ..)| *due);
+        [self.table.poll_timeout(), self.openings.poll_timeout(), holding, watched, stuck]
             .into_iter()
             .flatten()
             .min()

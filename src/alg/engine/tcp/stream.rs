@@ -21,6 +21,8 @@ use crate::packet::Segment;
 
 /// A sender from which nothing more has come for so long waits for an acknowledgment: less than any retransmission timeout.
 const STOPPED: Duration = Duration::from_millis(30);
+/// Longer than the timeout of a sender that has not lost several segments in a row.
+const BACKED_OFF: Duration = Duration::from_secs(3);
 
 impl Engine {
     pub(super) fn carry(
@@ -72,6 +74,8 @@ impl Engine {
             } else {
                 self.pass(packet, segment, key, extent, direction);
             }
+        } else if news == News::New && !was_held && !extent.fin && half.makes_way() {
+            self.pass(packet, segment, key, extent, direction);
         } else if is_to_spend || (news == News::New && !was_held && !extent.fin && half.spends()) {
             half.own();
             self.probe(packet, segment, key, direction);
@@ -156,8 +160,6 @@ impl Engine {
                         self.half_of(key, direction).is_some_and(|half| mem::take(&mut half.refused));
                     let outcome = if refused {
                         Outcome::Accept(Reason::CommandFailed)
-                    } else if scratch.message.parse(message).is_err() {
-                        Outcome::Accept(Reason::Unparsable)
                     } else {
                         self.translate(now, &mut scratch, message, key, direction, public.is_none())
                     };
@@ -312,7 +314,25 @@ impl Engine {
         }
         if half.end() != end {
             self.look_later(now, key, direction);
-        } else if let Some(packet) = half.spend_held() {
+        } else if let Some(packet) = half.spend_held(false) {
+            self.outputs.push_back(Queued::Again(packet));
+        } else if !mem::replace(&mut half.stuck, true) {
+            self.connections.stuck.push_back((now + BACKED_OFF, key, direction, end));
+        }
+    }
+
+    /// The sender has not even repeated anything for long: its timeout has grown in an outage, perhaps beyond all patience.
+    pub(super) fn look_once_more(&mut self, now: Instant, key: FlowKey, direction: Direction, end: Position) {
+        let Some(half) = self.half_of(key, direction) else { return };
+        half.stuck = false;
+        if !half.is_inspected() || half.held() == 0 || half.is_between_messages() {
+            return;
+        }
+        if half.end() != end {
+            half.stuck = true;
+            let end = half.end();
+            self.connections.stuck.push_back((now + BACKED_OFF, key, direction, end));
+        } else if let Some(packet) = half.spend_held(true) {
             self.outputs.push_back(Queued::Again(packet));
         }
     }

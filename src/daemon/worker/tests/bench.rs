@@ -78,7 +78,12 @@ impl Core for FakeCore {
                 (id, Action::Rewrite { edits: &self.edits, identity: None, spare_identity: 0xbeef })
             }
         };
-        Some(Output::Verdict(Verdict { packet: PacketId(packet), action, reason: Reason::Unchanged }))
+        Some(Output::Verdict(Verdict {
+            packet: PacketId(packet),
+            action,
+            port: None,
+            reason: Reason::Unchanged,
+        }))
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

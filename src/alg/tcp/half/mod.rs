@@ -16,10 +16,25 @@
 //! the sender always has something to repeat.
 //!
 //! What is owned is acknowledged beyond the receiver's word, so the window that goes with it keeps the receiver's edge: what
-//! lies past it would be lost. A verdict is one packet, so nothing can be sent that the sender did not send: the bytes of a
-//! segment that became a probe go along with others, in the margin that was left for growth, eleven segments for one.
+//! lies past it would be lost. A verdict is one packet, so nothing can be sent that the sender did not send. The bytes of a
+//! segment that became a probe lag behind; they go along with others, in the margin that was left for growth, eleven
+//! segments for one, or take the place of what comes later: of a bare acknowledgment, or of a segment of a message that is
+//! not complete, whose bytes lag behind in turn ([`Half::makes_way`]). So nothing is sent before what stands before it.
+//! Those segments are not owned for that, so at the end of everything its sender repeats what is still to be carried.
+//!
+//! What is owned may be lost behind us, and its sender would never know. It is sent again in the place of whatever passes
+//! as soon as the receiver tells of a gap, once for each; after that whenever the sender repeats something. A sender that
+//! repeats while others go in its place is told of a part of it, or it would wait twice as long each time.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`holding`] | what waits, and what is acknowledged meanwhile |
+//! | [`sending`] | what goes to the receiver in a segment's place |
 //!
 //! Nothing here reads SIP, builds a packet or knows the time.
+
+mod holding;
+mod sending;
 
 use serde::{Deserialize, Serialize};
 
@@ -30,15 +45,9 @@ use crate::alg::io::PacketId;
 
 /// Decided bytes that the receiver has not acknowledged are kept so far, to be compared with what is sent again.
 const COMPARED: usize = LONGEST;
-/// Most segments that are held.
-const MOST_HELD: usize = 160;
-/// Segments that a sender sends before anything is acknowledged (RFC 6928).
-const WINDOW: usize = 10;
-/// By so much a timestamp may lie behind another: for a minute, if its clock ticks in microseconds. What seems to lie
-/// further behind is further ahead.
-const CLOCK: u32 = 1 << 26;
-/// A segment that was sent again so often has never arrived: it is not made longer than its sender made it.
-const TRIES: u8 = 2;
+/// So often in a row a receiver that does not say what it has behind a gap says the same where something is lost, and not
+/// only late (RFC 5681 section 3.2).
+const DUPLICATES: u8 = 3;
 
 /// One direction.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,11 +76,23 @@ pub struct Half {
     edge: Position,
     /// The receiver said again what it had said: something is missing.
     lacking: bool,
+    /// How often in a row.
+    #[serde(skip)]
+    said_again: u8,
+    /// Where the first thing begins that the receiver has behind what it lacks, as an original position.
+    #[serde(skip)]
+    gap: Position,
+    /// How far what it lacks was sent again.
+    #[serde(skip)]
+    resent: Position,
+    /// What had been sent when it was clear that something is lost. An acknowledgment of less tells of the next loss.
+    #[serde(skip)]
+    recovery: Position,
     /// By how many bits the receiver's windows are shifted.
     shift: u8,
     /// Largest payload that the receiver takes.
     room: usize,
-    /// What the sender has sent again last, and how often.
+    /// What went again last, and how often.
     repeated: (Position, u8),
     /// The latest timestamp that went to the receiver.
     stamp: Option<u32>,
@@ -92,6 +113,9 @@ pub struct Half {
     /// It is being watched whether the sender has stopped in the middle of a message.
     #[serde(skip)]
     pub watched: bool,
+    /// It is being watched whether it has stopped for good, as far as patience goes.
+    #[serde(skip)]
+    pub stuck: bool,
     /// The next message is complete, and waits for the kernel.
     #[serde(skip)]
     pub waits: bool,
@@ -166,6 +190,10 @@ impl Half {
             last: None,
             edge: FIRST + u64::from(window),
             lacking: false,
+            said_again: 0,
+            gap: FIRST,
+            resent: FIRST,
+            recovery: FIRST,
             shift,
             room,
             repeated: (FIRST, 0),
@@ -176,6 +204,7 @@ impl Half {
             spent: 0,
             to_spend: None,
             watched: false,
+            stuck: false,
             waits: false,
             refused: false,
             waiting_since: None,
@@ -216,18 +245,6 @@ impl Half {
     /// Bytes that are kept.
     pub fn bytes(&self) -> usize {
         self.buffer.len()
-    }
-
-    /// Segments that are held.
-    pub fn held(&self) -> usize {
-        self.held.len()
-    }
-
-    /// Takes a segment out of those that are held; whether it was one.
-    pub fn take_held(&mut self, packet: PacketId) -> bool {
-        let before = self.held.len();
-        self.held.retain(|held| held.packet != packet);
-        self.held.len() < before
     }
 
     /// Takes in a segment's bytes. Only while messages are looked for.
@@ -295,107 +312,9 @@ impl Half {
         extent.to <= self.decided && (extent.to <= self.buffer.end() || !self.is_inspected())
     }
 
-    /// Keeps a segment from going on; `false`: too many are held.
-    pub fn hold(&mut self, packet: PacketId, extent: Extent) -> bool {
-        if self.held.len() >= MOST_HELD {
-            return false;
-        }
-        self.held.push(Held { packet, from: extent.from, to: extent.to, asked: false });
-        true
-    }
-
-    /// Whether a segment must wait because others, which are held or have been asked for, go before it.
-    pub fn goes_after_others(&self, extent: Extent) -> bool {
-        self.held.iter().any(|held| held.from < extent.from && self.is_due(held))
-    }
-
-    /// Whether all of a segment is held already, behind a gap.
-    pub fn is_held(&self, extent: Extent) -> bool {
-        self.held.iter().any(|held| held.from <= extent.from && extent.to <= held.to)
-    }
-
-    fn is_due(&self, held: &Held) -> bool {
-        let follows = held.from <= self.buffer.end();
-        !self.is_inspected() || (follows && (held.to <= self.decided || held.to > self.buffer.end()))
-    }
-
-    /// The held segments whose time has come, in the order of the stream; each is named once.
-    pub fn release(&mut self, out: &mut Vec<PacketId>) {
-        self.held.sort_by_key(|held| (held.from, held.to));
-        for index in 0..self.held.len() {
-            let Some(held) = self.held.get(index).copied() else { break };
-            if !held.asked && self.is_due(&held) {
-                out.push(held.packet);
-                if let Some(held) = self.held.get_mut(index) {
-                    held.asked = true;
-                }
-            }
-        }
-    }
-
-    /// All held segments that have not been asked for, in the order of the stream. None is held any longer.
-    pub fn drop_held(&mut self) -> impl Iterator<Item = PacketId> {
-        self.held.sort_by_key(|held| (held.from, held.to));
-        std::mem::take(&mut self.held).into_iter().filter(|held| !held.asked).map(|held| held.packet)
-    }
-
-    /// Whether a new segment of a message that is not complete should not be held, but owned and spent for a probe: so many
-    /// are held by now that the sender's window may be full, and only an acknowledgment, or a timeout, makes it go on. The
-    /// bytes of what is spent go along with others, which have room to grow; so it is done as rarely as possible.
-    pub fn spends(&mut self) -> bool {
-        // A sender that begins doubles its window with each acknowledgment of a full one.
-        let windows = (1usize << (self.spent + 1).min(16)) - 1;
-        let is_time = !self.waits && self.held.len() + 1 >= WINDOW * windows && self.can_own();
-        self.spent += usize::from(is_time);
-        is_time
-    }
-
-    /// The sender has stopped in the middle of a message: the held segment that is to be spent for an acknowledgment, so
-    /// that it goes on before its timeout. Only as often as the others have room for the bytes.
-    pub fn spend_held(&mut self) -> Option<PacketId> {
-        let (end, decided) = (self.buffer.end(), self.decided);
-        let may = !self.waits
-            && end > decided
-            && self.owned < end
-            && self.pieces >= WINDOW * (self.spent + 1)
-            && self.can_own();
-        let last = self.held.iter().filter(|held| !held.asked && held.to > decided && held.to <= end);
-        let packet = last.filter(|_| may).max_by_key(|held| held.to)?.packet;
-        self.spent += 1;
-        self.to_spend = Some(packet);
-        self.to_spend
-    }
-
-    /// Whether this segment is the one that is to be spent. It is so once.
-    pub fn is_to_spend(&mut self, packet: PacketId) -> bool {
-        self.to_spend.take_if(|it| *it == packet).is_some()
-    }
-
     /// Where what has come ends.
     pub fn end(&self) -> Position {
         self.buffer.end()
-    }
-
-    /// Acknowledges to the sender all that has come. Not for a message that is complete; and not while something that the
-    /// receiver has not acknowledged is not here any more, for then only the sender can send that again.
-    pub fn own(&mut self) {
-        if self.can_own() {
-            self.owned = self.owned.max(self.buffer.end());
-        }
-    }
-
-    fn can_own(&self) -> bool {
-        self.buffer.start() <= self.una()
-    }
-
-    /// Whether bytes that only we have are still to arrive.
-    pub fn owes(&self) -> bool {
-        self.owned > self.una()
-    }
-
-    /// Whether there is something decided that has not been sent.
-    pub fn has_unsent(&self) -> bool {
-        self.sent < self.decided.min(self.buffer.end())
     }
 
     /// What the receiver has, as an original position.
@@ -403,103 +322,9 @@ impl Half {
         self.map.original(self.acked)
     }
 
-    /// What goes in the place of a segment with `options` bytes of TCP options, whose path takes `room` bytes of payload.
-    /// `None`: its receiver has had all of it for so long that its form has been forgotten. It is to be told again that it
-    /// has arrived; as it came it would be another text than the one that was sent.
-    pub fn load(&mut self, extent: Extent, options: usize, room: usize) -> Option<Load> {
-        let Extent { from, to, fin } = extent;
-        let own = (to - from) as usize;
-        let mut room = room.min(self.room.saturating_sub(options)).max(own).max(1);
-        let to = to.min(self.decided).max(from);
-        // What is here, with the segment's own bytes if they follow.
-        let kept = self.buffer.end().min(self.decided);
-        let here = if from <= kept { kept.max(to) } else { kept };
-        let (una, passed) = (self.una(), self.owned.min(self.sent));
-        let is_again = from < to && to <= self.sent;
-        let (start, end) = if self.sent < self.owned.min(self.decided) {
-            // Nobody but us has these bytes, and they were never sent.
-            (self.sent, if self.sent == from && from < to { to } else { here })
-        } else if una < passed && (is_again || (from == to && self.lacking)) {
-            // They were sent, and seem to be lost.
-            self.lacking = false;
-            (una, here.min(self.sent))
-        } else if self.map.settled().max(from) < to {
-            (self.map.settled().max(from), to)
-        } else if from < to && !fin {
-            return None;
-        } else {
-            // For the receiver nothing behind what went to it has been sent.
-            let at = to.min(self.sent + u64::from(self.fin.is_some()));
-            return Some(Load { from: at, to: at, whole: self.fits_whole(extent, at) });
-        };
-        if is_again && start == from {
-            let count = if self.repeated.0 == from { self.repeated.1.saturating_add(1) } else { 1 };
-            self.repeated = (from, count);
-            if count > TRIES {
-                // The path may be narrower than both ends say; what the sender makes fits, by its own experience.
-                room = own.max(1);
-            }
-        }
-        let cut = self.map.fitting(start, self.map.past(start, end), room);
-        self.sent = self.sent.max(cut);
-        Some(Load { from: start, to: cut, whole: self.fits_whole(extent, cut) })
-    }
-
-    /// Whether a load that ends at `end` has the segment's own end, and so its FIN, which is noted.
-    fn fits_whole(&mut self, extent: Extent, end: Position) -> bool {
-        if !extent.fin {
-            return end == extent.to;
-        }
-        let fits = end == extent.to && self.sent >= extent.to;
-        if fits {
-            self.fin = Some(extent.to);
-        }
-        fits
-    }
-
-    /// The timestamp that goes to the receiver with a segment that has this one. A segment that was held goes after others
-    /// that came later; with the older timestamp its receiver would drop it (PAWS, RFC 7323 section 5).
-    pub fn restamp(&mut self, stamp: Option<u32>) -> Option<u32> {
-        let newest = match (stamp, self.stamp) {
-            (Some(new), Some(last)) if (1..CLOCK).contains(&last.wrapping_sub(new)) => last,
-            (new, _) => new?,
-        };
-        self.stamp = Some(newest);
-        self.stamp
-    }
-
-    /// Number on the wire of a load's first byte, or of its FIN. One with neither keeps within the receiver's window:
-    /// growth may have gone past it.
-    pub fn wire_number(&self, load: Load, fin: bool) -> u32 {
-        let at = self.map.wire(load.from);
-        let is_bare = load.from == load.to && !(fin && load.whole);
-        self.number(if is_bare && self.acked < at { at.min(self.edge.max(self.acked)) } else { at })
-    }
-
-    /// How many bytes a load is on the wire.
-    pub fn wire_length(&self, load: Load) -> usize {
-        (self.map.wire(load.to) - self.map.wire(load.from)) as usize
-    }
-
-    /// Appends the wire form of a load; `own` are the segment's own bytes.
-    pub fn image(&self, load: Load, extent: Extent, own: &[u8], out: &mut Vec<u8>) {
-        let source = |from: Position, to: Position, out: &mut Vec<u8>| {
-            let kept = if from >= self.buffer.start() { self.buffer.get(from, to) } else { &[] };
-            out.extend_from_slice(kept);
-            let from = from + kept.len() as u64;
-            let offset = |at: Position| at.saturating_sub(extent.from) as usize;
-            out.extend_from_slice(own.get(offset(from)..offset(to)).unwrap_or_default());
-        };
-        self.map.image(load.from, load.to, source, out);
-    }
-
-    /// Number of the last byte that the receiver has acknowledged, and the byte, if it is known: what a probe repeats.
-    pub fn probe(&self) -> (u32, Option<u8>) {
-        (self.number(self.acked - 1 - u64::from(self.is_finished())), self.last)
-    }
-
-    /// Takes in what the receiver acknowledges, and its window. `bare`: the segment brings nothing else.
-    pub fn acknowledge(&mut self, number: u32, window: u16, bare: bool) {
+    /// Takes in what the receiver acknowledges, and its window. `bare`: the segment brings nothing else. `gap`: by so much
+    /// what it has behind a gap begins later.
+    pub fn acknowledge(&mut self, number: u32, window: u16, bare: bool, gap: Option<u32>) {
         let at = unwrap(number, self.number(self.acked), self.acked);
         let furthest = self.map.wire(self.sent) + u64::from(self.fin.is_some());
         if at < self.acked || at > furthest {
@@ -507,29 +332,52 @@ impl Half {
         }
         if at == self.acked {
             self.lacking |= bare && self.una() < self.owned.min(self.sent);
+            self.said_again = self.said_again.saturating_add(u8::from(bare && gap.is_none()));
         } else {
-            self.lacking = false;
+            (self.lacking, self.said_again) = (false, 0);
             let fin = self.fin.is_some_and(|fin| at > self.map.wire(fin));
             let byte = self.map.at(at - 1 - u64::from(fin));
             self.last = byte.map_or_else(|at| self.buffer.get(at, at + 1).first().copied(), Some);
         }
         self.acked = at;
+        // Without its word on what it has, by RFC 6582.
+        let is_lost = match self.said_again {
+            0 => self.una() < self.recovery,
+            DUPLICATES => {
+                self.recovery = self.sent;
+                true
+            }
+            _ => false,
+        };
+        if let Some(gap) = gap.map(u64::from).or(is_lost.then_some(self.room as u64)) {
+            self.gap = self.map.original(at + gap);
+        }
         self.edge = self.edge.max(at + (u64::from(window) << self.shift));
         self.tidy();
     }
 
-    /// The number that the sender gets to see for an acknowledgment, and whether it says more than the receiver did.
-    pub fn acknowledgment(&self, number: u32) -> (u32, bool) {
-        let at = unwrap(number, self.number(self.acked), self.acked);
+    /// The number that the sender gets to see for an acknowledgment; and, if it says more than the segment did, the window
+    /// that belongs to it, as it is written. `carries`: the segment does not only acknowledge.
+    ///
+    /// A segment that was held says what others have overtaken, and a receiver drops bytes that come with a number too old
+    /// (RFC 5961 section 5.2).
+    pub fn acknowledgment(&self, number: u32, carries: bool) -> (u32, Option<u16>) {
+        let said = unwrap(number, self.number(self.acked), self.acked);
+        let at = if carries { said.max(self.acked) } else { said };
         let original = self.map.original(at);
         // An old one stays old.
-        let raised = original < self.owned && at >= self.acked;
-        (self.number(if raised { self.owned } else { original }), raised)
+        if original < self.owned && at >= self.acked {
+            (self.number(self.owned), Some(self.raised_window()))
+        } else {
+            let open = (self.edge - self.acked) >> self.shift;
+            let window = (at > said).then(|| u16::try_from(open).unwrap_or(u16::MAX));
+            (self.number(original), window)
+        }
     }
 
     /// The window that the sender gets to see where more was acknowledged than the receiver did, as it is written. Its edge
     /// stays, for what goes past it would be lost; but a message that is waited for has room here, and must come to its end.
-    pub fn raised_window(&self) -> u16 {
+    fn raised_window(&self) -> u16 {
         let incomplete = self.is_inspected() && self.needed > self.undecided().len();
         let rest =
             if incomplete { (self.decided + self.needed as u64).saturating_sub(self.owned) } else { 0 };
@@ -566,7 +414,8 @@ impl Half {
         self.buffer.truncate(self.owned.max(self.decided));
         self.held.clear();
         (self.needed, self.waits, self.refused, self.waiting_since) = (0, false, false, None);
-        (self.pieces, self.spent, self.to_spend, self.watched) = (0, 0, None, false);
+        (self.pieces, self.spent, self.to_spend) = (0, 0, None);
+        (self.watched, self.stuck) = (false, false);
     }
 
     /// Notes how far the sender has gone, where it is not received.
@@ -604,7 +453,7 @@ mod tests {
     fn what_is_not_kept_is_not_owned() {
         // The receiver has room for a megabyte, and has acknowledged nothing of what is longer than what is kept.
         let mut half = Half::new(0, 1460, 1, 14);
-        half.acknowledge(1, 64, false);
+        half.acknowledge(1, 64, false, None);
         let piece = vec![b'x'; 1000];
         let mut at = FIRST;
         let mut come = |half: &mut Half| {
@@ -624,10 +473,10 @@ mod tests {
             half.hold(PacketId(number), extent);
         }
         half.own();
-        assert!(half.spend_held().is_none() && !half.owes());
+        assert!(half.spend_held(false).is_none() && !half.owes());
         // Once the receiver has told of so much that the rest is here:
-        half.acknowledge(1 + 90_000, 64, false);
-        assert_eq!(half.spend_held(), Some(PacketId(19)));
+        half.acknowledge(1 + 90_000, 64, false, None);
+        assert_eq!(half.spend_held(false), Some(PacketId(19)));
         half.own();
         assert!(half.owes());
     }
