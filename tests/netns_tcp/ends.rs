@@ -1,5 +1,6 @@
 //! How connections end, pause, and outlive the daemon.
 
+use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -185,6 +186,27 @@ fn kill_9_and_a_restart_at_once_never_lets_a_wrong_byte_pass() {
         world.start();
     });
     assert!(ended.iter().all(|error| is_reset(error.as_ref())), "{ended:?}\n{}", world.log());
+    world.open(0).converse(50, 400, Cut::Messages);
+}
+
+/// A program of another version cannot read how the bytes of its predecessor's connections are counted.
+#[test]
+fn an_upgrade_that_cannot_read_the_state_resets_both_ends_and_nobody_reads_a_wrong_byte() {
+    let mut world = World::new();
+    if world.mode == Mode::Plain {
+        return;
+    }
+    let talk = world.open(0);
+    let ended = talk_while(&mut world, &talk, |world| {
+        world.end("TERM");
+        let path = world.file("state");
+        let state = fs::read_to_string(&path).unwrap();
+        let (_, rest) = state.split_once(',').expect("fields, the version first");
+        fs::write(&path, format!(r#"{{"sipalg-state":99,{rest}"#)).unwrap();
+        world.start();
+    });
+    assert!(ended.iter().all(|error| is_reset(error.as_ref())), "{ended:?}\n{}", world.log());
+    assert!(world.file("state.version-99").exists(), "it is set aside");
     world.open(0).converse(50, 400, Cut::Messages);
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -209,6 +210,11 @@ impl World {
         let text = self.router.run(&format!("nft -j list {kind} inet sipalg {name}"));
         let listed: serde_json::Value = serde_json::from_str(&text).unwrap();
         listed["nftables"][1][kind]["elem"].as_array().map_or(0, Vec::len)
+    }
+
+    /// A file of sipalg's.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.files.path().join(name)
     }
 
     /// What sipalg has said.
