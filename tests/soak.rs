@@ -242,7 +242,7 @@ fn the_size_of_a_registration_and_of_a_call() {
     drop(std::mem::take(&mut bench.kernel));
     let call = each("call", n, before);
     assert!(registration <= 288, "{registration}");
-    assert!(call <= 3072, "{call}");
+    assert!(call <= 2560, "{call}");
 }
 
 #[global_allocator]

@@ -6,13 +6,14 @@
 //! ports and counts; it sends no command.
 
 use serde::{Deserialize, Serialize};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 use foldhash::fast::FixedState;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashTable};
 
 use super::call::Target;
 use super::command::{CommandId, FlowKey, Peer, Pinhole, PinnedFlow, Transport};
@@ -28,16 +29,61 @@ const POOLS: usize = 256;
 /// Quota records are forgotten after this long without a binding.
 const QUOTA_MEMORY: Duration = Duration::from_secs(120);
 
-/// A binding's name. The kernel's map from inside to outside has the same key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// A binding's name: the phone's endpoint, what it is for (a phone may have the same port number for UDP and for TCP), and
+/// the index of the interface towards the outside. The kernel's map from inside to outside has the same key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(from = "Spelt", into = "Spelt")]
 pub struct BindingKey {
-    /// What it is for: a phone may have the same port number for UDP and for TCP.
-    #[serde(default)]
-    pub transport: Transport,
+    // Not an endpoint in one piece, which would have a gap at its end.
+    ip: IpAddr,
+    port: u16,
+    transport: Transport,
+    uplink: u32,
+}
+
+impl BindingKey {
+    /// The name of this binding.
+    pub fn new(transport: Transport, inside: Inside, uplink: u32) -> Self {
+        Self { ip: inside.0.ip(), port: inside.0.port(), transport, uplink }
+    }
+
+    /// What it is for.
+    pub fn transport(&self) -> Transport {
+        self.transport
+    }
+
     /// The phone's endpoint.
-    pub inside: Inside,
-    /// Index of the interface towards the outside.
-    pub uplink: u32,
+    pub fn inside(&self) -> Inside {
+        Inside(SocketAddr::new(self.ip, self.port))
+    }
+}
+
+impl Hash for BindingKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.inside().hash(state);
+        state.write_u64(u64::from(self.uplink) << 8 | self.transport as u64);
+    }
+}
+
+/// How a name is written down.
+#[derive(Serialize, Deserialize)]
+struct Spelt {
+    #[serde(default)]
+    transport: Transport,
+    inside: Inside,
+    uplink: u32,
+}
+
+impl From<Spelt> for BindingKey {
+    fn from(Spelt { transport, inside, uplink }: Spelt) -> Self {
+        Self::new(transport, inside, uplink)
+    }
+}
+
+impl From<BindingKey> for Spelt {
+    fn from(key: BindingKey) -> Self {
+        Self { transport: key.transport, inside: key.inside(), uplink: key.uplink }
+    }
 }
 
 /// How far a binding is in the kernel.
@@ -150,7 +196,9 @@ impl Account {
 pub struct Bindings {
     /// In boxes: a table is half empty most of the time.
     table: ExpiringMap<BindingKey, Box<Binding>, FixedState>,
-    by_public: HashMap<Outside, BindingKey, FixedState>,
+    /// The names of all of them, to be found by their public endpoints, which stand in `table` only.
+    by_public: HashTable<BindingKey>,
+    hasher: FixedState,
     pools: HashMap<IpAddr, PortPool, FixedState>,
     hosts: ExpiringMap<Host, Account, FixedState>,
     /// Flows that are pinned without a binding, for there is no NAT; with the number of legs that want each.
@@ -163,7 +211,8 @@ impl Bindings {
         let limit = policy.limits.bindings;
         Self {
             table: ExpiringMap::new(limit, hasher.clone()),
-            by_public: HashMap::with_hasher(hasher.clone()),
+            by_public: HashTable::new(),
+            hasher: hasher.clone(),
             routed: HashMap::with_hasher(hasher.clone()),
             pools: HashMap::with_hasher(hasher.clone()),
             hosts: ExpiringMap::new(limit.max(1024), hasher),
@@ -182,7 +231,7 @@ impl Bindings {
 
     /// The binding that has this public endpoint.
     pub fn by_public(&self, public: Outside) -> Option<(&BindingKey, &Binding)> {
-        let key = self.by_public.get(&public)?;
+        let key = self.by_public.find(self.hasher.hash_one(public), |key| self.stands_at(key, public))?;
         Some((key, self.get(key)?))
     }
 
@@ -232,8 +281,9 @@ impl Bindings {
 
     fn pins_of(&mut self, flow: &PinnedFlow) -> Option<&mut Vec<(SocketAddr, u16)>> {
         // An endpoint that the NAT gave may by now be one of ours, and stand for another.
-        let key = self.by_public.get(&flow.public).filter(|key| key.inside == flow.inside)?;
-        self.table.get_mut(key).map(|binding| &mut binding.pins)
+        let (key, _) = self.by_public(flow.public).filter(|(key, _)| key.inside() == flow.inside)?;
+        let key = *key;
+        self.table.get_mut(&key).map(|binding| &mut binding.pins)
     }
 
     /// Takes a run of public ports for inside endpoints that follow each other, the first of the parity of the first
@@ -304,14 +354,15 @@ impl Bindings {
 
     /// The public endpoint that stands for an inside one at an uplink.
     pub fn public_of(&self, transport: Transport, inside: SocketAddr, uplink: u32) -> Option<SocketAddr> {
-        let key = BindingKey { transport, inside: Inside(inside), uplink };
+        let key = BindingKey::new(transport, Inside(inside), uplink);
         self.table.get(&key).map(|binding| binding.pinhole.public.0)
     }
 
     /// The inside endpoint of a public one for UDP, if it is `host`'s own.
     pub fn own_of(&self, public: Outside, host: IpAddr) -> Option<SocketAddr> {
         let (key, _) = self.by_public(public)?;
-        (key.inside.0.ip() == host && key.transport == Transport::Udp).then_some(key.inside.0)
+        let Inside(inside) = key.inside();
+        (inside.ip() == host && key.transport == Transport::Udp).then_some(inside)
     }
 
     /// How a phone that is reached by interface `lan` gets to the phone behind one of our public endpoints. `None`: it
@@ -325,25 +376,29 @@ impl Bindings {
     ) -> Option<(Target, Inside)> {
         let (key, binding) = self.by_public(public).filter(|(key, _)| key.transport == transport)?;
         let direct = policy.media_local == MediaLocal::Direct && lan != 0 && binding.lan == lan;
-        let hairpin = Target::Hairpin { public: public.0, inside: key.inside };
-        Some((if direct { Target::Direct } else { hairpin }, key.inside))
+        let hairpin = Target::Hairpin { public: public.0.into(), inside: key.inside().0.into() };
+        Some((if direct { Target::Direct } else { hairpin }, key.inside()))
     }
 
     /// Puts a new binding in; its ports and its host's quota have been taken.
     pub fn insert(&mut self, key: BindingKey, binding: Binding, renewal: Instant) {
-        self.by_public.insert(binding.pinhole.public, key);
+        let public = binding.pinhole.public;
         if self.table.insert(key, Box::new(binding), renewal).is_err() {
             debug_assert!(false, "admit_host keeps the table within its limit");
+            return;
         }
+        self.index(public, key);
     }
 
     /// Gives a binding another public port, because something has the first one; that one rests.
     pub fn move_to(&mut self, key: &BindingKey, port: u16, now: Instant, quarantine: Duration) {
-        let Some(binding) = self.table.get_mut(key) else { return };
-        let old = binding.pinhole.public;
-        binding.pinhole.public = Outside(SocketAddr::new(old.0.ip(), port));
-        self.by_public.remove(&old);
-        self.by_public.insert(binding.pinhole.public, *key);
+        let Some(old) = self.get(key).map(|binding| binding.pinhole.public) else { return };
+        let new = Outside(SocketAddr::new(old.0.ip(), port));
+        self.strike(old);
+        if let Some(binding) = self.table.get_mut(key) {
+            binding.pinhole.public = new;
+        }
+        self.index(new, *key);
         if let Some(pool) = self.pools.get_mut(&old.0.ip()) {
             pool.release(old.0.port(), now, quarantine);
         }
@@ -351,9 +406,9 @@ impl Bindings {
 
     /// Takes a binding out; its port rests.
     pub fn remove(&mut self, key: &BindingKey, now: Instant, quarantine: Duration) -> Option<Binding> {
+        let public = self.get(key)?.pinhole.public;
+        self.strike(public);
         let binding = self.table.remove(key)?;
-        let public = binding.pinhole.public;
-        self.by_public.remove(&public);
         if let Some(pool) = self.pools.get_mut(&public.0.ip()) {
             pool.release(public.0.port(), now, quarantine);
         }
@@ -366,8 +421,8 @@ impl Bindings {
 
     /// The names of all bindings on a public address, in order.
     pub fn at_address(&self, public: IpAddr) -> Vec<BindingKey> {
-        let here = self.by_public.iter().filter(|(endpoint, _)| endpoint.0.ip() == public);
-        let mut keys: Vec<_> = here.map(|(_, key)| *key).collect();
+        let here = self.iter().filter(|(_, binding)| binding.pinhole.public.0.ip() == public);
+        let mut keys: Vec<_> = here.map(|(key, _)| *key).collect();
         keys.sort_unstable();
         keys
     }
@@ -399,13 +454,13 @@ impl Bindings {
     pub fn import(&mut self, key: BindingKey, binding: Binding, renewal: Instant) {
         let public = binding.pinhole.public;
         let host = Host::of(binding.signalling.inside.0.ip());
-        if self.by_public.contains_key(&public)
+        if self.by_public(public).is_some()
             || self.table.get(&key).is_some()
             || self.table.insert(key, Box::new(binding), renewal).is_err()
         {
             return;
         }
-        self.by_public.insert(public, key);
+        self.index(public, key);
         if let Some(pool) = self.pools.get_mut(&public.0.ip()) {
             pool.claim(public.0.port());
         }
@@ -422,8 +477,7 @@ impl Bindings {
     /// Lets a port rest until then, unless it is taken: the kernel has something of it that nobody owns.
     pub fn rest(&mut self, public: Outside, until: Instant, range: &RangeInclusive<u16>) {
         let address = public.0.ip();
-        if !self.by_public.contains_key(&public)
-            && (self.pools.contains_key(&address) || self.pools.len() < POOLS)
+        if self.by_public(public).is_none() && (self.pools.contains_key(&address) || self.pools.len() < POOLS)
         {
             let pool = self.pools.entry(address).or_insert_with(|| PortPool::new(range));
             pool.rest(public.0.port(), until);
@@ -488,10 +542,30 @@ impl Bindings {
                 continue;
             }
             pool.reshape(&policy.ports);
-            let publics = self.by_public.keys().map(|public| public.0);
+            let publics = self.table.iter().map(|(_, binding)| binding.pinhole.public.0);
             for public in publics.filter(|public| public.ip() == *address) {
                 pool.claim(public.port());
             }
+        }
+    }
+
+    fn stands_at(&self, key: &BindingKey, public: Outside) -> bool {
+        self.get(key).is_some_and(|binding| binding.pinhole.public == public)
+    }
+
+    /// Enters a binding of the table under its public endpoint.
+    fn index(&mut self, public: Outside, key: BindingKey) {
+        let Self { table, by_public, hasher, .. } = self;
+        let again = |key: &BindingKey| table.get(key).map_or(0, |it| hasher.hash_one(it.pinhole.public));
+        by_public.insert_unique(hasher.hash_one(public), key, again);
+    }
+
+    /// Takes out what stands under a public endpoint; its binding must still be there.
+    fn strike(&mut self, public: Outside) {
+        let Self { table, by_public, hasher, .. } = self;
+        let is_it = |key: &BindingKey| table.get(key).is_some_and(|it| it.pinhole.public == public);
+        if let Ok(entry) = by_public.find_entry(hasher.hash_one(public), is_it) {
+            entry.remove();
         }
     }
 

@@ -12,8 +12,8 @@ use std::time::Instant;
 use crate::expiring::ExpiringMap;
 
 use super::binding::BindingKey;
-use super::command::{CommandId, FlowKey, PinnedFlow};
-use super::endpoint::Inside;
+use super::command::{CommandId, FlowKey, PinnedFlow, Transport};
+use super::endpoint::{Inside, Outside, Packed};
 use super::key::{Key, KeyHasher};
 use super::rewrite::sdp::LocalStream;
 use super::transaction::Tags;
@@ -172,15 +172,15 @@ pub struct Remote {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Target {
     /// To the outside.
-    Far(SocketAddr),
+    Far(Packed),
     /// To a phone behind the same NAT, directly: no help needed.
     Direct,
     /// To a phone behind the same NAT, by its public endpoint and the router.
     Hairpin {
         /// The public endpoint that the phone sends to.
-        public: SocketAddr,
-        /// Who is behind it.
-        inside: Inside,
+        public: Packed,
+        /// Who is behind it: an inside endpoint.
+        inside: Packed,
     },
 }
 
@@ -191,8 +191,9 @@ impl Target {
         match self {
             _ if pair == 0 => Some(self),
             Self::Far(first) if pair < count => {
+                let first = first.endpoint();
                 let port = first.port().checked_add(pair.checked_mul(2)?)?;
-                Some(Self::Far(SocketAddr::new(first.ip(), port)))
+                Some(Self::Far(SocketAddr::new(first.ip(), port).into()))
             }
             Self::Far(_) | Self::Direct | Self::Hairpin { .. } => None,
         }
@@ -202,10 +203,33 @@ impl Target {
 /// A pinned flow of a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pin {
-    /// The flow.
-    pub flow: PinnedFlow,
+    inside: Packed,
+    far: Packed,
+    public: Packed,
+    hairpin: Option<Packed>,
+    transport: Transport,
     /// The command that is under way.
     pub pinning: Option<CommandId>,
+}
+
+impl Pin {
+    /// A pinned flow, or one that is being pinned.
+    pub fn new(flow: PinnedFlow, pinning: Option<CommandId>) -> Self {
+        let PinnedFlow { transport, inside: Inside(inside), far, public: Outside(public), hairpin } = flow;
+        let hairpin = hairpin.map(|Inside(it)| it.into());
+        Self { inside: inside.into(), far: far.into(), public: public.into(), hairpin, transport, pinning }
+    }
+
+    /// The flow.
+    pub fn flow(&self) -> PinnedFlow {
+        PinnedFlow {
+            transport: self.transport,
+            inside: Inside(self.inside.endpoint()),
+            far: self.far.endpoint(),
+            public: Outside(self.public.endpoint()),
+            hairpin: self.hairpin.map(|it| Inside(it.endpoint())),
+        }
+    }
 }
 
 /// All calls; the deadline of an entry is the earliest of its legs'. In boxes: a table is half empty most of the time.

@@ -355,11 +355,11 @@ impl Kept for Pin {
     type Form = PinnedFlow;
 
     fn keep(&self, _: Instant) -> PinnedFlow {
-        self.flow
+        self.flow()
     }
 
     fn revive(flow: PinnedFlow, _: Instant) -> Self {
-        Self { flow, pinning: None }
+        Self::new(flow, None)
     }
 }
 

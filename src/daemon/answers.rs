@@ -142,9 +142,9 @@ fn stream(view: StreamView, traffic: Option<Traffic>, is_up: bool) -> Stream {
     let is_tcp = view.transport == Transport::Tcp;
     let (far, way) = match view.target {
         None => (None, None),
-        Some(Target::Far(far)) if is_tcp => (Some(far.ip().to_string()), Some("far")),
-        Some(Target::Far(far)) => (Some(far.to_string()), Some("far")),
-        Some(Target::Hairpin { public, .. }) => (Some(public.to_string()), Some("hairpin")),
+        Some(Target::Far(far)) if is_tcp => (Some(far.endpoint().ip().to_string()), Some("far")),
+        Some(Target::Far(far)) => (Some(far.endpoint().to_string()), Some("far")),
+        Some(Target::Hairpin { public, .. }) => (Some(public.endpoint().to_string()), Some("hairpin")),
         Some(Target::Direct) => (None, Some("direct")),
     };
     let trouble = traffic.filter(|_| is_up && !view.rtcp && !is_tcp).and_then(trouble);

@@ -227,13 +227,13 @@ impl Engine {
         match leg {
             Some(leg) if failure.is_some() => {
                 let before = leg.pins.len();
-                leg.pins.retain(|pin| pin.flow != flow);
+                leg.pins.retain(|pin| pin.flow() != flow);
                 if leg.pins.len() < before {
                     self.bindings.uncount_pin(&flow);
                 }
             }
             Some(leg) => {
-                for pin in leg.pins.iter_mut().filter(|pin| pin.flow == flow) {
+                for pin in leg.pins.iter_mut().filter(|pin| pin.flow() == flow) {
                     pin.pinning = None;
                 }
             }
@@ -256,7 +256,7 @@ impl Engine {
         let first = keys.first()?;
         let public = self.bindings.get(first)?.pinhole.public.0.ip();
         let count = u16::try_from(keys.len()).ok()?;
-        let like = first.inside.0.port();
+        let like = first.inside().0.port();
         let base = self.bindings.take_ports(public, like, count, now, &self.policy).ok()?;
         let mut pinholes = Pinholes::new();
         for (key, port) in keys.iter().zip(base..=u16::MAX) {

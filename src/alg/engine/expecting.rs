@@ -36,7 +36,7 @@ impl Engine {
         if leg.is_some_and(|leg| !leg.remote.is_empty()) {
             return;
         }
-        let is_udp = |stream: &&Stream| stream.rtp.transport == Transport::Udp;
+        let is_udp = |stream: &&Stream| stream.rtp.transport() == Transport::Udp;
         for stream in scratch.streams.iter().filter(is_udp) {
             let media = scratch.description.media.get(usize::from(stream.media));
             let class = media.map_or(MediaClass::Other, |media| MediaClass::of(media.kind.of(context.bytes)));
@@ -51,7 +51,7 @@ impl Engine {
         }
         let Some(call) = self.calls.get(&call) else { return };
         let streams: Vec<Stream> = call.legs.iter().flat_map(|leg| leg.local.iter().copied()).collect();
-        for stream in streams.iter().filter(|stream| stream.rtp.transport == Transport::Udp) {
+        for stream in streams.iter().filter(|stream| stream.rtp.transport() == Transport::Udp) {
             // Its kind was in the offer only. The classes differ in nothing but their names.
             self.expect_stream(stream, MediaClass::Other, Expecting::Refused);
         }

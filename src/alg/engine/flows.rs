@@ -332,7 +332,7 @@ impl Engine {
 
     /// A flow of one of our public endpoints died: of silence, most often.
     fn media_died(&mut self, now: Instant, public: Outside, tuples: &Tuples) {
-        let known = self.bindings.by_public(public).filter(|(key, _)| key.transport == tuples.transport);
+        let known = self.bindings.by_public(public).filter(|(key, _)| key.transport() == tuples.transport);
         let Some(key) = known.map(|(key, _)| *key) else { return };
         let Some(binding) = self.bindings.get_mut(&key) else { return };
         binding.died = Some(now);
@@ -343,7 +343,7 @@ impl Engine {
 
     /// First media packet from a negotiated address: its actual source is pinned, the packet itself is dropped.
     fn latch(&mut self, packet: &PacketIn<'_>, transport: Transport, far: SocketAddr, public: Outside) {
-        let known = self.bindings.by_public(public).filter(|(key, _)| key.transport == transport);
+        let known = self.bindings.by_public(public).filter(|(key, _)| key.transport() == transport);
         let Some((key, binding)) = known else {
             return self.accept(packet.id, None, Reason::NotNegotiated);
         };
@@ -355,7 +355,7 @@ impl Engine {
         if self.policy.admission == Admission::Rule {
             return self.accept(packet.id, None, Reason::Unchanged);
         }
-        let flow = PinnedFlow { transport, inside: key.inside, far, public, hairpin: None };
+        let flow = PinnedFlow { transport, inside: key.inside(), far, public, hairpin: None };
         let known = binding.latched.iter().position(|(latched, _)| *latched == flow);
         match known.and_then(|at| binding.latched.get(at)) {
             Some((_, Latch::Pinning(id))) => {

@@ -158,7 +158,7 @@ impl Engine {
             let index = call.position(tags)?;
             call.legs.get_mut(index)
         });
-        for pin in leg.into_iter().flat_map(|leg| &mut leg.pins).filter(|pin| pin.flow == flow) {
+        for pin in leg.into_iter().flat_map(|leg| &mut leg.pins).filter(|pin| pin.flow() == flow) {
             pin.pinning = Some(id);
         }
     }
@@ -168,7 +168,7 @@ impl Engine {
         let quarantine = self.policy.quarantine;
         let is_ours = |pinhole: &Pinhole| {
             let Pinhole { transport, inside, uplink, .. } = *pinhole;
-            let key = BindingKey { transport, inside, uplink };
+            let key = BindingKey::new(transport, inside, uplink);
             self.bindings.get(&key).is_some_and(|binding| binding.pinhole == *pinhole)
         };
         let strays: Vec<Pinhole> =
@@ -199,7 +199,7 @@ impl Engine {
     fn all_pins(&self) -> Vec<(Key, Tags, PinnedFlow)> {
         let legs = self.calls.iter().flat_map(|(key, call)| call.legs.iter().map(move |leg| (*key, leg)));
         let mut pins: Vec<_> =
-            legs.flat_map(|(key, leg)| leg.pins.iter().map(move |pin| (key, leg.tags, pin.flow))).collect();
+            legs.flat_map(|(key, leg)| leg.pins.iter().map(move |pin| (key, leg.tags, pin.flow()))).collect();
         pins.sort_unstable_by_key(|(key, tags, flow)| (*key, *tags, flow.inside, flow.far));
         pins
     }

@@ -159,7 +159,7 @@ impl Engine {
             self.close(now, keys);
         }
         for pin in &leg.pins {
-            self.unpin(&pin.flow);
+            self.unpin(&pin.flow());
         }
     }
 }

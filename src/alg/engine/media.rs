@@ -141,7 +141,7 @@ impl Engine {
                         strange = true;
                         None
                     }
-                    None => Some(Target::Far(endpoint)),
+                    None => Some(Target::Far(endpoint.into())),
                 }
             };
             // A stream that is on hold keeps its last target: its media resumes without a new description.

@@ -80,13 +80,13 @@ impl Engine {
             let leg = self.calls.get_mut(&call_key).and_then(|call| call.legs.get_mut(index));
             let pins: Vec<_> = leg.map_or_else(Vec::new, |leg| {
                 leg.admitted.retain(|(it, _)| it != key);
-                let (gone, kept) = leg.pins.iter().partition(|pin| pin.flow.public == public);
+                let (gone, kept) = leg.pins.iter().partition(|pin| pin.flow().public == public);
                 leg.pins = kept;
                 gone
             });
             self.close(now, &[*key]);
             for pin in pins {
-                self.background(Op::Unpin { flow: pin.flow }, "unpin");
+                self.background(Op::Unpin { flow: pin.flow() }, "unpin");
             }
         }
     }

@@ -36,7 +36,7 @@ impl Engine {
         let public = context.public.ok_or(Reason::NotNated)?;
         let mut wanted = endpoints(stream).ok_or(Reason::Refused)?;
         let (transport, uplink) = (stream.transport, context.uplink);
-        let key = |inside: Inside| BindingKey { transport, inside, uplink };
+        let key = |inside: Inside| BindingKey::new(transport, inside, uplink);
         let is_open = |inside| {
             let binding = self.bindings.get(&key(inside));
             binding.is_some_and(|it| it.state == State::Open && it.pinhole.public.0.ip() == public)
@@ -62,7 +62,7 @@ impl Engine {
         needs: &mut Vec<CommandId>,
     ) -> Result<(), Reason> {
         let Context { lan, uplink, .. } = *context;
-        let key = |inside: Inside| BindingKey { transport, inside, uplink };
+        let key = |inside: Inside| BindingKey::new(transport, inside, uplink);
         let moved: ArrayVec<(BindingKey, u16), { 2 * MAX_PORTS as usize }> = wanted
             .iter()
             .filter_map(|inside| Some((key(*inside), self.bindings.get(&key(*inside))?)))
@@ -97,7 +97,7 @@ impl Engine {
                     .zip(base + offset..=u16::MAX)
                     .map(|(key, port)| Pinhole {
                         transport,
-                        inside: key.inside,
+                        inside: key.inside(),
                         public: Outside(SocketAddr::new(public, port)),
                         uplink,
                     })
@@ -158,14 +158,14 @@ impl Engine {
             let Some(call) = self.calls.get_mut(&call) else { continue };
             for leg in &mut call.legs {
                 leg.admitted.retain(|(it, _)| it != key);
-                let (gone, kept) = leg.pins.iter().partition(|pin| pin.flow.public == public);
+                let (gone, kept) = leg.pins.iter().partition(|pin| pin.flow().public == public);
                 leg.pins = kept;
                 pins.extend::<Vec<Pin>>(gone);
             }
         }
         self.close(now, &[*key]);
         for pin in pins {
-            self.background(Op::Unpin { flow: pin.flow }, "unpin");
+            self.background(Op::Unpin { flow: pin.flow() }, "unpin");
         }
     }
 

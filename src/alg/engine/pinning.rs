@@ -9,6 +9,7 @@ use std::time::Instant;
 use super::super::binding::{Admitted, Binding, BindingKey};
 use super::super::call::{Call, Leg, Pin, Target};
 use super::super::command::{CommandId, Op, Peer, Pinhole, PinnedFlow, Transport};
+use super::super::endpoint::Inside;
 use super::super::key::Key;
 use super::super::policy::MediaSource;
 use super::commands::Inflight;
@@ -37,7 +38,7 @@ impl Engine {
         let lapsed = |flow: &PinnedFlow| {
             self.bindings.by_public(flow.public).is_some_and(|(_, binding)| is_answer && binding.lapsed)
         };
-        let unchanged = flows.iter().eq(leg.pins.iter().map(|pin| &pin.flow))
+        let unchanged = flows.iter().copied().eq(leg.pins.iter().map(Pin::flow))
             && *peers == leg.admitted
             && peers.iter().all(|(key, far)| self.is_admitted(key, *far))
             && !flows.iter().any(lapsed);
@@ -54,9 +55,9 @@ impl Engine {
         }
         let (signalling, tags) = (call.flow, leg.tags);
         let (old_peers, mut old_pins) = (leg.admitted.clone(), leg.pins.clone());
-        let counted: Vec<PinnedFlow> = old_pins.iter().map(|pin| pin.flow).collect();
+        let counted: Vec<PinnedFlow> = old_pins.iter().map(Pin::flow).collect();
         // What conntrack has forgotten in a long silence is made again, before the far end's media finds it missing.
-        old_pins.retain(|pin| !flows.contains(&pin.flow) || !lapsed(&pin.flow));
+        old_pins.retain(|pin| !flows.contains(&pin.flow()) || !lapsed(&pin.flow()));
         if is_answer {
             for stream in leg.local.clone() {
                 for key in stream.keys() {
@@ -66,8 +67,8 @@ impl Engine {
                 }
             }
         }
-        for pin in old_pins.iter().filter(|pin| !flows.contains(&pin.flow)) {
-            self.unpin(&pin.flow);
+        for flow in old_pins.iter().map(Pin::flow).filter(|flow| !flows.contains(flow)) {
+            self.unpin(&flow);
         }
         for (key, far) in old_peers.iter().filter(|peer| !peers.contains(peer)) {
             self.dismiss(key, *far);
@@ -85,7 +86,7 @@ impl Engine {
         }
         let mut pins = Vec::with_capacity(flows.len());
         for flow in flows.iter().copied() {
-            let pinning = match old_pins.iter().find(|pin| pin.flow == flow) {
+            let pinning = match old_pins.iter().find(|pin| pin.flow() == flow) {
                 Some(pin) => pin.pinning,
                 None => {
                     if !counted.contains(&flow) {
@@ -96,7 +97,7 @@ impl Engine {
                 }
             };
             needs.extend(pinning);
-            pins.push(Pin { flow, pinning });
+            pins.push(Pin::new(flow, pinning));
         }
         if let Some(leg) = self.calls.get_mut(&call_key).and_then(|call| call.legs.get_mut(index)) {
             leg.pins = pins;
@@ -115,7 +116,7 @@ impl Engine {
         peers: &mut Vec<(BindingKey, Option<IpAddr>)>,
     ) -> bool {
         if !is_answer {
-            flows.extend(leg.pins.iter().map(|pin| pin.flow));
+            flows.extend(leg.pins.iter().map(Pin::flow));
             peers.extend(leg.admitted.iter().copied());
         }
         // A stream that stands at a public endpoint of the phone's own by now keeps its doors, as one on hold does, and is
@@ -127,7 +128,7 @@ impl Engine {
                 let target = target.and_then(|target| target.of_pair(stream.pair, remote.count));
                 let (Some(key), Some(target)) = (key, target) else { continue };
                 let Some(binding) = self.bindings.get(&key) else { continue };
-                if key.transport == Transport::Tcp {
+                if key.transport() == Transport::Tcp {
                     // The port that it will connect from is its own choice: it is let in, and pinned when it comes. Nobody
                     // else ever is, whatever the policy says of datagrams (S9).
                     let caller = caller(binding, target).map(|far| (key, Some(far)));
@@ -150,10 +151,10 @@ impl Engine {
         }
         // Only of a connection it may be said that it comes no more: the phone is to open it.
         let turned = is_answer
-            && leg.admitted.iter().any(|it| it.0.transport == Transport::Tcp && !peers.contains(it));
+            && leg.admitted.iter().any(|it| it.0.transport() == Transport::Tcp && !peers.contains(it));
         if turned && flows.is_empty() {
-            flows.extend(leg.pins.iter().map(|pin| pin.flow));
-            peers.extend(leg.admitted.iter().filter(|it| it.0.transport == Transport::Udp));
+            flows.extend(leg.pins.iter().map(Pin::flow));
+            peers.extend(leg.admitted.iter().filter(|it| it.0.transport() == Transport::Udp));
         }
         turned
     }
@@ -228,13 +229,14 @@ fn pinned(binding: &Binding, target: Target) -> Option<(PinnedFlow, Option<IpAdd
     let Pinhole { transport, inside, public, .. } = binding.pinhole;
     match target {
         Target::Direct => None,
-        // Nobody here translates between the families.
-        Target::Far(far) if far.is_ipv4() != inside.0.is_ipv4() => None,
         Target::Far(far) => {
+            let far = far.endpoint();
             let flow = PinnedFlow { transport, inside, far, public, hairpin: None };
-            Some((flow, Some(far.ip())))
+            // Nobody here translates between the families.
+            (far.is_ipv4() == inside.0.is_ipv4()).then_some((flow, Some(far.ip())))
         }
         Target::Hairpin { public: far, inside: other } => {
+            let (far, other) = (far.endpoint(), Inside(other.endpoint()));
             let flow = PinnedFlow { transport, inside, far, public, hairpin: Some(other) };
             Some((flow, Some(other.0.ip())))
         }
@@ -245,7 +247,9 @@ fn pinned(binding: &Binding, target: Target) -> Option<(PinnedFlow, Option<IpAdd
 /// are named to each other directly they need no door, and by the router there is no way for connections.
 fn caller(binding: &Binding, target: Target) -> Option<IpAddr> {
     match target {
-        Target::Far(far) if far.is_ipv4() == binding.pinhole.inside.0.is_ipv4() => Some(far.ip()),
-        Target::Far(_) | Target::Direct | Target::Hairpin { .. } => None,
+        Target::Far(far) => {
+            Some(far.endpoint().ip()).filter(|ip| ip.is_ipv4() == binding.pinhole.inside.0.is_ipv4())
+        }
+        Target::Direct | Target::Hairpin { .. } => None,
     }
 }

@@ -159,7 +159,7 @@ impl Engine {
         let keys = streams.iter().filter_map(|stream| Some((stream.transport, endpoints(stream)?)));
         let keys = keys.flat_map(|(transport, all)| all.map(move |inside| (transport, inside)));
         let is_missing = |(transport, inside)| {
-            let key = BindingKey { transport, inside, uplink: context.uplink };
+            let key = BindingKey::new(transport, inside, context.uplink);
             self.bindings.get(&key).is_none()
         };
         keys.filter(|it| is_missing(*it)).count()

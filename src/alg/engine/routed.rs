@@ -90,6 +90,7 @@ pub(super) fn flows(leg: &Leg, signalling: FlowKey) -> impl Iterator<Item = Pinn
         let ends = endpoints(stream).zip(stream.known_as).zip([remote.rtp, remote.rtcp]);
         ends.filter_map(move |((inside, known_as), target)| {
             let Target::Far(far) = target? else { return None };
+            let far = far.endpoint();
             let untranslated = || {
                 // What has bindings by now has a NAT.
                 let routed = guard::is_routed_too(inside.0.ip(), signalling.far.ip(), far.ip());

@@ -137,7 +137,7 @@ impl Engine {
         let mut questions: ArrayVec<PinnedFlow, QUESTIONS> = ArrayVec::new();
         if !leg.held.local && !leg.held.remote {
             let latched = leg.bindings().filter_map(|key| self.bindings.get(&key)).flat_map(|it| &it.latched);
-            let flows = latched.map(|(flow, _)| *flow).chain(leg.pins.iter().map(|pin| pin.flow));
+            let flows = latched.map(|(flow, _)| *flow).chain(leg.pins.iter().map(|pin| pin.flow()));
             questions.extend(flows.take(QUESTIONS));
         }
         leg.deadline = now + idle;

@@ -35,7 +35,7 @@ impl Engine {
     /// All bindings, in no order that means anything.
     pub fn bindings(&self) -> impl Iterator<Item = BindingView> + '_ {
         self.bindings.iter().map(|(key, it)| BindingView {
-            transport: key.transport,
+            transport: key.transport(),
             inside: it.pinhole.inside,
             public: it.pinhole.public,
             uplink: it.pinhole.uplink,
@@ -83,12 +83,12 @@ impl Engine {
 
     fn stream_view(&self, leg: &Leg, key: BindingKey, target: Option<Target>) -> Option<StreamView> {
         let binding = self.bindings.get(&key)?;
-        let pinned = leg.pins.iter().map(|pin| pin.flow);
+        let pinned = leg.pins.iter().map(|pin| pin.flow());
         let latched = binding.latched.iter().map(|(flow, _)| *flow);
         let mut flows: Vec<PinnedFlow> =
             pinned.filter(|flow| flow.public == binding.pinhole.public).collect();
         flows.extend(latched);
-        let (inside, public) = (key.inside, binding.pinhole.public);
-        Some(StreamView { media: 0, rtcp: false, transport: key.transport, inside, public, target, flows })
+        let (inside, public) = (key.inside(), binding.pinhole.public);
+        Some(StreamView { media: 0, rtcp: false, transport: key.transport(), inside, public, target, flows })
     }
 }
