@@ -1,9 +1,10 @@
 //! The real `sipalg run`, in the router's namespace.
 
+use std::fs;
+use std::io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
-use std::{fs, io};
 
 use serde_json::Value;
 
