@@ -39,6 +39,21 @@ fn call(bench: &mut Bench, (phone, pbx): (&str, &str), dialog: Dialog<'_>, offer
 }
 
 #[test]
+fn f37_f43_s8_routed_media_is_never_led_into_a_network_behind_the_firewall() {
+    let (phone, pbx) = ("203.0.113.77:5060", "198.51.100.1:5060");
+    for other in ["192.168.1.1", "10.2.0.5", "169.254.1.1", "100.64.0.1"] {
+        let mut bench = routed(phone, pbx);
+        let (offer, answer) = (sdp("203.0.113.77", 40000), sdp(other, 30000));
+        call(&mut bench, (phone, pbx), Dialog::default(), &offer, &answer);
+        assert!(bench.kernel.pins.is_empty(), "{other}: {:?}", bench.kernel.pins);
+        assert!(
+            bench.events.iter().any(|event| matches!(event, Event::Refused { rule: "S8", .. })),
+            "{other}"
+        );
+    }
+}
+
+#[test]
 fn f37_a_routed_call_is_let_in_and_not_touched() {
     for (phone, pbx, family) in [(PHONE, PBX, "IP4"), ("[2001:db8::10]:5060", "[2001:db8:9::20]:5060", "IP6")]
     {

@@ -115,6 +115,7 @@ impl Engine {
         let (lan, server) = (context.lan, context.flow.far.ip());
         let mut strange = false;
         let side = self.flows.get(&context.flow).and_then(|flow| flow.public());
+        let public = side.map_or(context.flow.inside.0, |side| side.endpoint.0).ip();
         let held = scratch.remote.iter().all(|stream| stream.rtp.is_none());
         let held = held || is_on_hold(&scratch.description);
         let Some(leg) = self.calls.get_mut(&context.call).and_then(|call| call.legs.get_mut(index)) else {
@@ -135,9 +136,7 @@ impl Engine {
                     Some((target, _)) => Some(target),
                     // Never to the router itself (S8).
                     None if side.is_some_and(|side| side.endpoint.0.ip() == endpoint.ip()) => None,
-                    None if side
-                        .is_some_and(|side| !may_lead_to(side.endpoint.0.ip(), server, endpoint.ip())) =>
-                    {
+                    None if !may_lead_to(public, server, endpoint.ip()) => {
                         strange = true;
                         None
                     }
