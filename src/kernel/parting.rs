@@ -1,4 +1,3 @@
-#![allow(unsafe_code)] // sockets that speak in another's name: options and addresses that std has no function for
 //! Translated TCP connections end before the table goes.
 //!
 //! In such a connection both ends count bytes differently, so it can't go on without the rules that reset it (`broken` in
@@ -17,14 +16,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
 
 use super::element::Reader;
 use super::libnftables::{self, Mode};
 use super::nft;
-use super::socket::NetlinkSocket;
+use super::socket::{NetlinkSocket, set_option};
 
 /// A segment of a connection as it shows itself to the rules: who has sent it, and to whom.
 pub(super) type Segment = (SocketAddr, SocketAddr);
@@ -88,7 +88,7 @@ pub(super) fn part(socket: &mut NetlinkSocket, segments: &BTreeSet<Segment>) -> 
         return Ok(Parted { told: 0, silent: segments.iter().copied().collect() });
     }
     let mut waiting: Vec<Segment> = segments.iter().copied().rev().collect();
-    let mut asked: BTreeMap<Segment, (Instant, Option<OwnedFd>)> = BTreeMap::new();
+    let mut asked: BTreeMap<Segment, (Instant, Option<Socket>)> = BTreeMap::new();
     let mut parted = Parted::default();
     let end = Instant::now() + LIMIT;
     while !(waiting.is_empty() && asked.is_empty()) {
@@ -154,79 +154,23 @@ add rule inet sipalg followed_in goto broken_in
 ";
 
 /// Sends a SYN to `end` in the name of `other`, again and again while the answer lives.
-fn ask(end: SocketAddr, other: SocketAddr) -> io::Result<OwnedFd> {
-    let family = if end.is_ipv6() { libc::AF_INET6 } else { libc::AF_INET };
-    let flags = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    // SAFETY: takes no pointer; the descriptor is new and owned by nobody else.
-    let socket = unsafe { OwnedFd::from_raw_fd(checked(libc::socket(family, flags, 0))?) };
-    let any_address = if end.is_ipv6() {
-        (libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT)
+fn ask(end: SocketAddr, other: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(end), Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    if end.is_ipv6() {
+        set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT, &1)?;
     } else {
-        (libc::IPPROTO_IP, libc::IP_TRANSPARENT)
-    };
-    set(&socket, any_address, 1)?;
-    // A socket under repair takes a port that somebody listens at: perhaps the router has a SIP server of its own.
-    let repair = (libc::IPPROTO_TCP, libc::TCP_REPAIR);
-    let is_repaired = set(&socket, repair, 1).is_ok();
-    let (from, to) = (Address::from(other), Address::from(end));
-    // SAFETY: the descriptor is open, and the address is as long as it says.
-    checked(unsafe { libc::bind(socket.as_raw_fd(), from.pointer(), from.length) })?;
-    if is_repaired {
-        set(&socket, repair, 0)?;
+        set_option(&socket, libc::IPPROTO_IP, libc::IP_TRANSPARENT, &1)?;
     }
-    // SAFETY: as above.
-    match checked(unsafe { libc::connect(socket.as_raw_fd(), to.pointer(), to.length) }) {
+    // A socket under repair takes a port that somebody listens at: perhaps the router has a SIP server of its own.
+    let repair = |on: libc::c_int| set_option(&socket, libc::IPPROTO_TCP, libc::TCP_REPAIR, &on);
+    let is_repaired = repair(1).is_ok();
+    socket.bind(&other.into())?;
+    if is_repaired {
+        repair(0)?;
+    }
+    match socket.connect(&end.into()) {
         Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
         _ => Ok(socket),
-    }
-}
-
-fn set(socket: &OwnedFd, (level, name): (i32, i32), value: i32) -> io::Result<()> {
-    let length = size_of::<i32>() as libc::socklen_t;
-    // SAFETY: the descriptor is open, and the pointer is to a value on this stack of that length.
-    checked(unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), length) })?;
-    Ok(())
-}
-
-fn checked(code: i32) -> io::Result<i32> {
-    if code < 0 { Err(io::Error::last_os_error()) } else { Ok(code) }
-}
-
-/// An address as the system takes it.
-struct Address {
-    bytes: libc::sockaddr_in6,
-    length: libc::socklen_t,
-}
-
-impl Address {
-    fn pointer(&self) -> *const libc::sockaddr {
-        (&raw const self.bytes).cast()
-    }
-}
-
-impl From<SocketAddr> for Address {
-    fn from(address: SocketAddr) -> Self {
-        // SAFETY: a structure of numbers; all of them may be 0.
-        let mut bytes: libc::sockaddr_in6 = unsafe { std::mem::zeroed() };
-        let length = match address {
-            SocketAddr::V6(v6) => {
-                bytes.sin6_family = libc::AF_INET6 as libc::sa_family_t;
-                bytes.sin6_port = v6.port().to_be();
-                bytes.sin6_addr.s6_addr = v6.ip().octets();
-                size_of::<libc::sockaddr_in6>()
-            }
-            SocketAddr::V4(v4) => {
-                let named = libc::sockaddr_in {
-                    sin_family: libc::AF_INET as libc::sa_family_t,
-                    sin_port: v4.port().to_be(),
-                    sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
-                    sin_zero: [0; 8],
-                };
-                // SAFETY: the longer one has room for the shorter one, and neither needs a larger alignment.
-                unsafe { (&raw mut bytes).cast::<libc::sockaddr_in>().write(named) };
-                size_of::<libc::sockaddr_in>()
-            }
-        };
-        Self { bytes, length: length as libc::socklen_t }
     }
 }

@@ -56,7 +56,7 @@ impl NetlinkSocket {
         opened.fcntl(libc::F_SETFL, libc::O_NONBLOCK)?;
         opened.force_buffer(libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, QUEUE)?;
         opened.force_buffer(libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, QUEUE)?;
-        if let Err(error) = opened.set_option(libc::SOL_NETLINK, libc::NETLINK_CAP_ACK, &1) {
+        if let Err(error) = set_option(&opened, libc::SOL_NETLINK, libc::NETLINK_CAP_ACK, &1) {
             tracing::debug!(%error, "errors will carry the whole request");
         }
         Ok(opened)
@@ -113,29 +113,20 @@ impl NetlinkSocket {
 
     /// Joins a multicast group by its number.
     pub(super) fn join(&self, group: u32) -> io::Result<()> {
-        self.set_option(libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, &(group as libc::c_int))
+        set_option(self, libc::SOL_NETLINK, libc::NETLINK_ADD_MEMBERSHIP, &(group as libc::c_int))
     }
 
     /// Drops, before they take room in the queue, what the classic BPF `program` answers with 0.
     pub(super) fn attach_filter(&self, program: &mut [libc::sock_filter]) -> io::Result<()> {
         let length = u16::try_from(program.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
         let program = libc::sock_fprog { len: length, filter: program.as_mut_ptr() };
-        self.set_option(libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
+        set_option(self, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
     }
 
     /// Beyond the limit of the system if we may, else as much as it gives.
     fn force_buffer(&self, force: libc::c_int, ask: libc::c_int, bytes: libc::c_int) -> io::Result<()> {
-        self.set_option(libc::SOL_SOCKET, force, &bytes)
-            .or_else(|_| self.set_option(libc::SOL_SOCKET, ask, &bytes))
-    }
-
-    fn set_option<T>(&self, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
-        let length = size_of::<T>() as libc::socklen_t;
-        // SAFETY: `value` is valid for `length` bytes for the whole call, and the kernel only reads it.
-        let code = unsafe {
-            libc::setsockopt(self.as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), length)
-        };
-        if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        set_option(self, libc::SOL_SOCKET, force, &bytes)
+            .or_else(|_| set_option(self, libc::SOL_SOCKET, ask, &bytes))
     }
 
     fn fcntl(&self, command: libc::c_int, argument: libc::c_int) -> io::Result<()> {
@@ -143,6 +134,21 @@ impl NetlinkSocket {
         let code = unsafe { libc::fcntl(self.as_raw_fd(), command, argument) };
         if code >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
+}
+
+/// Sets an option that nothing else has a function for; `T` is what its documentation says, most often a `c_int`.
+pub(super) fn set_option<T>(
+    socket: &impl AsRawFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: &T,
+) -> io::Result<()> {
+    let length = size_of::<T>() as libc::socklen_t;
+    // SAFETY: `value` is valid for `length` bytes for the whole call, and the kernel only reads it.
+    let code = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), level, name, std::ptr::from_ref(value).cast(), length)
+    };
+    if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 impl AsRawFd for NetlinkSocket {
