@@ -140,6 +140,11 @@ impl<'a> Segment<'a> {
         self.has(TcpFlags::ACK).then_some(self.acknowledgment)
     }
 
+    /// Whether it brings nothing of its sender's stream.
+    pub fn is_bare(&self) -> bool {
+        self.payload().is_empty() && !self.fin()
+    }
+
     /// The window as it is written, not yet shifted.
     pub fn window(&self) -> u16 {
         self.window

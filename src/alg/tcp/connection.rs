@@ -199,12 +199,11 @@ impl Connection {
     /// Takes in what a segment in this direction acknowledges.
     pub fn acknowledge(&mut self, segment: &Segment<'_>, direction: Direction) {
         if let Some(number) = segment.acknowledgment() {
-            let bare = segment.payload().is_empty() && !segment.fin();
             // A block before the number tells of something that came twice (RFC 2883).
             let behind = |(left, _): (u32, u32)| i32::try_from(left.wrapping_sub(number)).ok();
             let gap = segment.sack().into_iter().filter_map(behind).filter(|gap| *gap > 0).min();
             let gap = gap.map(i32::unsigned_abs);
-            self.half_mut(reverse(direction)).acknowledge(number, segment.window(), bare, gap);
+            self.half_mut(reverse(direction)).acknowledge(number, segment.window(), segment.is_bare(), gap);
         }
     }
 
@@ -263,9 +262,8 @@ impl Connection {
         out: &mut Vec<u8>,
     ) -> Result<(), TooLarge> {
         let other = self.half(reverse(direction));
-        let carries = !segment.payload().is_empty() || segment.fin();
-        let (acknowledgment, window) =
-            segment.acknowledgment().map_or((0, None), |number| other.acknowledgment(number, carries));
+        let said = |number| other.acknowledgment(number, !segment.is_bare());
+        let (acknowledgment, window) = segment.acknowledgment().map_or((0, None), said);
         let numbers = Numbers { sequence, acknowledgment, window, stamp, keep_end };
         let mut is_left = false;
         let mut edge = |number| {

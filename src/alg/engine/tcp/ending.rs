@@ -7,11 +7,12 @@ use super::super::super::command::{FlowKey, Line, Op};
 use super::super::super::flow::Direction;
 use super::super::super::io::{PacketId, PacketIn, Tuples};
 use super::super::super::tcp::connection::Load;
+use super::super::super::tcp::map::Position;
 use super::super::super::tcp::{Connection, Extent, Stage};
 use super::super::super::verdict::Reason;
 use super::super::flows::orient;
 use super::super::{Engine, Queued};
-use super::FOLLOWED;
+use super::{FOLLOWED, Moments};
 use crate::packet::Segment;
 
 /// How long late segments of a finished connection are translated (2 × MSL, as conntrack has it).
@@ -119,22 +120,13 @@ impl Engine {
 
     pub(in super::super) fn expire_connections(&mut self, now: Instant) {
         while self.connections.openings.pop_expired(now).is_some() {}
-        while let Some(&(due, key, direction, decided)) = self.connections.holding.front()
-            && due <= now
-        {
-            self.connections.holding.pop_front();
+        while let Some((key, direction, decided)) = pop_due(&mut self.connections.holding, now) {
             self.impatient(key, direction, decided);
         }
-        while let Some(&(due, key, direction, end)) = self.connections.watched.front()
-            && due <= now
-        {
-            self.connections.watched.pop_front();
+        while let Some((key, direction, end)) = pop_due(&mut self.connections.watched, now) {
             self.look_again(now, key, direction, end);
         }
-        while let Some(&(due, key, direction, end)) = self.connections.stuck.front()
-            && due <= now
-        {
-            self.connections.stuck.pop_front();
+        while let Some((key, direction, end)) = pop_due(&mut self.connections.stuck, now) {
             self.look_once_more(now, key, direction, end);
         }
         while let Some((key, mut connection)) = self.connections.table.pop_expired(now) {
@@ -152,4 +144,9 @@ impl Engine {
             }
         }
     }
+}
+
+fn pop_due(moments: &mut Moments, now: Instant) -> Option<(FlowKey, Direction, Position)> {
+    moments.front().filter(|(due, ..)| *due <= now)?;
+    moments.pop_front().map(|(_, key, direction, at)| (key, direction, at))
 }

@@ -53,6 +53,9 @@ const OPENINGS: usize = 4096;
 /// Interfaces whose MTU is remembered.
 const INTERFACES: usize = 1024;
 
+/// When a direction is to be looked at again, and how far it had come; by time.
+type Moments = VecDeque<(Instant, FlowKey, Direction, Position)>;
+
 /// All connections, and what waits for them.
 #[derive(Debug)]
 pub(super) struct Connections {
@@ -64,11 +67,11 @@ pub(super) struct Connections {
     /// Messages that wait for commands.
     stalled: Parking<(FlowKey, Direction)>,
     /// When holding ends, for whom, and what was decided when it began; by time.
-    holding: VecDeque<(Instant, FlowKey, Direction, Position)>,
+    holding: Moments,
     /// When it is looked whether a sender has stopped, which, and how far it had come; by time.
-    watched: VecDeque<(Instant, FlowKey, Direction, Position)>,
+    watched: Moments,
     /// The same, of those that have.
-    stuck: VecDeque<(Instant, FlowKey, Direction, Position)>,
+    stuck: Moments,
     mtus: HashMap<u32, u32, FixedState>,
     /// Bytes kept and segments held, by inside host, and in all.
     hosts: HashMap<Host, Load, FixedState>,
@@ -109,13 +112,9 @@ impl Connections {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let holding = self.holding.front().map(|(due, ..)| *due);
-        let watched = self.watched.front().map(|(due, ..)| *due);
-        let stuck = self.stuck.front().map(|(due, ..)| *due);
-        [self.table.poll_timeout(), self.openings.poll_timeout(), holding, watched, stuck]
-            .into_iter()
-            .flatten()
-            .min()
+        let moments = [&self.holding, &self.watched, &self.stuck];
+        let first = moments.into_iter().filter_map(|all| all.front().map(|(due, ..)| *due)).min();
+        [self.table.poll_timeout(), self.openings.poll_timeout(), first].into_iter().flatten().min()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&FlowKey, &Connection, Instant)> {

@@ -309,7 +309,7 @@ impl Engine {
     pub(super) fn look_again(&mut self, now: Instant, key: FlowKey, direction: Direction, end: Position) {
         let Some(half) = self.half_of(key, direction) else { return };
         half.watched = false;
-        if !half.is_inspected() || half.held() == 0 || half.is_between_messages() {
+        if !half.holds_a_part() {
             return;
         }
         if half.end() != end {
@@ -324,15 +324,13 @@ impl Engine {
     /// The sender has not even repeated anything for long: its timeout has grown in an outage, perhaps beyond all patience.
     pub(super) fn look_once_more(&mut self, now: Instant, key: FlowKey, direction: Direction, end: Position) {
         let Some(half) = self.half_of(key, direction) else { return };
-        half.stuck = false;
-        if !half.is_inspected() || half.held() == 0 || half.is_between_messages() {
-            return;
-        }
-        if half.end() != end {
-            half.stuck = true;
-            let end = half.end();
-            self.connections.stuck.push_back((now + BACKED_OFF, key, direction, end));
-        } else if let Some(packet) = half.spend_held(true) {
+        let came = half.end();
+        half.stuck = half.holds_a_part() && came != end;
+        if half.stuck {
+            self.connections.stuck.push_back((now + BACKED_OFF, key, direction, came));
+        } else if half.holds_a_part()
+            && let Some(packet) = half.spend_held(true)
+        {
             self.outputs.push_back(Queued::Again(packet));
         }
     }

@@ -18,6 +18,11 @@ impl Half {
         self.held.len()
     }
 
+    /// Whether segments are held because their message is not complete.
+    pub fn holds_a_part(&self) -> bool {
+        self.is_inspected() && !self.held.is_empty() && !self.is_between_messages()
+    }
+
     /// Takes a segment out of those that are held; whether it was one.
     pub fn take_held(&mut self, packet: PacketId) -> bool {
         let before = self.held.len();
