@@ -76,16 +76,7 @@ impl Network {
     }
 
     fn cables() -> (Netns, Netns, Netns) {
-        let (phone, router, far) = (Netns::new(), Netns::new(), Netns::new());
-        phone.join("eth0", &router, "lan");
-        router.join("wan", &far, "eth0");
-        phone.run("ip address add 192.168.1.10/24 dev eth0");
-        phone.run("ip route add default via 192.168.1.1");
-        router.run("ip address add 192.168.1.1/24 dev lan");
-        router.run("ip address add 203.0.113.1/24 dev wan");
-        router.run("sysctl -qw net.ipv4.ip_forward=1");
-        far.run("ip address add 203.0.113.9/24 dev eth0");
-        far.run("ip address add 203.0.113.10/24 dev eth0");
+        let [phone, router, far] = Netns::phone_router_far();
         router.nft(ADMINISTRATOR);
         (phone, router, far)
     }

@@ -127,6 +127,22 @@ impl Netns {
         }
     }
 
+    /// Three of them, with nothing but cables and addresses:
+    /// phone 192.168.1.10 — lan 192.168.1.1 router 203.0.113.1 wan — far 203.0.113.9 and .10
+    pub(crate) fn phone_router_far() -> [Self; 3] {
+        let (phone, router, far) = (Self::new(), Self::new(), Self::new());
+        phone.join("eth0", &router, "lan");
+        router.join("wan", &far, "eth0");
+        phone.run("ip address add 192.168.1.10/24 dev eth0");
+        phone.run("ip route add default via 192.168.1.1");
+        router.run("ip address add 192.168.1.1/24 dev lan");
+        router.run("ip address add 203.0.113.1/24 dev wan");
+        router.run("sysctl -qw net.ipv4.ip_forward=1");
+        far.run("ip address add 203.0.113.9/24 dev eth0");
+        far.run("ip address add 203.0.113.10/24 dev eth0");
+        [phone, router, far]
+    }
+
     /// Joins two namespaces by a pair of interfaces, both up.
     pub(crate) fn join(&self, name: &str, other: &Self, other_name: &str) {
         // A path, because there is no name; the numbers are those of this process.
