@@ -3,19 +3,23 @@
 
 #![allow(clippy::unwrap_used)] // clippy knows tests by their attribute only, not their helpers
 
+#[path = "common/gateway.rs"]
+mod gateway;
 #[allow(dead_code, unreachable_pub)] // others use more of it
 #[path = "common/messages.rs"]
 mod messages;
 #[path = "common/netns.rs"]
 mod netns;
+#[path = "common/notices.rs"]
+mod notices;
 
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
-use std::path::PathBuf;
 use std::time::Duration;
 
+use gateway::Gateway;
 use messages::{Dialog, answer, request, sdp};
-use netns::{Netns, Running, eventually};
+use netns::{Netns, eventually};
 use sipalg::alg::Admission;
 use sipalg::kernel::admission::{self, Wanted};
 use tempfile::TempDir;
@@ -55,27 +59,16 @@ impl Network {
         Self { phone, router, far, dir: tempfile::tempdir().unwrap() }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
     /// A configuration with this way of admission.
     fn configure(&self, way: &str) -> String {
-        let text = format!(
-            "state-file = \"none\"\nuser = \"none\"\n[control]\nsocket = \"none\"\n[log]\ntarget = \"stderr\"\n\
-             [media]\nadmission = \"{way}\"\n"
-        );
-        let file = self.path("sipalg.toml");
-        fs::write(&file, text).unwrap();
+        let file = self.dir.path().join("sipalg.toml");
+        fs::write(&file, format!("user = \"none\"\n[media]\nadmission = \"{way}\"\n")).unwrap();
         file.display().to_string()
     }
 
-    fn start(&self, way: &str) -> Running {
-        let (config, log) = (self.configure(way), self.path("log"));
-        let script = format!("exec {SIPALG} run --config {config} 2>{}", log.display());
-        let sipalg = self.router.spawn("sh", &["-c", &script]);
-        eventually("sipalg is ready", || fs::read_to_string(&log).is_ok_and(|it| it.contains(" ready ")));
-        sipalg
+    fn start(&self, way: &str) -> Gateway {
+        self.configure(way);
+        Gateway::start(&self.router, self.dir.path())
     }
 
     fn entries(&self, word: &str) -> Vec<String> {

@@ -5,10 +5,13 @@
 //! holds it, and that one is killed when a test ends, however it ends.
 #![allow(unsafe_code)] // ptrace has no safe form in the standard library
 
+#[path = "common/notices.rs"]
+mod notices;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -16,6 +19,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use notices::Notices;
 use tempfile::TempDir;
 
 const SIPALG: &str = env!("CARGO_BIN_EXE_sipalg");
@@ -84,7 +88,7 @@ impl Drop for Namespace {
 struct Gateway {
     child: Child,
     log: Receiver<String>,
-    notices: UnixDatagram,
+    notices: Notices,
     _dir: TempDir,
 }
 
@@ -99,14 +103,10 @@ impl Gateway {
     /// The same for a command that ends in `sipalg run`.
     fn launch(mut command: Command) -> Self {
         let dir = tempfile::tempdir().expect("a directory");
-        let socket = dir.path().join("notify");
-        let notices = UnixDatagram::bind(&socket).expect("a socket");
-        notices.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
-        // The gateway may have become another user by then.
-        for path in [dir.path(), &socket] {
-            fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("permissions");
-        }
-        command.env("NOTIFY_SOCKET", &socket).stderr(Stdio::piped());
+        // The gateway may have become another user before it speaks.
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).expect("permissions");
+        let notices = Notices::listen(dir.path());
+        command.env("NOTIFY_SOCKET", notices.path()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("it starts");
         let stderr = child.stderr.take().expect("a pipe");
         let (to, log) = channel();
@@ -122,11 +122,8 @@ impl Gateway {
 
     fn await_notice(&mut self, notice: &str) {
         let deadline = Instant::now() + LIMIT;
-        let mut buffer = [0; 4096];
         while Instant::now() < deadline {
-            if let Ok(length) = self.notices.recv(&mut buffer)
-                && text(&buffer[..length]).lines().any(|line| line.starts_with(notice))
-            {
+            if self.notices.says(notice) {
                 return;
             }
             if let Some(status) = self.child.try_wait().expect("its state") {
@@ -154,10 +151,9 @@ impl Gateway {
 
     /// All notices up to one that begins so.
     fn notices_until(&self, notice: &str) -> String {
-        let (deadline, mut buffer, mut all) = (Instant::now() + LIMIT, [0; 4096], String::new());
+        let (deadline, mut all) = (Instant::now() + LIMIT, String::new());
         while Instant::now() < deadline {
-            let Ok(length) = self.notices.recv(&mut buffer) else { continue };
-            let said = text(&buffer[..length]);
+            let Some(said) = self.notices.next() else { continue };
             all += &said;
             all += "\n";
             if said.lines().any(|line| line.starts_with(notice)) {

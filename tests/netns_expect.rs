@@ -3,11 +3,15 @@
 
 #![allow(clippy::unwrap_used)] // clippy knows tests by their attribute only, not their helpers
 
+#[path = "common/gateway.rs"]
+mod gateway;
 #[allow(dead_code, unreachable_pub)] // others use more of it
 #[path = "common/messages.rs"]
 mod messages;
 #[path = "common/netns.rs"]
 mod netns;
+#[path = "common/notices.rs"]
+mod notices;
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -15,8 +19,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use gateway::Gateway;
 use messages::{Dialog, answer, request, sdp};
-use netns::{Netns, Running, eventually};
+use netns::{Netns, eventually};
 use sipalg::alg::{
     Admission, Command, CommandId, Executor, Failure, FlowKey, Inside, MediaClass, Op, Outcome, Outside,
     Peer, Pinhole, Pinholes, PinnedFlow, Reply, Transport,
@@ -82,19 +87,13 @@ impl Network {
     }
 
     /// With the program itself, told this of media.
-    fn with_daemon(media: &str) -> (Self, Running, TempDir) {
+    fn with_daemon(media: &str) -> (Self, Gateway, TempDir) {
         let (phone, router, far) = Self::cables();
         let dir = tempfile::tempdir().unwrap();
-        let [config, log] = ["sipalg.toml", "log"].map(|name| dir.path().join(name));
-        let text = format!(
-            "state-file = \"none\"\nuser = \"none\"\n[control]\nsocket = \"none\"\n[log]\ntarget = \"stderr\"\n\
-             level = \"debug\"\n[media]\nadmission = \"auto\"\n{media}"
-        );
-        fs::write(&config, text).unwrap();
-        let (config, log_path) = (config.display(), log.display());
-        let script = format!("exec {} run --config {config} 2>{log_path}", env!("CARGO_BIN_EXE_sipalg"));
-        let sipalg = router.spawn("sh", &["-c", &script]);
-        eventually("sipalg is ready", || fs::read_to_string(&log).is_ok_and(|it| it.contains(" ready ")));
+        let text =
+            format!("user = \"none\"\n[log]\nlevel = \"debug\"\n[media]\nadmission = \"auto\"\n{media}");
+        fs::write(dir.path().join("sipalg.toml"), text).unwrap();
+        let sipalg = Gateway::start(&router, dir.path());
         let kernel = router.enter(|| Kernel::open(&KernelSettings::default()).unwrap());
         (Self { phone, router, far, kernel }, sipalg, dir)
     }

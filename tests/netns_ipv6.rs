@@ -10,12 +10,16 @@
 
 #[path = "ipv6/call.rs"]
 mod call;
+#[path = "common/gateway.rs"]
+mod gateway;
 #[path = "common/messages.rs"]
 mod messages;
 #[path = "common/netns.rs"]
 mod netns;
 #[path = "ipv6/network.rs"]
 mod network;
+#[path = "common/notices.rs"]
+mod notices;
 
 use std::os::fd::AsRawFd;
 

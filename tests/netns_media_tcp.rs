@@ -3,11 +3,15 @@
 
 #![allow(clippy::unwrap_used)] // clippy knows tests by their attribute only, not their helpers
 
+#[path = "common/gateway.rs"]
+mod gateway;
 #[allow(dead_code, unreachable_pub)] // others use more of it
 #[path = "common/messages.rs"]
 mod messages;
 #[path = "common/netns.rs"]
 mod netns;
+#[path = "common/notices.rs"]
+mod notices;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -15,8 +19,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use gateway::Gateway;
 use messages::{Dialog, answer, request};
-use netns::{Netns, Running, eventually};
+use netns::{Netns, eventually};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -71,26 +76,17 @@ impl Network {
         self.dir.path().join(name)
     }
 
-    fn start(&self, media: &str) -> Running {
-        let text = format!(
-            "state-file = \"{}\"\nuser = \"none\"\n[control]\nsocket = \"{}\"\n[log]\ntarget = \"stderr\"\n\
-             level = \"debug\"\n[media]\n{media}\n",
-            self.path("state").display(),
-            self.path("socket").display()
-        );
-        let (config, log) = (self.path("sipalg.toml"), self.path("log"));
-        fs::write(&config, text).unwrap();
-        let _ = fs::remove_file(&log);
-        let script = format!("exec {SIPALG} run --config {} 2>{}", config.display(), log.display());
-        let sipalg = self.router.spawn("sh", &["-c", &script]);
-        eventually("sipalg is ready", || fs::read_to_string(&log).is_ok_and(|it| it.contains(" ready ")));
-        sipalg
+    fn start(&self, media: &str) -> Gateway {
+        let text = format!("user = \"none\"\n[log]\nlevel = \"debug\"\n[media]\n{media}\n");
+        fs::write(self.path("sipalg.toml"), text).unwrap();
+        Gateway::start(&self.router, self.dir.path())
     }
 
     /// What the program tells of itself.
     fn ask(&self, what: &str) -> Value {
-        let text =
-            self.router.run(&format!("{SIPALG} {what} --json --socket {}", self.path("socket").display()));
+        let text = self
+            .router
+            .run(&format!("{SIPALG} {what} --json --socket {}", self.path("control.sock").display()));
         serde_json::from_str(&text).unwrap()
     }
 
@@ -240,14 +236,13 @@ fn who_was_negotiated_connects_and_nobody_else_and_not_for_longer_than_the_call(
 #[test]
 fn a_connection_does_not_notice_a_restart_and_ends_with_its_call() {
     let network = Network::new(ESTABLISHED);
-    let mut sipalg = network.start("tcp = true");
+    let sipalg = network.start("tcp = true");
     let waits = network.phone.listen(WAITS);
     let call = network.call();
     let mut far = network.far.connect("203.0.113.9:50000", &call.public).expect("the door is open");
     let (mut phone, _) = accepted(&waits);
     talk(&mut far, &mut phone);
-    network.router.run(&format!("kill {}", sipalg.0.id()));
-    eventually("sipalg has ended", || sipalg.0.try_wait().unwrap().is_some());
+    sipalg.end("TERM");
     talk(&mut far, &mut phone);
     let _sipalg = network.start("tcp = true");
     talk(&mut far, &mut phone);

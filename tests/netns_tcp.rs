@@ -12,12 +12,14 @@
 mod attack;
 #[path = "netns_tcp/ends.rs"]
 mod ends;
-#[path = "netns_tcp/gateway.rs"]
+#[path = "common/gateway.rs"]
 mod gateway;
 #[path = "netns_tcp/messages.rs"]
 mod messages;
 #[path = "common/netns.rs"]
 mod netns;
+#[path = "common/notices.rs"]
+mod notices;
 #[path = "netns_tcp/peers.rs"]
 mod peers;
 #[path = "netns_tcp/streams.rs"]

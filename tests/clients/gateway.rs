@@ -1,14 +1,12 @@
 //! The real `sipalg run`, in the router's namespace.
 
 use std::fs;
-use std::io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
-use std::os::unix::net::UnixDatagram;
 use std::process::{Command, ExitStatus};
-use std::time::Duration;
 
 use serde_json::Value;
 
 use super::net::Namespace;
+use super::notices::Notices;
 use super::proc::Proc;
 use super::wait;
 
@@ -21,26 +19,15 @@ pub(crate) struct Gateway {
 impl Gateway {
     /// Starts it, and waits until it says that it is ready (the way systemd would learn it).
     pub(crate) fn start(router: &Namespace, config: &str) -> Self {
-        let path = router.files().join("notify");
-        let _ = fs::remove_file(&path);
-        let socket = UnixDatagram::bind(&path).expect("the directory of a test is writable");
-        socket.set_read_timeout(Some(Duration::from_millis(20))).expect("a timeout above zero");
+        let notices = Notices::listen(router.files());
         let mut command = run_command(router, config);
-        command.env("NOTIFY_SOCKET", &path);
+        command.env("NOTIFY_SOCKET", notices.path());
         let mut proc = router.spawn("sipalg", command);
         wait::until("READY=1 of sipalg", || {
             if let Some(status) = proc.ended() {
                 panic!("sipalg ended with {status} instead of getting ready");
             }
-            let mut message = [0; 4096];
-            match socket.recv(&mut message) {
-                Ok(length) => {
-                    message[..length].split(|&byte| byte == b'\n').find(|line| line == b"READY=1").map(drop)
-                }
-                // A machine that was stopped for a moment interrupts what has a time limit.
-                Err(error) if matches!(error.kind(), WouldBlock | TimedOut | Interrupted) => None,
-                Err(error) => panic!("the socket of sd_notify: {error}"),
-            }
+            notices.says("READY=1").then_some(())
         });
         Self { proc, router: router.clone() }
     }

@@ -7,6 +7,8 @@ pub(crate) mod gateway;
 pub(crate) mod kamailio;
 pub(crate) mod kernel;
 pub(crate) mod net;
+#[path = "../common/notices.rs"]
+pub(crate) mod notices;
 pub(crate) mod party;
 pub(crate) mod proc;
 pub(crate) mod rtp;

@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::net::{SocketAddr, UdpSocket};
-use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-use super::netns::{Netns, Running, eventually};
+use super::gateway::Gateway;
+use super::netns::Netns;
 
 /// The phone's address of the kind that everybody can reach.
 pub(crate) const OWN: &str = "2001:db8:1::10";
@@ -35,7 +35,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_sipalg");
 
 /// The network, running.
 pub(crate) struct Network {
-    sipalg: Running,
+    sipalg: Gateway,
     pub(crate) phone: Netns,
     pub(crate) router: Netns,
     pub(crate) far: Netns,
@@ -80,18 +80,9 @@ impl Network {
             router.nft(nat);
         }
         let dir = tempfile::tempdir().unwrap();
-        let log = dir.path().join("log");
-        let file = dir.path().join("sipalg.toml");
-        fs::write(&file, config).unwrap();
-        let file = file.display().to_string();
-        let mut command: Command = router.command(PROGRAM, &["run", "--config", &file]);
-        command.env("RUNTIME_DIRECTORY", dir.path()).env("STATE_DIRECTORY", dir.path());
-        command.env_remove("NOTIFY_SOCKET").env_remove("JOURNAL_STREAM");
-        command.stdin(Stdio::null()).stderr(fs::File::create(&log).unwrap());
-        let sipalg = Running(command.spawn().unwrap());
-        let network = Self { sipalg, phone, router, far, dir };
-        eventually("sipalg to be ready", || network.log().contains(" ready "));
-        network
+        fs::write(dir.path().join("sipalg.toml"), config).unwrap();
+        let sipalg = Gateway::start(&router, dir.path());
+        Self { sipalg, phone, router, far, dir }
     }
 
     /// What sipalg has counted under this name.
@@ -121,7 +112,7 @@ impl Network {
 impl Drop for Network {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("--- sipalg (process {}):\n{}", self.sipalg.0.id(), self.log());
+            eprintln!("--- sipalg:\n{}", self.log());
         }
     }
 }
