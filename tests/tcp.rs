@@ -7,15 +7,25 @@
 #![allow(clippy::unwrap_used)] // also in helpers, which are no tests to clippy
 #![allow(dead_code, unreachable_pub)] // each test uses its own part
 
+#[path = "tcp/bounds.rs"]
+mod bounds;
+#[path = "tcp/bytes.rs"]
+mod bytes;
+#[path = "tcp/connections.rs"]
+mod connections;
 #[path = "tcp/endpoint.rs"]
 mod endpoint;
 #[path = "tcp/hand.rs"]
 mod hand;
+#[path = "tcp/holding.rs"]
+mod holding;
 #[path = "tcp/messages.rs"]
 mod messages;
 #[path = "tcp/properties.rs"]
 mod properties;
-#[path = "tcp/single.rs"]
-mod single;
+#[path = "tcp/reading.rs"]
+mod reading;
+#[path = "tcp/scenes.rs"]
+mod scenes;
 #[path = "tcp/world.rs"]
 mod world;
