@@ -304,6 +304,11 @@ impl Bindings {
         pool.take(like, count).ok_or(NoBinding::PoolEmpty)
     }
 
+    /// Takes just these `count` public ports from `first` on, for the rest of a run; `false`: one of them is not free.
+    pub fn take_ports_at(&mut self, public: IpAddr, first: u16, count: u16) -> bool {
+        self.pools.get_mut(&public).is_some_and(|pool| pool.take_at(first, count))
+    }
+
     /// Whether the table can hold `count` more.
     pub fn has_room(&self, count: usize, policy: &Policy) -> bool {
         self.table.len() + count <= policy.limits.bindings

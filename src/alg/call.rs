@@ -155,6 +155,9 @@ pub struct Stream {
     pub rtp: BindingKey,
     /// RTCP.
     pub rtcp: Option<BindingKey>,
+    /// Whether RTCP may come to the RTP port (RFC 5761).
+    #[serde(default)]
+    pub mux: bool,
 }
 
 /// One stream of the far end.
@@ -166,6 +169,17 @@ pub struct Remote {
     pub rtcp: Option<Target>,
     /// Number of pairs; the others follow the first one.
     pub count: u16,
+    /// Whether RTCP may go to the RTP port (RFC 5761).
+    #[serde(default)]
+    pub mux: bool,
+}
+
+impl Remote {
+    /// Where RTP and RTCP of the phone's stream go; `mux`: it takes RTCP at its RTP port. It goes there only if both sides
+    /// say so, for who does not know the attribute passes over it (RFC 5761 section 5.1.1).
+    pub fn targets(&self, mux: bool) -> [Option<Target>; 2] {
+        [self.rtp, self.rtcp.filter(|_| !(mux && self.mux))]
+    }
 }
 
 /// Where the phone's media goes.

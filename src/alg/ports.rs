@@ -159,6 +159,20 @@ impl PortPool {
         Some(first)
     }
 
+    /// Takes just these `count` ports from `first` on. `false`: one of them is taken, rests, or is none of this pool.
+    pub fn take_at(&mut self, first: u16, count: u16) -> bool {
+        let Some(last) = first.checked_add(count.max(1) - 1) else { return false };
+        let mut ports = first..=last;
+        let is_free = ports.all(|port| {
+            let state = self.slot_of(port).and_then(|slot| self.slots.get(usize::from(slot)));
+            state.is_some_and(|state| state & (bit_of(port) | QUARANTINED) == 0)
+        });
+        if is_free {
+            (first..=last).for_each(|port| self.set(port, true));
+        }
+        is_free
+    }
+
     /// Gives a port back. It rests until `now + quarantine`, together with the other port of its slot.
     pub fn release(&mut self, port: u16, now: Instant, quarantine: Duration) {
         self.set(port, false);
@@ -211,12 +225,16 @@ impl PortPool {
     }
 
     fn set(&mut self, port: u16, taken: bool) {
-        let bit = if port.is_multiple_of(2) { EVEN } else { ODD };
+        let bit = bit_of(port);
         let slot = self.slot_of(port).map(usize::from);
         if let Some(state) = slot.and_then(|slot| self.slots.get_mut(slot)) {
             if taken { *state |= bit } else { *state &= !bit }
         }
     }
+}
+
+fn bit_of(port: u16) -> u8 {
+    if port.is_multiple_of(2) { EVEN } else { ODD }
 }
 
 #[cfg(test)]
@@ -250,6 +268,23 @@ mod tests {
         assert_eq!(pool.take(40000, 2), Some(20004));
         assert_eq!(pool.take(40001, 2), None);
         assert_eq!(pool.take(40001, 1), Some(20007));
+    }
+
+    #[test]
+    fn the_rest_of_a_run_is_taken_at_its_place_or_not_at_all() {
+        let now = Instant::now();
+        let mut pool = PortPool::new(&(20000..=20007));
+        assert_eq!(pool.take(40000, 1), Some(20000));
+        assert!(pool.take_at(20001, 1) && !pool.take_at(20001, 1));
+        pool.release(20001, now, QUARANTINE);
+        assert!(pool.take_at(20001, 3), "beside a port that is taken it does not rest");
+        assert_eq!(pool.take(40000, 2), Some(20004));
+        assert!(!pool.take_at(20005, 2) && !pool.take_at(20007, 2) && !pool.take_at(19999, 1));
+        assert!(!pool.take_at(u16::MAX, 2));
+        pool.release(20004, now, QUARANTINE);
+        pool.release(20005, now, QUARANTINE);
+        assert!(!pool.take_at(20005, 1));
+        assert_eq!(pool.take(40000, 2), Some(20006), "nothing of what was refused was kept");
     }
 
     #[test]

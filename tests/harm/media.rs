@@ -195,6 +195,19 @@ fn f17_hold_keeps_the_door_and_says_nothing_new() {
     bench.assert_all_closed();
 }
 
+/// A re-INVITE of the far end.
+fn asks_again(cseq: u32, body: &str) -> String {
+    message(
+        &format!(
+            "INVITE sip:alice@{PUBLIC} SIP/2.0\nVia: SIP/2.0/UDP 22.33.44.20;branch=z9hG4bK-f{cseq}\n\
+             From: <sip:bob@provider.example>;tag=bob-1\n\
+             To: \"Alice\" <sip:alice@provider.example>;tag=alice-1\nCall-ID: call-1@192.168.1.10\n\
+             CSeq: {cseq} INVITE\nContact: <sip:bob@22.33.44.21:5060>\nContent-Type: application/sdp"
+        ),
+        body,
+    )
+}
+
 #[test]
 fn f30_a_fax_switches_its_media_and_back() {
     // Others do not know `m=image`, and close the audio port for good.
@@ -207,18 +220,7 @@ fn f30_a_fax_switches_its_media_and_back() {
         )
     };
     // The far end asks for it, as it is the one that heard the fax tone; the fax then comes from there first.
-    let ask = |cseq: u32, body: &str| {
-        message(
-            &format!(
-                "INVITE sip:alice@{PUBLIC} SIP/2.0\nVia: SIP/2.0/UDP 22.33.44.20;branch=z9hG4bK-f{cseq}\n\
-                 From: <sip:bob@provider.example>;tag=bob-1\n\
-                 To: \"Alice\" <sip:alice@provider.example>;tag=alice-1\nCall-ID: call-1@192.168.1.10\n\
-                 CSeq: {cseq} INVITE\nContact: <sip:bob@22.33.44.21:5060>\nContent-Type: application/sdp"
-            ),
-            body,
-        )
-    };
-    let got = bench.inn(PROXY, PHONE, ask(1, &fax("22.33.44.22", 30500)));
+    let got = bench.inn(PROXY, PHONE, asks_again(1, &fax("22.33.44.22", 30500)));
     let ok = answer(
         &got.text(),
         "200 OK",
@@ -232,13 +234,66 @@ fn f30_a_fax_switches_its_media_and_back() {
     bench.assert_pinned("192.168.1.10:41000", "22.33.44.22:30500");
     assert_eq!(bench.kernel.pins.len(), 1, "udptl has no RTCP, and audio is over");
 
-    let got = bench.inn(PROXY, PHONE, ask(2, &sdp("22.33.44.22", 30000)));
+    let got = bench.inn(PROXY, PHONE, asks_again(2, &sdp("22.33.44.22", 30000)));
     let ok = answer(&got.text(), "200 OK", at(PROXY), "", &sdp("192.168.1.10", 40000));
     bench.out(PHONE, PROXY, ok);
     assert_eq!(bench.binding("192.168.1.10:40000"), audio, "the door was kept");
     bench.assert_pinned("192.168.1.10:40000", MEDIA);
     hang_up(&mut bench, Dialog::default());
     bench.assert_all_closed();
+}
+
+#[test]
+fn f27_rtcp_comes_back_to_its_place_beside_rtp() {
+    // The fax takes the port of the sound, and is refreshed; then there is sound again, and nothing says where RTCP is.
+    let fax =
+        "v=0\no=- 1 2 IN IP4 192.168.1.10\ns=-\nc=IN IP4 192.168.1.10\nt=0 0\nm=image 40000 udptl t38\n";
+    let far_fax = fax.replace("192.168.1.10", "22.33.44.22").replace("40000", "30000");
+    let (audio, far_audio) = (sdp("192.168.1.10", 40000), sdp("22.33.44.22", 30000));
+    for (first, far_first) in [(&audio, &far_audio), (&fax.to_owned(), &far_fax)] {
+        let mut bench = Bench::default();
+        call(&mut bench, Dialog::default(), first, far_first);
+        let rtp = bench.binding("192.168.1.10:40000");
+        for (cseq, ours, theirs) in
+            [(2, fax, far_fax.as_str()), (3, fax, &far_fax), (4, fax, &far_fax), (5, &audio, &far_audio)]
+        {
+            let branch = format!("z9hG4bK-{cseq}");
+            let dialog = Dialog { branch: &branch, ..Dialog::default() };
+            let seen = bench.out(PHONE, PROXY, request("INVITE", PHONE, cseq, dialog, true, ours)).text();
+            bench.inn(PROXY, PHONE, answer(&seen, "200 OK", at(PROXY), "", theirs));
+            assert_eq!(bench.binding("192.168.1.10:40000"), rtp);
+            let pins = if cseq == 5 { 2 } else { 1 };
+            assert_eq!(bench.kernel.pins.len(), pins, "{:?}", bench.kernel.pins);
+        }
+        let rtcp = bench.binding("192.168.1.10:40001");
+        assert_eq!((rtcp.ip(), rtcp.port()), (rtp.ip(), rtp.port() + 1));
+        bench.assert_pinned("192.168.1.10:40001", "22.33.44.22:30001");
+        hang_up(&mut bench, Dialog::default());
+        bench.assert_all_closed();
+    }
+}
+
+#[test]
+fn f27_rtcp_comes_with_rtp_only_if_both_sides_say_so() {
+    // RFC 5761 section 5.1.1: who does not know the attribute passes over it, and sends RTCP to the next port.
+    let with = |text: String, mux: bool| if mux { text + "a=rtcp-mux\n" } else { text };
+    for (ours, theirs) in [(false, false), (false, true), (true, false), (true, true)] {
+        let local = with(sdp("192.168.1.10", 40000), ours);
+        let remote = with(sdp("22.33.44.22", 30000), theirs);
+        let mut bench = Bench::default();
+        call(&mut bench, Dialog::default(), &local, &remote);
+        bench.assert_pinned("192.168.1.10:40000", MEDIA);
+        bench.assert_pinned_if(!(ours && theirs), "192.168.1.10:40001", "22.33.44.22:30001");
+        hang_up(&mut bench, Dialog::default());
+        bench.assert_all_closed();
+
+        // The same where the far end offers.
+        let mut bench = Bench::default();
+        call(&mut bench, Dialog::default(), &sdp("192.168.1.10", 40000), &sdp("22.33.44.22", 30000));
+        let got = bench.inn(PROXY, PHONE, asks_again(1, &remote));
+        bench.out(PHONE, PROXY, answer(&got.text(), "200 OK", at(PROXY), "", &local));
+        bench.assert_pinned_if(!(ours && theirs), "192.168.1.10:40001", "22.33.44.22:30001");
+    }
 }
 
 #[test]

@@ -96,7 +96,7 @@ fn f27_rtcp_in_every_place() {
     ] {
         assert_leaves(&format!("{HELD}{lines}"), &mapped, &kept);
     }
-    // The far end's, on the way to the pinned flow.
+    // The far end's, on the way to the pinned flow. It answers to a phone that can multiplex.
     for (lines, far) in [
         ("a=rtcp-mux\n", vec!["22.33.44.22:30000"]),
         ("a=rtcp-mux-only\n", vec!["22.33.44.22:30000"]),
@@ -106,7 +106,7 @@ fn f27_rtcp_in_every_place() {
         ("", vec!["22.33.44.22:30000", "22.33.44.22:30001"]),
     ] {
         let mut bench = Bench::default();
-        offer(&mut bench, &format!("{HELD}{line}"));
+        offer(&mut bench, &format!("{HELD}{line}a=rtcp-mux\n"));
         answer(&mut bench, &format!("{}{lines}", crate::common::messages::sdp("22.33.44.22", 30000)));
         let pinned: Vec<_> = bench.kernel.pins.iter().map(|pin| pin.far).collect();
         assert_eq!(pinned, far.into_iter().map(at).collect::<Vec<_>>(), "{lines}");

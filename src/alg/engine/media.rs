@@ -127,7 +127,7 @@ impl Engine {
         leg.held.remote = held;
         leg.remote.reserve_exact(scratch.remote.len().saturating_sub(leg.remote.len()));
         leg.remote.resize(scratch.remote.len(), Remote::default());
-        for (remote, RemoteStream { transport, rtp, rtcp, count, waits }) in
+        for (remote, RemoteStream { transport, rtp, rtcp, mux, count, waits }) in
             leg.remote.iter_mut().zip(&scratch.remote)
         {
             let mut target = |written: SocketAddr| {
@@ -147,7 +147,8 @@ impl Engine {
             if *waits {
                 *remote = Remote::default();
             } else if let Some(rtp) = rtp {
-                *remote = Remote { rtp: target(*rtp), rtcp: rtcp.and_then(&mut target), count: *count };
+                let (rtp, rtcp) = (target(*rtp), rtcp.and_then(&mut target));
+                *remote = Remote { rtp, rtcp, count: *count, mux: *mux };
             }
         }
         if strange {

@@ -1,7 +1,8 @@
 //! Bindings: opened for the streams of a description, and closed.
 //!
 //! All ports of a stream open together, next to each other where they can, or none does. Who else uses what is open
-//! already does not matter here: owners are counted with the legs ([`legs`](super::legs)).
+//! already does not matter here: owners are counted with the legs ([`legs`](super::legs)). Ports that a stream has already
+//! are never moved, so the rest of a run may have to lie elsewhere; RTCP, whose place is beside an even port, never has.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
@@ -47,7 +48,7 @@ impl Engine {
         for pair in 0.. {
             let Some(rtp) = wanted.next().map(key) else { break };
             let rtcp = wanted.next().map(key);
-            streams.push(Stream { media: stream.media, pair, rtp, rtcp });
+            streams.push(Stream { media: stream.media, pair, rtp, rtcp, mux: stream.mux });
         }
         Ok(())
     }
@@ -82,8 +83,11 @@ impl Engine {
             // RTP and RTCP get neighbours also where the phone's own are not: `a=rtcp` says which is which.
             let count = u16::try_from(missing.len()).map_err(|_| Reason::Refused)?;
             self.bindings.admit_host(host, missing.len(), context.now, &self.policy).map_err(reason_of)?;
-            let taken = self.bindings.take_ports(public, first.0.port(), count, context.now, &self.policy);
-            let base = match taken {
+            let port_of = |inside: Inside| Some(self.bindings.get(&key(inside))?.pinhole.public.0.port());
+            let beside = place_beside(wanted, &missing, port_of)
+                .filter(|base| self.bindings.take_ports_at(public, *base, count));
+            let taken = || self.bindings.take_ports(public, first.0.port(), count, context.now, &self.policy);
+            let base = match beside.map_or_else(taken, Ok) {
                 Ok(base) => base,
                 Err(no) => {
                     self.bindings.return_quota(host, missing.len());
@@ -213,6 +217,20 @@ pub(super) fn endpoints(stream: &LocalStream) -> Option<impl Iterator<Item = Ins
     };
     let last = port.checked_add(ports - 1)?;
     Some((port..=last).map(move |port| Inside(SocketAddr::new(ip, port))).chain(own_rtcp))
+}
+
+/// Where the `missing` ports of a stream belong, if one of those beside them is open: it comes back to a stream that kept
+/// its RTP port while it had no RTCP (a fax), say, and the far end looks for RTCP at the next port (RFC 3550 section 11).
+fn place_beside(
+    wanted: &[Inside],
+    missing: &[Inside],
+    port_of: impl Fn(Inside) -> Option<u16>,
+) -> Option<u16> {
+    let at = wanted.windows(missing.len()).position(|part| part == missing)?;
+    let open = |at: Option<usize>| port_of(*wanted.get(at?)?);
+    let after = || open(at.checked_sub(1))?.checked_add(1);
+    let before = || open(at.checked_add(missing.len()))?.checked_sub(u16::try_from(missing.len()).ok()?);
+    after().or_else(before)
 }
 
 pub(super) fn reason_of(no: NoBinding) -> Reason {

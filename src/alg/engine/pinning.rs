@@ -124,7 +124,8 @@ impl Engine {
         let moved = |media| leg.routed.iter().any(|it| it.media == media && it.known_as != [None; 2]);
         for stream in leg.local.iter().filter(|stream| !moved(stream.media)) {
             let Some(remote) = leg.remote.get(usize::from(stream.media)) else { continue };
-            for (key, target) in [(Some(stream.rtp), remote.rtp), (stream.rtcp, remote.rtcp)] {
+            let keys = [Some(stream.rtp), stream.rtcp];
+            for (key, target) in keys.into_iter().zip(remote.targets(stream.mux)) {
                 let target = target.and_then(|target| target.of_pair(stream.pair, remote.count));
                 let (Some(key), Some(target)) = (key, target) else { continue };
                 let Some(binding) = self.bindings.get(&key) else { continue };

@@ -87,7 +87,7 @@ impl Engine {
 pub(super) fn flows(leg: &Leg, signalling: FlowKey) -> impl Iterator<Item = PinnedFlow> + '_ {
     leg.routed.iter().flat_map(move |stream| {
         let remote = leg.remote.get(usize::from(stream.media)).copied().unwrap_or_default();
-        let ends = endpoints(stream).zip(stream.known_as).zip([remote.rtp, remote.rtcp]);
+        let ends = endpoints(stream).zip(stream.known_as).zip(remote.targets(stream.mux));
         ends.filter_map(move |((inside, known_as), target)| {
             let Target::Far(far) = target? else { return None };
             let far = far.endpoint();

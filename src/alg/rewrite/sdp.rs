@@ -46,6 +46,9 @@ pub struct LocalStream {
     pub count: u16,
     /// The RTCP port, if there is RTCP. With several RTP ports each has its RTCP on the next port.
     pub rtcp: Option<SocketAddr>,
+    /// Whether RTCP may come to the RTP port (RFC 5761); it does if the far end says so too.
+    #[serde(default)]
+    pub mux: bool,
     /// The public endpoints of RTP and RTCP, where the phone knows them by itself and the NAT has given them to it.
     #[serde(default)]
     pub known_as: [Option<SocketAddr>; 2],
@@ -57,8 +60,10 @@ pub struct RemoteStream {
     /// RTP, or the only port; `None`: on hold, off, a name, or nothing that is looked at. Of a connection that the far end
     /// may open, where it is.
     pub rtp: Option<SocketAddr>,
-    /// RTCP, unless it is multiplexed (RFC 5761) or there is none.
+    /// RTCP; `None`: there is none, or nowhere but with RTP.
     pub rtcp: Option<SocketAddr>,
+    /// Whether RTCP may go to the RTP port (RFC 5761); it does if the phone says so too.
+    pub mux: bool,
     /// Number of RTP ports.
     pub count: u16,
     /// It waits for the phone to open the connection (TCP).
@@ -82,24 +87,25 @@ pub fn local_streams<'a>(
         if let Some(it) = tcp.then(awaited).flatten().filter(|it| is_inside(it.ip())) {
             let media = u16::try_from(index).ok()?;
             let (transport, known_as) = (Transport::Tcp, [None; 2]);
-            let (ip, port) = (it.ip(), it.port());
-            return Some(LocalStream { transport, media, ip, port, count: 1, rtcp: None, known_as });
+            let (ip, port, mux) = (it.ip(), it.port(), false);
+            return Some(LocalStream { transport, media, ip, port, count: 1, rtcp: None, mux, known_as });
         }
         if !has_endpoint(bytes, media) {
             return None;
         }
         let count = media.count.max(1);
-        let written = SocketAddr::new(address_of(description, media)?, media.number);
+        let endpoint = SocketAddr::new(address_of(description, media)?, media.number);
         let inside = |endpoint: SocketAddr| {
             if is_inside(endpoint.ip()) { Some(endpoint) } else { own_of(endpoint).filter(|_| count == 1) }
         };
-        let rtp = inside(written)?;
+        let rtp = inside(endpoint)?;
         // RTCP at a third host is that host's business (S8).
-        let rtcp = rtcp_of(bytes, media, written).filter(|_| !media.rtcp_mux_only).and_then(inside);
+        let rtcp = rtcp_of(bytes, media, endpoint).filter(|_| !media.rtcp_mux_only).and_then(inside);
         let rtcp = rtcp.filter(|rtcp| *rtcp != rtp);
-        let media = u16::try_from(index).ok()?;
+        let (index, mux) = (u16::try_from(index).ok()?, media.rtcp_mux);
         let (transport, known_as) = (Transport::Udp, [None; 2]);
-        Some(LocalStream { transport, media, ip: rtp.ip(), port: rtp.port(), count, rtcp, known_as })
+        let (ip, port) = (rtp.ip(), rtp.port());
+        Some(LocalStream { transport, media: index, ip, port, count, rtcp, mux, known_as })
     })
 }
 
@@ -127,8 +133,9 @@ pub fn remote_streams(
         };
         let rtp = SocketAddr::new(ip, media.number);
         let rtcp = rtcp_of(bytes, media, rtp)
-            .filter(|rtcp| !media.rtcp_mux && is_unicast(rtcp.ip()) && *rtcp != rtp);
-        RemoteStream { rtp: Some(rtp), rtcp, count: media.count, ..RemoteStream::default() }
+            .filter(|rtcp| !media.rtcp_mux_only && is_unicast(rtcp.ip()) && *rtcp != rtp);
+        let (rtp, count, mux) = (Some(rtp), media.count, media.rtcp_mux);
+        RemoteStream { rtp, rtcp, mux, count, ..RemoteStream::default() }
     }));
 }
 
