@@ -236,7 +236,7 @@ kept! {
         method: Method,
         call: Key,
         tags: Tags,
-        via_form: Option<FormId>,
+        form: Option<FormId>,
         answered: bool,
         finished: bool,
         ended: Option<Tags>,

@@ -37,8 +37,9 @@ pub struct Transaction {
     pub call: Key,
     /// The tags of the dialog: the phone's and the far end's; 0: none yet.
     pub tags: Tags,
-    /// How the phone wrote its Via sent-by.
-    pub via_form: Option<FormId>,
+    /// How the phone wrote its Via sent-by, in a request of its own; what the host of the Request-URI became, in one that
+    /// came in. `None`: it passed as it was.
+    pub form: Option<FormId>,
     /// Any response was seen.
     pub answered: bool,
     /// A final response was seen.
@@ -81,8 +82,9 @@ pub fn key(
     key_of_method(keyer, bytes, envelope, (envelope.method_span.of(bytes), names), flow, direction)
 }
 
-/// The key of the INVITE that a CANCEL is for: they differ in the method only (RFC 3261 section 9.1).
-pub fn cancelled(
+/// The key of the INVITE that a CANCEL, or the ACK to a failure, is for: they differ in the method only (RFC 3261 sections 9.1
+/// and 17.1.1.3).
+pub fn invite(
     keyer: Keyer,
     bytes: &[u8],
     envelope: &Envelope,

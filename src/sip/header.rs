@@ -32,6 +32,8 @@ pub enum HeaderName {
     Supported,
     Event,
     AllowEvents,
+    Authorization,
+    ProxyAuthorization,
     Other,
 }
 
@@ -66,6 +68,8 @@ impl HeaderName {
             (12, b'r') => Self::RecordRoute.if_called(name, b"record-route"),
             (12, b'm') => Self::MaxForwards.if_called(name, b"max-forwards"),
             (12, b'a') => Self::AllowEvents.if_called(name, b"allow-events"),
+            (13, b'a') => Self::Authorization.if_called(name, b"authorization"),
+            (19, b'p') => Self::ProxyAuthorization.if_called(name, b"proxy-authorization"),
             (13, b's') => Self::ServiceRoute.if_called(name, b"service-route"),
             (14, b'c') => Self::ContentLength.if_called(name, b"content-length"),
             (15, b's') => Self::SessionExpires.if_called(name, b"session-expires"),
@@ -120,6 +124,8 @@ impl HeaderName {
             Self::Supported => "Supported",
             Self::Event => "Event",
             Self::AllowEvents => "Allow-Events",
+            Self::Authorization => "Authorization",
+            Self::ProxyAuthorization => "Proxy-Authorization",
             Self::Other => "",
         }
     }

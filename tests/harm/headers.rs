@@ -2,7 +2,7 @@
 
 use crate::common::messages::{Dialog, MEDIA, PHONE, PROXY, answer, message, request, sdp};
 use crate::common::{Bench, at};
-use crate::{PUBLIC, answered, invite};
+use crate::{PUBLIC, answered, call, invite};
 use sipalg::alg::{QueuePoint, Reason};
 use sipalg::packet::Datagram;
 
@@ -199,6 +199,98 @@ fn f10_the_request_uri_and_its_digest_stay_together() {
         let got = bench.inn(PROXY, PHONE, &asked);
         assert_eq!(got.text(), asked, "{uri}");
     }
+}
+
+/// A request of the server's to `uri`, by which `branch`.
+fn asks(method: &str, uri: &str, branch: &str, more: &str) -> String {
+    message(
+        &format!(
+            "{method} {uri} SIP/2.0\nVia: SIP/2.0/UDP 22.33.44.20;branch=z9hG4bK-{branch}\nMax-Forwards: 70\n\
+             From: <sip:bob@provider.example>;tag=b\nTo: <sip:+4930@provider.example>\nCall-ID: {branch}\n\
+             CSeq: 1 {method}\n{more}"
+        ),
+        "",
+    )
+}
+
+#[test]
+fn f10_all_of_a_transaction_have_the_same_request_uri() {
+    // What a PBX says of itself between an INVITE and its CANCEL must not change the second (RFC 3261 section 9.1).
+    let mut bench = Bench::default();
+    bench.out(PHONE, PROXY, options("sip:provider.example", VIA, "Contact: <sip:pbx@192.168.1.10>"));
+    let public = format!("sip:+4930@{PUBLIC}");
+    let comes = |bench: &mut Bench, method: &str, branch: &str, uri: &str| {
+        let text = asks(method, &public, branch, "");
+        let got = bench.inn(PROXY, PHONE, &text).text();
+        assert_eq!(got, text.replace(&public, uri));
+        got
+    };
+    let got = comes(&mut bench, "INVITE", "1", &public);
+    let contact = "Contact: <sip:+4930@192.168.1.10:5060>\n";
+    bench.out(PHONE, PROXY, answer(&got, "180 Ringing", at(PROXY), contact, ""));
+    comes(&mut bench, "INVITE", "1", &public);
+    comes(&mut bench, "CANCEL", "1", &public);
+    bench.out(PHONE, PROXY, answer(&got, "487 Request Terminated", at(PROXY), "", ""));
+    comes(&mut bench, "ACK", "1", &public);
+    // From now on it is known.
+    for method in ["INVITE", "INVITE", "CANCEL"] {
+        comes(&mut bench, method, "2", "sip:+4930@192.168.1.10:5060");
+    }
+}
+
+#[test]
+fn f10_what_a_digest_was_made_over_comes_in_as_it_was_sent() {
+    let mut bench = Bench::default();
+    bench.out(PHONE, PROXY, options("sip:provider.example", VIA, "Contact: <sip:+4930@192.168.1.10>"));
+    let public = format!("sip:+4930@{PUBLIC}");
+    for (over, restored) in [(public.as_str(), public.as_str()), ("sip:other", "sip:+4930@192.168.1.10")] {
+        for header in ["Authorization", "Proxy-Authorization"] {
+            let digest = format!("{header}: Digest username=\"bob\", uri=\"{over}\", response=\"0\"");
+            let text = asks("MESSAGE", &public, &format!("{over}{header}"), &digest);
+            let got = bench.inn(PROXY, PHONE, &text).text();
+            assert_eq!(got, text.replacen(&public, restored, 1), "{digest}");
+        }
+    }
+}
+
+#[test]
+fn f13_a_trunk_that_has_registered_is_asked_for_any_of_its_numbers() {
+    // RFC 6140: `bnc` stands for all of them. Without the NAT they would be asked for at its own address.
+    let mut bench = Bench::default();
+    let register = options("sip:provider.example", VIA, "Contact: <sip:192.168.1.10:5060;bnc>;expires=60");
+    let sent = bench.out(PHONE, PROXY, register.replace("OPTIONS", "REGISTER"));
+    let granted = format!("Contact: <sip:{PUBLIC};bnc>;expires=60\n");
+    bench.inn(PROXY, PHONE, answer(&sent.text(), "200 OK", at(PUBLIC), &granted, ""));
+    let text = |branch| asks("INVITE", &format!("sip:+4930@{PUBLIC}"), branch, "");
+    let got = bench.inn(PROXY, PHONE, text("1")).text();
+    assert_eq!(got, text("1").replace(PUBLIC, "192.168.1.10:5060"));
+    // Somebody else, and another port: not the trunk.
+    for other in ["sip:+4930@22.33.44.55", "sip:+4930@22.33.44.56:17375"] {
+        let text = asks("INVITE", other, other, "");
+        assert_eq!(bench.inn(PROXY, PHONE, &text).text(), text);
+    }
+    bench.advance(std::time::Duration::from_secs(120));
+    assert_eq!(bench.inn(PROXY, PHONE, text("2")).text(), text("2"));
+}
+
+#[test]
+fn f13_in_its_own_dialog_a_phone_is_asked_for_by_whatever_name() {
+    let mut bench = Bench::default();
+    call(&mut bench, Dialog::default(), &sdp("192.168.1.10", 40000), &sdp("22.33.44.22", 30000));
+    let bye = |call: &str| {
+        message(
+            &format!(
+                "BYE sip:unknown@{PUBLIC} SIP/2.0\nVia: SIP/2.0/UDP 22.33.44.20;branch=z9hG4bK-{call}\n\
+                 From: <sip:bob@provider.example>;tag=bob-1\n\
+                 To: \"Alice\" <sip:alice@provider.example>;tag=alice-1\nCall-ID: {call}\nCSeq: 1 BYE"
+            ),
+            "",
+        )
+    };
+    assert_eq!(bench.inn(PROXY, PHONE, bye("another")).text(), bye("another"));
+    let own = bye("call-1@192.168.1.10");
+    let got = bench.inn(PROXY, PHONE, &own).text();
+    assert_eq!(got, own.replace(PUBLIC, "192.168.1.10:5060"));
 }
 
 #[test]

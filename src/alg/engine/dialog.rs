@@ -29,7 +29,7 @@ const FLOOR: Duration = Duration::from_secs(3600);
 const SUSTAIN_EVERY: Duration = Duration::from_secs(1);
 
 impl Engine {
-    /// Notes what the message changes. `form` is how the phone wrote its Via.
+    /// Notes what the message changes. `form` is how the phone wrote its Via, or what became of the Request-URI.
     pub(super) fn track(&mut self, context: &Context<'_>, scratch: &Scratch, form: Option<FormId>) {
         match context.envelope.status {
             None => self.track_request(context, scratch, form),
@@ -86,7 +86,7 @@ impl Engine {
             let _ = self.leg(context);
         }
         if let Some(transaction) = self.transactions.get_mut(&context.transaction) {
-            transaction.via_form = form.or(transaction.via_form);
+            transaction.form = form.or(transaction.form);
             return;
         }
         let transaction = Transaction {
@@ -95,7 +95,7 @@ impl Engine {
             method,
             call: context.call,
             tags: context.tags,
-            via_form: form,
+            form,
             answered: false,
             finished: false,
             ended: None,
@@ -122,7 +122,7 @@ impl Engine {
         transaction.answered = true;
         transaction.finished |= status >= 200;
         let transaction = transaction.clone();
-        if transaction.via_form.is_some() && context.direction == Direction::Inbound {
+        if transaction.form.is_some() && context.direction == Direction::Inbound {
             self.notice_upstream(context);
         }
         self.transactions
@@ -147,14 +147,7 @@ impl Engine {
             (Method::Invite, _) => self.fail(context, "refused"),
             // The 487 may get lost, or never have been sent (RFC 3261 section 9.1).
             (Method::Cancel, 200..=299) => {
-                let (flow, direction) = (&context.flow, transaction.direction);
-                let (bytes, envelope) = (context.bytes, &context.envelope);
-                let sender = match direction {
-                    Direction::Outbound => context.tags.local,
-                    Direction::Inbound => context.tags.remote,
-                };
-                let names = (context.call, sender);
-                let invite = transaction::cancelled(self.keyer, bytes, envelope, names, flow, direction);
+                let invite = self.invite_of(context, transaction.direction);
                 self.hurry(now, call, invite);
             }
             (Method::Update, 200..=299) => self.confirm_by_update(context),
@@ -270,6 +263,16 @@ impl Engine {
             leg.deadline = deadline;
             self.calls.set_deadline(&call_key, deadline);
         }
+    }
+
+    /// The INVITE that a message belongs to by its branch: a CANCEL, its answer, or an ACK. `direction` is that of the request.
+    pub(super) fn invite_of(&self, context: &Context<'_>, direction: Direction) -> Key {
+        let sender = match direction {
+            Direction::Outbound => context.tags.local,
+            Direction::Inbound => context.tags.remote,
+        };
+        let Context { bytes, envelope, flow, call, .. } = context;
+        transaction::invite(self.keyer, bytes, envelope, (*call, sender), flow, direction)
     }
 
     /// Early legs of an INVITE that was cancelled, challenged or redirected: they end if nothing follows soon.

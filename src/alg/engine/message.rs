@@ -20,7 +20,7 @@ use super::super::io::PacketId;
 use super::super::key::Key;
 use super::super::names::FormId;
 use super::super::policy::{MediaIce, Policy};
-use super::super::rewrite::headers::{self, Sides};
+use super::super::rewrite::headers::{self, Known, Sides};
 use super::super::rewrite::{self, Conflict, sdp};
 use super::super::transaction::{self, Tags};
 use super::super::verdict::Reason;
@@ -281,7 +281,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Makes the edits. The answer is how the phone wrote its Via, if that was replaced.
+    /// Makes the edits. The answer is how the phone wrote its Via, or what became of the Request-URI, if that was replaced.
     fn edit(
         &mut self,
         context: &Context<'_>,
@@ -291,6 +291,7 @@ impl Engine {
     ) -> Result<Option<FormId>, Conflict> {
         let (bytes, message, via) = (context.bytes, &scratch.message, &context.envelope.via);
         let datagrams = self.datagrams(context, message);
+        let known = self.known(context);
         let Some(Flow { mapping: Mapping::Public(public), names, .. }) = self.flows.get_mut(&context.flow)
         else {
             return Ok(None);
@@ -298,16 +299,11 @@ impl Engine {
         let hosts = &self.policy.inside_hosts;
         let sides =
             Sides { inside: context.flow.inside, public, hosts, keyer: self.keyer, datagrams: &datagrams };
-        let mut form = None;
-        match context.direction {
-            Direction::Outbound => {
-                form = headers::outbound(bytes, message, via, sides, names, &mut scratch.edits)?
-            }
-            Direction::Inbound => {
-                let via_form = self.transactions.get(&context.transaction).and_then(|it| it.via_form);
-                headers::inbound(bytes, message, via, sides, names, via_form, &mut scratch.edits)?;
-            }
-        }
+        let edits = &mut scratch.edits;
+        let form = match context.direction {
+            Direction::Outbound => headers::outbound(bytes, message, via, sides, names, edits)?,
+            Direction::Inbound => headers::inbound(bytes, message, via, sides, names, known, edits)?,
+        };
         if matches!(carries, Carries::Nothing | Carries::Protected) {
             return Ok(form);
         }
@@ -353,6 +349,27 @@ impl Engine {
         let fields = body::content_lengths(bytes, message);
         rewrite::content_length(fields, message.body(), &mut scratch.edits)?;
         Ok(form)
+    }
+
+    /// What is known of the request that a message from outside is, or answers.
+    fn known(&self, context: &Context<'_>) -> Known {
+        let Envelope { status, method, to_tag, .. } = context.envelope;
+        let request = match (status, method) {
+            (Some(_), _) => Some(context.transaction),
+            (None, Method::Invite | Method::Cancel | Method::Ack) => {
+                Some(self.invite_of(context, context.direction))
+            }
+            (None, _) => None,
+        };
+        let lease = self.flows.get(&context.flow).and_then(|flow| flow.registered);
+        let is_in_dialog = || {
+            let call = self.calls.get(&context.call).filter(|_| to_tag.is_some());
+            call.is_some_and(|call| call.position(context.tags).is_some())
+        };
+        Known {
+            passed_as: request.and_then(|key| self.transactions.get(&key)).map(|it| it.form),
+            is_phone: lease.is_some_and(|until| context.now < until) || is_in_dialog(),
+        }
     }
 
     /// For a message over TCP: the flows that the same phone has with the same server over UDP, as far as the message, or

@@ -47,6 +47,17 @@ pub struct Sides<'a> {
     pub datagrams: &'a [(u16, PublicSide)],
 }
 
+/// What is known of the request that a message is, or answers.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// What stands for the host of its Via (one that left) or its Request-URI (an INVITE that came in), if that was replaced;
+    /// `None`: nothing of its transaction has been seen.
+    pub passed_as: Option<Option<FormId>>,
+    /// Whether it is the phone that a Request-URI at its public endpoint asks for, whatever the user: it has registered there,
+    /// or the request is in a dialog of its own.
+    pub is_phone: bool,
+}
+
 /// Which rule holds for a header whose values are addresses.
 fn rule_of(name: HeaderName) -> Option<Rule> {
     match name {
@@ -116,7 +127,7 @@ pub fn outbound(
     Ok(via_form)
 }
 
-/// Restores a message that comes in; `via` is its topmost Via. `via_form` is what [`outbound`] answered for its request.
+/// Restores a message that comes in; `via` is its topmost Via. Answers with the form that the host of the Request-URI got.
 ///
 /// # Errors
 /// [`Conflict`] if two places overlap, which a sound parser rules out.
@@ -126,22 +137,30 @@ pub fn inbound(
     via: &Via,
     sides: Sides<'_>,
     names: &Names,
-    via_form: Option<FormId>,
+    known: Known,
     edits: &mut Edits,
-) -> Result<(), Conflict> {
+) -> Result<Option<FormId>, Conflict> {
+    let mut form = None;
     match message.start() {
-        StartLine::Request { uri, .. } => {
-            // Only what the phone gave as its Contact: a trunk's number at our public address keeps the text over
-            // which the digest was made.
-            if let Some(uri) = Uri::parse(bytes, uri)
+        StartLine::Request { uri: text, .. } => {
+            if let Some(uri) = Uri::parse(bytes, text)
                 && let sides = sides.heard_in(bytes, &uri)
                 && sides.is_public(bytes, uri.host, uri.port, default_port(&uri))
-                && let Some(form) = sides.form_of_user(bytes, &uri, Rule::Contact, names)
             {
-                sides.restore_uri(bytes, &uri, names, Some(form), Rule::RequestUri, edits)?;
+                let own = || names.own().filter(|_| known.is_phone);
+                let found = || sides.form_of_user(bytes, &uri, Rule::Contact, names).or_else(own);
+                // An INVITE, its CANCEL and its ACK have the same one (RFC 3261 sections 9.1 and 17.1.1.3), whatever the phone
+                // has said of itself since.
+                form =
+                    known.passed_as.unwrap_or_else(|| found().filter(|_| !is_signed(bytes, message, text)));
+                if form.is_some() {
+                    sides.restore_uri(bytes, &uri, names, form, Rule::RequestUri, edits)?;
+                }
             }
         }
-        StartLine::Status { .. } => restore_via(bytes, via, sides, names, via_form, edits)?,
+        StartLine::Status { .. } => {
+            restore_via(bytes, via, sides, names, known.passed_as.flatten(), edits)?;
+        }
     }
     for (header, rule) in address_headers(message) {
         for uri in uris(bytes, header) {
@@ -152,7 +171,15 @@ pub fn inbound(
             }
         }
     }
-    Ok(())
+    Ok(form)
+}
+
+/// Whether somebody who has proved himself has put just this Request-URI into the proof (RFC 7616 section 3.4.6: its `uri`): who
+/// changed one of them alone would make the password wrong.
+fn is_signed(bytes: &[u8], message: &Message, uri: Span) -> bool {
+    let credentials = [HeaderName::Authorization, HeaderName::ProxyAuthorization];
+    let mut values = credentials.into_iter().flat_map(|name| message.all(name));
+    values.any(|header| header.value.of(bytes).split(|byte| *byte == b'"').any(|text| text == uri.of(bytes)))
 }
 
 /// The ports at which a message that leaves calls its sender, in headers whose addresses are mapped.
