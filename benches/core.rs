@@ -1,6 +1,6 @@
 //! The pure core, without kernel: what one 900-byte INVITE with SDP costs on each part of its way.
 //!
-//! `parse` reads it into spans; `edit` is the engine's whole work on a message of a known call, parsing included;
+//! `parse` reads it into spans; `message` reads and rewrites it, from bytes to bytes, without any table; `edit` is the engine's whole work on a message of a known call, parsing included;
 //! `rebuild` writes the packet with its new lengths and sums; `translate` is all of it, and `answer`, `reinvite` and
 //! `request` are all of it for other messages of an answered call.
 
@@ -8,6 +8,8 @@
 mod invite;
 #[path = "shared/known_dialog.rs"]
 mod known_dialog;
+#[path = "shared/message_alone.rs"]
+mod message_alone;
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -19,11 +21,12 @@ use sipalg::sip::{Message, body};
 
 use invite::Invite;
 use known_dialog::{KnownDialog, Talk, Way};
+use message_alone::MessageAlone;
 
 criterion_group! {
     name = core;
     config = Criterion::default().warm_up_time(Duration::from_secs(1)).measurement_time(Duration::from_secs(2));
-    targets = parse, rebuild, engine
+    targets = parse, rewrite, rebuild, engine
 }
 criterion_main!(core);
 
@@ -46,6 +49,16 @@ fn parse(criterion: &mut Criterion) {
             let kind = body::descriptions(&invite, &message, &mut parts);
             (read, kind, description.parse(&invite, part))
         });
+    });
+    group.finish();
+}
+
+fn rewrite(criterion: &mut Criterion) {
+    let invite = Invite::new(10, 1, 40_000).bytes;
+    let mut alone = MessageAlone::new();
+    let mut group = criterion.benchmark_group("rewrite");
+    group.bench_function("message", |bencher| {
+        bencher.iter(|| alone.translate(black_box(&invite)).len());
     });
     group.finish();
 }

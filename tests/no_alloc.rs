@@ -9,12 +9,15 @@
 mod invite;
 #[path = "../benches/shared/known_dialog.rs"]
 mod known_dialog;
+#[path = "../benches/shared/message_alone.rs"]
+mod message_alone;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::hint::black_box;
 
 use known_dialog::{KnownDialog, Talk, Way};
+use message_alone::MessageAlone;
 use sipalg::packet::Datagram;
 use sipalg::sdp::Description;
 use sipalg::sip::{Message, body};
@@ -40,6 +43,19 @@ fn a_message_is_read_without_allocating() {
     };
     assert_eq!(read(), 1);
     assert_eq!(allocations(read).1, 0);
+}
+
+#[test]
+fn a_message_alone_is_rewritten_as_the_engine_does_it_and_without_allocating() {
+    let mut dialog = KnownDialog::new();
+    let expected = Datagram::parse(dialog.translate()).unwrap().payload().to_vec();
+    let packet = known_dialog::packet();
+    let invite = Datagram::parse(&packet).unwrap().payload();
+    let mut alone = MessageAlone::new();
+    alone.translate(invite);
+    let (rewritten, count) = allocations(|| alone.translate(invite));
+    assert_eq!(String::from_utf8_lossy(rewritten), String::from_utf8_lossy(&expected));
+    assert_eq!(count, 0);
 }
 
 #[test]

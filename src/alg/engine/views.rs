@@ -69,6 +69,7 @@ impl Engine {
                 .map(|leg| LegView {
                     phase: leg.phase,
                     held: leg.held.local || leg.held.remote,
+                    quiet: now.saturating_duration_since(leg.heard),
                     streams: self.stream_views(leg),
                 })
                 .collect(),
@@ -79,9 +80,10 @@ impl Engine {
         let mut views = Vec::with_capacity(2 * leg.local.len());
         for stream in &leg.local {
             let remote = leg.remote.get(usize::from(stream.media)).copied().unwrap_or_default();
-            let rtp = self.stream_view(leg, stream.rtp, remote.rtp);
+            let [rtp, rtcp] = remote.targets(stream.mux);
+            let rtp = self.stream_view(leg, stream.rtp, rtp);
             views.extend(rtp.map(|view| StreamView { media: stream.media, ..view }));
-            let rtcp = stream.rtcp.and_then(|key| self.stream_view(leg, key, remote.rtcp));
+            let rtcp = stream.rtcp.and_then(|key| self.stream_view(leg, key, rtcp));
             views.extend(rtcp.map(|view| StreamView { media: stream.media, rtcp: true, ..view }));
         }
         views
