@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::super::binding::BindingKey;
 use super::super::call::{Call, Leg, Target};
-use super::super::command::PinnedFlow;
+use super::super::command::{PinnedFlow, Transport};
 use super::super::registration::GRACE;
 use super::super::views::{BindingView, CallView, LegView, RegistrationView, StreamView};
 use super::Engine;
@@ -19,6 +19,12 @@ impl Engine {
     /// How many calls there are.
     pub fn count_calls(&self) -> usize {
         self.calls.iter().filter(|(_, call)| call.invited).count()
+    }
+
+    /// How many calls go by these UDP ports of servers.
+    pub fn count_calls_by(&self, ports: &[u16]) -> usize {
+        let by = |call: &Call| call.flow.transport == Transport::Udp && ports.contains(&call.flow.far.port());
+        self.calls.iter().filter(|(_, call)| call.invited && by(call)).count()
     }
 
     /// All registrations, in no order that means anything.
