@@ -95,7 +95,7 @@ reasons! {
     UnknownFlow = "unknown_flow",
     /// A packet at the learning point that we had not marked (traffic of the router itself).
     NotOurs = "not_ours",
-    /// Under random NAT, a second packet of a new flow got another port: dropped, SIP repeats it.
+    /// Under random NAT, a second packet of a new flow got another port: dropped, SIP, or TCP, repeats it.
     NatClash = "nat_clash",
     /// The message's flow leaves by another uplink than before, and what stands for the phone is the old uplink's address:
     /// dropped, SIP repeats it, and the NAT decides anew.

@@ -1,6 +1,8 @@
 //! How connections begin, live and end, and which of them are left alone.
 
-use sipalg::alg::{Op, Policy};
+use std::time::Duration;
+
+use sipalg::alg::{Op, Policy, Reason};
 
 use crate::endpoint::{Endpoint, Habits};
 use crate::hand::{Hand, Made};
@@ -106,6 +108,20 @@ fn an_old_syn_does_not_disturb_a_connection() {
     let seen = hand.out(whole.len() as i64, text_of(&next));
     let seen = seen.last().unwrap();
     assert_eq!((seen.at, seen.text.as_str()), (wire.len() as i64, wire_of(&next).as_str()));
+}
+
+#[test]
+fn a_syn_that_is_repeated_before_conntrack_knows_it_does_not_mislead() {
+    // Under random NAT the second one gets a port of its own, which dies with it.
+    let mut world = idle();
+    world.wires = Wires::default();
+    (world.second, world.slow) = (Some(at("22.33.44.55:40404")), Duration::from_millis(1500));
+    let wire = expected(&[Message::Text(1, 10)], &Default::default());
+    world.phone.stream = written(&[Message::Text(1, 10)]);
+    world.phone.connect(world.now);
+    world.run(60 * SECOND, |world| world.server.received.len() >= wire.len());
+    assert_eq!(world.server.received, wire);
+    assert!(world.reasons.contains_key(&Reason::NatClash), "{:?}", world.reasons);
 }
 
 #[test]

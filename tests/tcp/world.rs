@@ -71,6 +71,10 @@ pub struct World {
     /// What conntrack knows; `None`: not confirmed.
     confirmed: bool,
     pub nated: bool,
+    /// What the NAT makes of a second packet that comes before conntrack knows the first.
+    pub second: Option<SocketAddr>,
+    /// Packets of a new connection on their way through the NAT.
+    unconfirmed: u32,
     /// The server began.
     pub from_outside: bool,
     pub followed: BTreeSet<Line>,
@@ -109,6 +113,8 @@ impl World {
             again: VecDeque::new(),
             confirmed: false,
             nated: true,
+            second: None,
+            unconfirmed: 0,
             from_outside: false,
             followed: BTreeSet::new(),
             resets: Vec::new(),
@@ -349,10 +355,14 @@ impl World {
             }
             QueuePoint::NewFlow => {
                 let outbound = segment.source() == self.phone.at;
+                self.unconfirmed += 1;
+                let public = self.second.filter(|_| self.unconfirmed > 1).unwrap_or_else(|| at(PUBLIC));
                 let bytes =
-                    if outbound && self.nated { readdressed(&bytes, Some(at(PUBLIC)), None) } else { bytes };
+                    if outbound && self.nated { readdressed(&bytes, Some(public), None) } else { bytes };
                 self.queue(QueuePoint::Learn, bytes);
             }
+            // conntrack drops it: the phone's side of the entry is another one's by now.
+            QueuePoint::Learn if self.confirmed && self.second == Some(segment.source()) => {}
             QueuePoint::Learn => {
                 self.confirmed = true;
                 let outbound = segment.source() != self.server.at;

@@ -156,10 +156,7 @@ impl Engine {
         }
         let key = flow_key(learner.source, learner.destination, Direction::Outbound);
         let public = Outside(datagram.source());
-        if let Some(known) = self.flows.get(&key)
-            && known.public().is_some_and(|side| side.endpoint != public)
-            && now.saturating_duration_since(known.since) < CLASH
-        {
+        if self.clashes(now, &key, public) {
             self.arrived(token);
             return self.drop_packet(packet.id, Reason::NatClash);
         }
@@ -271,6 +268,15 @@ impl Engine {
             let (lan, uplink) = if turned { (uplink, lan) } else { (lan, uplink) };
             self.note_interfaces(&key, lan, uplink);
         }
+    }
+
+    /// Whether another mapping of the same flow has just been learned: under random NAT two packets of it were under way
+    /// before conntrack knew the first.
+    pub(super) fn clashes(&self, now: Instant, key: &FlowKey, public: Outside) -> bool {
+        self.flows.get(key).is_some_and(|known| {
+            known.public().is_some_and(|side| side.endpoint != public)
+                && now.saturating_duration_since(known.since) < CLASH
+        })
     }
 
     /// Notes a flow's mapping; `None`: the NAT leaves it alone. `false`: there is no room.

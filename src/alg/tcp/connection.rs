@@ -122,6 +122,15 @@ impl Connection {
         }
     }
 
+    /// Whether a SYN in this direction is the one that began it.
+    pub fn repeats(&self, direction: Direction, opening: &Opening) -> bool {
+        let isn = match self.stage {
+            Stage::Opening(first) => first.isn,
+            Stage::Open | Stage::Closed => self.half(self.begun).isn(),
+        };
+        self.begun == direction && isn == opening.isn
+    }
+
     /// The SYN in the other direction has come: from here on there are streams.
     pub fn answered(&mut self, answer: Opening) {
         let Stage::Opening(opening) = self.stage else { return };

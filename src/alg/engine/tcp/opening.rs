@@ -66,6 +66,11 @@ impl Engine {
         }
         let key = tcp_key(learner.source, learner.destination);
         let public = Outside(segment.source());
+        let repeats = |it: &Connection| it.repeats(Direction::Outbound, &opening);
+        if self.clashes(now, &key, public) && self.connections.table.get(&key).is_some_and(repeats) {
+            self.learning.arrived(token);
+            return self.drop_packet(packet.id, Reason::NatClash);
+        }
         if !self.is_served(key.far) || !self.map_flow(now, key, Some(public)) {
             self.learning.arrived(token);
             return self.accept(packet.id, identity, Reason::NotInspected);
@@ -101,11 +106,7 @@ impl Engine {
         if let Some(known) = self.connections.table.get_mut(&key)
             && known.public == public
         {
-            let same = match known.stage {
-                Stage::Opening(first) => first.isn == opening.isn,
-                Stage::Open | Stage::Closed => known.half(known.begun).isn() == opening.isn,
-            };
-            if known.begun == direction && same {
+            if known.repeats(direction, &opening) {
                 return Some(known.following);
             }
             if known.stage == Stage::Open {
