@@ -555,8 +555,8 @@ fn where_a_phone_listens_is_known_after_a_restart_and_a_state_without_it_is_read
         "",
     );
     let gets_at = |bench: &mut Bench| {
-        let packet = common::packet(at(PROXY), at(phone), ask.as_bytes());
-        let (_, bytes) = bench.pass(QueuePoint::Signalling, WAN, common::LAN, &packet);
+        let packet = packet(at(PROXY), at(phone), ask.as_bytes());
+        let (_, bytes) = bench.pass(QueuePoint::Signalling, WAN, LAN, &packet);
         Datagram::parse(&bytes).unwrap().destination().port()
     };
     assert_eq!(gets_at(&mut bench), 5060);
