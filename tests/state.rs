@@ -5,13 +5,15 @@
 
 mod common;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::messages::{Dialog, MEDIA, PHONE, PROXY, message, request, response, sdp};
-use common::{Bench, Passed, WAN, at, kind};
+use common::{Bench, LAN, Passed, WAN, at, kind, packet};
 use proptest::prelude::*;
+use serde_json::Value;
 use sipalg::alg::{
-    Engine, Event, Held, Inside, Outside, Peer, Pinhole, Policy, QueuePoint, Reason, State, Transport,
+    Engine, Event, Held, Input, Inside, Op, Output, Outside, PacketId, PacketIn, Peer, Pinhole, Policy,
+    QueuePoint, Reason, Reply, State, Transport,
 };
 use sipalg::packet::Datagram;
 
@@ -254,6 +256,102 @@ fn an_export_is_what_was_imported() {
     assert_eq!(sorted(next.export(now)), sorted(state));
 }
 
+/// Everything in a JSON text that is a number or a list, by its path.
+fn places(value: &Value, path: &mut Vec<String>, sink: &mut Vec<String>) {
+    let mut below = |key: String, value: &Value| {
+        path.push(key);
+        places(value, path, sink);
+        path.pop();
+    };
+    match value {
+        Value::Array(all) => all.iter().enumerate().for_each(|(at, value)| below(at.to_string(), value)),
+        Value::Object(all) => all.iter().for_each(|(key, value)| below(key.clone(), value)),
+        _ => {}
+    }
+    if value.is_number() || value.is_array() || value.is_null() {
+        sink.push(format!("/{}", path.join("/")));
+    }
+}
+
+/// Takes over what may be nonsense, lets half an hour pass, and hears of the call's end; the kernel agrees to everything.
+fn live_on(state: State, held: &Held, messages: &[Vec<u8>]) {
+    let (mut now, mut rounds) = (Instant::now() + Duration::from_secs(86_400), 0);
+    let mut engine = Engine::new(Policy { seed: [7, 8], ..Policy::default() });
+    engine.import(now, Duration::from_secs(5), state);
+    engine.reconcile(now, held);
+    let settle = |engine: &mut Engine, now: Instant| {
+        for _ in 0..1000 {
+            let Some(output) = engine.poll_output() else { return };
+            if let Output::Command(command) = output {
+                let outcome = match command.op {
+                    Op::Lookup { .. } | Op::Recognise { .. } => Ok(Reply::Found(None)),
+                    _ => Ok(Reply::Done),
+                };
+                let id = command.id;
+                engine.handle(now, Input::CommandDone { id, outcome });
+            }
+        }
+    };
+    settle(&mut engine, now);
+    for (number, bytes) in messages.iter().enumerate() {
+        let id = PacketId(number as u64);
+        let (indev, outdev, point) = (LAN, WAN, QueuePoint::Signalling);
+        engine.handle(now, Input::Packet(PacketIn { id, point, indev, outdev, bytes }));
+        settle(&mut engine, now);
+    }
+    let end = now + Duration::from_secs(1800);
+    while let Some(due) = engine.poll_timeout().filter(|due| *due <= end && rounds < 2000) {
+        (now, rounds) = (now.max(due), rounds + 1);
+        engine.handle(now, Input::Timeout);
+        settle(&mut engine, now);
+    }
+    assert!(rounds < 2000, "time stands still");
+    let _ = (engine.calls(end).count(), engine.registrations(end).count(), engine.bindings().count());
+    let _ = engine.export(end);
+}
+
+/// A gateway that ended at each start because of its own file would be out of service for good.
+#[test]
+fn a_state_that_makes_no_sense_does_no_harm() {
+    let mut bench = Bench::default();
+    for step in &CALL[..11] {
+        step(&mut bench);
+    }
+    let held = held(&bench);
+    let state = serde_json::to_value(bench.engine.export(bench.now)).unwrap();
+    let far = Dialog { branch: "z9hG4bK-end", ..dialog() };
+    let messages = [
+        packet(at(PHONE), at(PROXY), request("BYE", PHONE, 9, far, true, "").as_bytes()),
+        packet(at(PROXY), at(PHONE), response("200 OK", "BYE", PUBLIC, 9, far, "").as_bytes()),
+    ];
+    let mut all = Vec::new();
+    places(&state, &mut Vec::new(), &mut all);
+    let numbers =
+        [0, 1, 7, u64::from(u16::MAX), u64::from(u32::MAX), i64::MAX as u64, u64::MAX].map(Value::from);
+    let odd = [-1, i64::MIN].map(Value::from);
+    let mut taken = 0;
+    for place in &all {
+        let here = state.pointer(place).unwrap();
+        let instead: Vec<Value> = match here {
+            Value::Array(list) => {
+                let twice = list.iter().chain(list).cloned().collect();
+                let but_one = list.iter().skip(1).cloned().collect();
+                vec![Value::Array(vec![]), Value::Array(twice), Value::Array(but_one)]
+            }
+            _ => numbers.iter().chain(&odd).cloned().collect(),
+        };
+        for value in instead {
+            let mut broken = state.clone();
+            *broken.pointer_mut(place).unwrap() = value.clone();
+            let Ok(broken) = serde_json::from_value::<State>(broken) else { continue };
+            taken += 1;
+            let outcome = std::panic::catch_unwind(|| live_on(broken, &held, &messages));
+            assert!(outcome.is_ok(), "{place} is {value}");
+        }
+    }
+    assert!(taken > 500, "{taken} of them could be read");
+}
+
 #[test]
 fn time_that_passes_without_an_engine_counts() {
     let mut bench = Bench::default();
@@ -457,8 +555,8 @@ fn where_a_phone_listens_is_known_after_a_restart_and_a_state_without_it_is_read
         "",
     );
     let gets_at = |bench: &mut Bench| {
-        let packet = common::packet(at(PROXY), at(phone), ask.as_bytes());
-        let (_, bytes) = bench.pass(QueuePoint::Signalling, WAN, common::LAN, &packet);
+        let packet = packet(at(PROXY), at(phone), ask.as_bytes());
+        let (_, bytes) = bench.pass(QueuePoint::Signalling, WAN, LAN, &packet);
         Datagram::parse(&bytes).unwrap().destination().port()
     };
     assert_eq!(gets_at(&mut bench), 5060);

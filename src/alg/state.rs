@@ -120,7 +120,7 @@ impl Kept for Instant {
     }
 
     fn revive(Moment(distance): Moment, then: Self) -> Self {
-        let long = Duration::from_nanos(distance.unsigned_abs());
+        let long = Duration::from_nanos(distance.clamp(-FARTHEST, FARTHEST).unsigned_abs());
         let moved = if distance < 0 { then.checked_sub(long) } else { then.checked_add(long) };
         // A clock that has not run for so long yet: nothing of the past matters to it.
         moved.unwrap_or(then)
@@ -162,6 +162,10 @@ impl<T: Kept> Kept for Vec<T> {
         form.into_iter().map(|it| T::revive(it, then)).collect()
     }
 }
+
+/// No moment is farther away than 36 years. The tables count nanoseconds in 64 bits from their first moment on: beside one
+/// that a damaged file puts into another age, now and tomorrow would be the same, and nothing that is due ever over.
+const FARTHEST: i64 = 1 << 60;
 
 /// What knows no time is kept as it is.
 macro_rules! timeless {
