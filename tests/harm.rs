@@ -17,6 +17,8 @@ mod descriptions;
 mod headers;
 #[path = "harm/media.rs"]
 mod media;
+#[path = "harm/names.rs"]
+mod names;
 #[path = "harm/registrations.rs"]
 mod registrations;
 #[path = "harm/running.rs"]

@@ -442,6 +442,48 @@ fn a_second_one_finds_the_queue_taken_and_changes_nothing() {
 }
 
 #[test]
+fn a_second_one_with_other_queues_is_refused_while_the_first_lives_and_serves_when_it_is_dead() {
+    let namespace = Namespace::new();
+    let mut first = Gateway::start(&namespace, &[]);
+    let loaded = namespace.ruleset();
+    let file = namespace.1.path().join("other.toml");
+    fs::write(&file, "[queue]\nbase = 6060\n").expect("written");
+    let args = ["--config", &file.display().to_string()];
+    let second = namespace.run(SIPALG, &["run", args[0], args[1]]);
+    assert_refused(
+        &second,
+        5,
+        &["another sipalg is at work here", "queue 5060 of table inet sipalg has a reader"],
+    );
+    assert_eq!(namespace.ruleset(), loaded, "the first one's rules are as they were");
+    // Other queues after a restart are no matter: nobody reads the old ones.
+    first.child.kill().expect("it runs");
+    first.child.wait().expect("it ends");
+    Gateway::start(&namespace, &args).stop("TERM");
+    assert_ne!(namespace.ruleset(), loaded);
+}
+
+#[test]
+fn who_reloads_other_ports_than_his_own_ruleset_has_is_told_which_line_to_change() {
+    let namespace = Namespace::new();
+    namespace.load(include_str!("../nft-rules/sipalg.nft"));
+    let file = namespace.1.path().join("sipalg.toml");
+    fs::write(&file, "").expect("written");
+    let gateway = Gateway::start(&namespace, &["--config", &file.display().to_string()]);
+    fs::write(&file, "[sip]\nports = [5060, 5080]\n").expect("written");
+    let reloaded = namespace.run(SIPALG, &["reload"]);
+    let said = text(&reloaded.stdout);
+    assert_eq!(reloaded.status.code(), Some(0), "{said}");
+    assert!(
+        said.contains("note: the ruleset that you included queues the ports 5060, sip.ports says 5060, 5080"),
+        "{said}"
+    );
+    assert!(said.contains("change SIPALG_UDP_PORTS"), "{said}");
+    assert!(!namespace.ruleset().contains("5080"), "it is the administrator's");
+    gateway.stop("TERM");
+}
+
+#[test]
 fn a_ruleset_that_can_not_be_loaded_is_refused_with_what_nft_said() {
     let namespace = Namespace::new();
     namespace.load("table inet sipalg { map inbound4 { type ipv4_addr : ipv4_addr; }\n}\n");

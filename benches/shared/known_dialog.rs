@@ -260,6 +260,7 @@ fn answer(op: &Op) -> Reply {
         | Op::Expect { .. }
         | Op::Unexpect { .. }
         | Op::Purge { .. }
+        | Op::Reroute { .. }
         | Op::Sustain { .. } => Reply::Done,
     }
 }

@@ -4,9 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use sipalg::alg::envelope::Envelope;
 use sipalg::alg::flow::PublicSide;
-use sipalg::alg::key::Keyer;
+use sipalg::alg::key::{Key, Keyer};
 use sipalg::alg::names::Names;
 use sipalg::alg::rewrite::headers::{self, Sides};
+use sipalg::alg::rewrite::recall::Recall;
 use sipalg::alg::rewrite::{self, sdp};
 use sipalg::alg::{Edits, Inside, Outside};
 use sipalg::sdp::Description;
@@ -51,7 +52,9 @@ impl MessageAlone {
         body::descriptions(bytes, message, parts);
         description.parse(bytes, *parts.first().expect("it has a body")).expect("it is a description");
         let inside = Inside(SocketAddr::new(INSIDE, 5060));
-        let sides = Sides { inside, public, hosts: &[], keyer: Keyer::new([1, 2]), datagrams: &[] };
+        let (keyer, call) = (Keyer::new([1, 2]), Key::default());
+        let recall = Recall { keyer, call, tag: 1, registers: false, lasts: true };
+        let sides = Sides { inside, public, hosts: &[], recall, datagrams: &[] };
         headers::outbound(bytes, message, &envelope.via, sides, names, edits).expect("no two meet");
         let public_of = |_, at: SocketAddr| Some(SocketAddr::new(PUBLIC, at.port().checked_sub(23_616)?));
         sdp::outbound(bytes, description, public, false, |ip| ip == INSIDE, public_of, edits)

@@ -240,6 +240,20 @@ pub enum Op {
         /// The address.
         address: IpAddr,
     },
+    /// A UDP signalling flow whose source is translated leaves by another interface than before. Deletes its conntrack entry
+    /// if its public address belongs to the interface that it left by, and not to the one by which it leaves now: what
+    /// the NAT decided for the one way is wrong for the other. Fails with [`Failure::NotFound`] where the entry may stay:
+    /// the address belongs to no uplink alone, or its source is not what is translated.
+    Reroute {
+        /// The flow.
+        flow: FlowKey,
+        /// What stands for the phone.
+        public: Outside,
+        /// Index of the interface by which it left.
+        from: u32,
+        /// Index of the interface by which it leaves now.
+        to: u32,
+    },
     /// Sets the remaining lifetime of a signalling flow's conntrack entry. Never asked for TCP.
     Sustain {
         /// The flow.

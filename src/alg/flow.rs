@@ -26,6 +26,9 @@ pub enum Mapping {
     Asked(CommandId),
     /// conntrack has no such entry. Entered from `Asked`; kept for a moment so that a flood is not a flood of questions.
     Missing,
+    /// Its conntrack entry was deleted then, because it stood for another way out. Entered from `Public`; what was under way
+    /// by that entry is dropped. After a moment as good as `Unknown`.
+    Moved(Instant),
     /// The NAT leaves it alone. Entered from `Asked`.
     NotNated,
     /// This is the public endpoint. Entered from `Asked`, and by learning.
@@ -142,7 +145,7 @@ impl Flow {
         match &self.mapping {
             Mapping::Public(side) => Some(Outside(side.shown)),
             Mapping::NotNated => Some(Outside(inside.0)),
-            Mapping::Unknown | Mapping::Asked(_) | Mapping::Missing => None,
+            Mapping::Unknown | Mapping::Asked(_) | Mapping::Missing | Mapping::Moved(_) => None,
         }
     }
 
@@ -152,11 +155,26 @@ impl Flow {
         self.uplink = if uplink == 0 { self.uplink } else { uplink };
     }
 
+    /// As [`Flow::note_interfaces`], of a packet from outside. By which uplink answers come says little about which one the
+    /// phone's messages leave by.
+    pub fn note_way_in(&mut self, lan: u32, uplink: u32) {
+        self.note_interfaces(lan, if self.uplink == 0 { uplink } else { 0 });
+    }
+
+    /// Whether a packet that leaves by this interface takes another way than those before; 0 is not known.
+    pub fn leaves_elsewhere(&self, outdev: u32) -> bool {
+        self.uplink != 0 && outdev != 0 && self.uplink != outdev
+    }
+
     /// The public side, if there is a NAT and it is known.
     pub fn public(&self) -> Option<&PublicSide> {
         match &self.mapping {
             Mapping::Public(side) => Some(side),
-            Mapping::Unknown | Mapping::Asked(_) | Mapping::Missing | Mapping::NotNated => None,
+            Mapping::Unknown
+            | Mapping::Asked(_)
+            | Mapping::Missing
+            | Mapping::Moved(_)
+            | Mapping::NotNated => None,
         }
     }
 }

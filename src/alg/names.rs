@@ -2,8 +2,8 @@
 //!
 //! Outbound, the host and port of an inside URI are replaced; inbound, the phone must get back exactly the text that
 //! it wrote: `192.168.1.10` without a port is not `192.168.1.10:5060`. A flow has very few such texts (*forms*), so
-//! they are kept once each, and the user parts of URIs point to them. Via sent-by forms are remembered by
-//! their transaction. Nothing here knows the public side.
+//! they are kept once each, and the user parts of URIs point to them (`rewrite::recall` says how). Via sent-by forms are
+//! remembered by their transaction. Nothing here knows the public side.
 
 use arrayvec::{ArrayString, ArrayVec};
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 /// Texts longer than this are not kept; they are restored in the canonical form.
 const FORM_BYTES: usize = 47;
 const FORMS: usize = 8;
-/// More users than this on one flow push out older ones.
+/// More users than this on one flow push out those that were said longest ago.
 const USERS: usize = 512;
 
 /// Index of a form of one flow.
@@ -22,10 +22,13 @@ pub struct FormId(u8);
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Names {
     forms: ArrayVec<ArrayString<FORM_BYTES>, FORMS>,
-    /// Digest of a URI's user part (and of the kind of its header) and its form, by digest.
+    /// Digest of what of a URI comes back, and its form; what was said last is last.
     users: Vec<(u64, FormId)>,
     /// The first form that names the flow's own inside address.
     own: Option<FormId>,
+    /// That of its latest Contact.
+    #[serde(default)]
+    contact: Option<FormId>,
 }
 
 impl Names {
@@ -50,29 +53,35 @@ impl Names {
         Some(FormId(u8::try_from(index).ok()?))
     }
 
-    /// Remembers that the URI with this user part (digest) was written in this form.
+    /// Remembers that the URI with this digest was written in this form. What nobody has said for longest goes.
     pub fn remember_user(&mut self, user: u64, form: FormId) {
-        match self.users.binary_search_by_key(&user, |(digest, _)| *digest) {
-            Ok(at) => {
-                if let Some(entry) = self.users.get_mut(at) {
-                    entry.1 = form;
-                }
-            }
-            Err(at) if self.users.len() < USERS => self.users.insert(at, (user, form)),
-            // The neighbour goes: digests are random, so this is a random choice without a generator.
-            Err(at) => {
-                let at = at.min(USERS - 1);
+        match self.users.iter().rposition(|(digest, _)| *digest == user) {
+            Some(at) => {
                 self.users.remove(at);
-                let at = self.users.partition_point(|(digest, _)| *digest < user);
-                self.users.insert(at, (user, form));
             }
+            None if self.users.len() >= USERS => {
+                self.users.remove(0);
+            }
+            None => {}
+        }
+        self.users.push((user, form));
+    }
+
+    /// The form in which the URI with this digest was written.
+    pub fn of_user(&self, user: u64) -> Option<FormId> {
+        self.users.iter().rev().find(|(digest, _)| *digest == user).map(|(_, form)| *form)
+    }
+
+    /// Remembers the form of the phone's own Contact; one that is for a particular transport counts if there is no other.
+    pub fn remember_contact(&mut self, form: FormId, particular: bool) {
+        if !particular || self.contact.is_none() {
+            self.contact = Some(form);
         }
     }
 
-    /// The form in which the URI of this user was written.
-    pub fn of_user(&self, user: u64) -> Option<FormId> {
-        let at = self.users.binary_search_by_key(&user, |(digest, _)| *digest).ok()?;
-        self.users.get(at).map(|(_, form)| *form)
+    /// How the phone calls itself where it wants to be called, whatever the user.
+    pub fn contact(&self) -> Option<FormId> {
+        self.contact.or(self.own)
     }
 
     /// The ports in the forms; 5060 where there is none.
@@ -124,11 +133,13 @@ mod tests {
         let kept = (0..100).filter(|n| names.remember(format!("10.0.0.{n}").as_bytes()).is_some()).count();
         assert_eq!(kept, FORMS);
         assert_eq!(names.remember(&[b'1'; 48]), None);
-        for user in 1..2000u64 {
-            names.remember_user(user.wrapping_mul(0x9e37_79b9_7f4a_7c15), FormId(0));
+        for user in 1..=2000 {
+            names.remember_user(user, FormId(0));
+            names.remember_user(7, FormId(1));
         }
         assert_eq!(names.users.len(), USERS);
-        assert!(names.users.is_sorted());
-        assert_eq!(names.of_user(1999u64.wrapping_mul(0x9e37_79b9_7f4a_7c15)), Some(FormId(0)));
+        let last = 2001 - (USERS as u64 - 1);
+        assert_eq!((names.of_user(last), names.of_user(last - 1)), (Some(FormId(0)), None));
+        assert_eq!(names.of_user(7), Some(FormId(1)), "what is said again stays");
     }
 }

@@ -322,7 +322,7 @@ impl Kept for Mapping {
 
     fn keep(&self, _: Instant) -> MappingState {
         match self {
-            Self::Unknown | Self::Asked(_) | Self::Missing => MappingState::Unknown,
+            Self::Unknown | Self::Asked(_) | Self::Missing | Self::Moved(_) => MappingState::Unknown,
             Self::NotNated => MappingState::NotNated,
             Self::Public(side) => MappingState::Public(side.endpoint),
         }

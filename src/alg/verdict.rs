@@ -97,6 +97,9 @@ reasons! {
     NotOurs = "not_ours",
     /// Under random NAT, a second packet of a new flow got another port: dropped, SIP repeats it.
     NatClash = "nat_clash",
+    /// The message's flow leaves by another uplink than before, and what stands for the phone is the old uplink's address:
+    /// dropped, SIP repeats it, and the NAT decides anew.
+    Rerouted = "rerouted",
     /// The message asks for a pinhole that the rules forbid (S8, S9); passes untouched.
     Refused = "refused",
     /// The far end is not on the list of registrars (S6).

@@ -36,6 +36,8 @@ pub struct LegView {
     pub phase: Phase,
     /// Whether it is on hold.
     pub held: bool,
+    /// How long ago a message of it, or its media, was last noticed.
+    pub quiet: Duration,
     /// Its media, RTP and RTCP apart.
     pub streams: Vec<StreamView>,
 }

@@ -1,7 +1,7 @@
 //! What the commands that ask a running gateway have in common: where it is, how the answer is shown, and again.
 
 use std::fmt::Write as _;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
@@ -51,29 +51,73 @@ impl Where {
     }
 }
 
-/// Asks, and shows the answer, as often as is wanted. `show` makes text for people out of it.
+/// Asks, and shows the answer, as often as is wanted. `show` makes text for people out of it. A gateway that is watched may
+/// be away for a while: its restart may be what somebody wants to see.
 pub(super) fn show<T: DeserializeOwned + Serialize>(
     place: &Where,
     look: &Look,
     (ask, many): (Ask, Option<&HowMany>),
     out: &mut dyn Write,
-    show: impl Fn(&T) -> String,
+    mut show: impl FnMut(&T) -> String,
 ) -> Result<Exit, Problem> {
+    let mut was_there = false;
     loop {
-        let answer: T = place.ask(ask, many.map_or(LIMIT, |many| many.limit))?;
-        if look.json {
-            let line = serde_json::to_string(&answer).expect("an answer has string keys only");
-            writeln!(out, "{line}")?;
-        } else {
-            // To the top of a cleared screen; programs that watch want --json.
-            let clear = if look.watch { "\x1b[H\x1b[2J" } else { "" };
-            writeln!(out, "{clear}{}", show(&answer).trim_end())?;
+        let text = match place.ask::<T>(ask, many.map_or(LIMIT, |many| many.limit)) {
+            Ok(answer) if look.json => {
+                Some(serde_json::to_string(&answer).expect("an answer has string keys only"))
+            }
+            Ok(answer) => Some(show(&answer)),
+            Err(problem) if was_there => (!look.json).then(|| problem.to_string()),
+            Err(problem) => return Err(problem),
+        };
+        was_there = true;
+        if let Some(text) = text {
+            let screen = Screen::of_stdout().filter(|_| look.watch && !look.json);
+            match screen {
+                Some(screen) => write!(out, "\x1b[H\x1b[2J{}", screen.fit(text.trim_end()))?,
+                None => writeln!(out, "{}", text.trim_end())?,
+            }
         }
         if !look.watch {
             return Ok(Exit::Good);
         }
         out.flush()?;
         thread::sleep(AGAIN);
+    }
+}
+
+/// The terminal that shows what is watched.
+#[derive(Clone, Copy, Debug)]
+struct Screen {
+    columns: usize,
+    rows: usize,
+}
+
+impl Screen {
+    /// `None`: it is a file or a pipe.
+    fn of_stdout() -> Option<Self> {
+        let (columns, rows) = terminal_size::terminal_size_of(io::stdout())?;
+        Some(Self { columns: usize::from(columns.0).max(1), rows: usize::from(rows.0) })
+    }
+
+    /// The beginning of a text, as much as has room, and how much has not.
+    fn fit(self, text: &str) -> String {
+        let lines: Vec<&str> = text.lines().collect();
+        let height = |line: &&str| line.chars().count().div_ceil(self.columns).max(1);
+        if lines.iter().map(height).sum::<usize>() <= self.rows {
+            return text.to_owned();
+        }
+        let mut room = self.rows.saturating_sub(1);
+        let fits = |line: &&&str| {
+            let left = room.checked_sub(height(line));
+            room = left.unwrap_or(room);
+            left.is_some()
+        };
+        let shown = lines.iter().take_while(fits).count();
+        let (first, rest) = lines.split_at(shown);
+        let mut text = first.join("\n");
+        let _ = write!(text, "\n… and {} more lines", rest.len());
+        text
     }
 }
 
@@ -117,6 +161,16 @@ pub(super) fn span(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_screen_shows_the_beginning_and_says_how_much_is_missing() {
+        let screen = Screen { columns: 4, rows: 4 };
+        assert_eq!(screen.fit("a\nb\nc\nd"), "a\nb\nc\nd");
+        assert_eq!(screen.fit("a\nb\nc\nd\ne"), "a\nb\nc\n… and 2 more lines");
+        // A line that is longer than the screen is wide takes two.
+        assert_eq!(screen.fit("a\nbcdef\nc\nd"), "a\nbcdef\n… and 2 more lines");
+        assert_eq!(Screen { columns: 1, rows: 0 }.fit("a"), "\n… and 1 more lines");
+    }
 
     #[test]
     fn times_are_short() {

@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 use std::io::Write;
+use std::time::Instant;
 
 use super::ask::{self, HowMany, Look, Where, printable};
+use super::silence::Silence;
 use super::{Exit, Problem};
 use crate::control::protocol::{Ask, Call, Dialog, Stream, Table, Traffic};
 
@@ -24,15 +26,31 @@ pub struct Args {
 /// # Errors
 /// It does not run, or does not answer.
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Problem> {
-    ask::show(&args.place, &args.look, (Ask::Calls, Some(&args.many)), out, text)
+    let mut silence = Silence::default();
+    ask::show(&args.place, &args.look, (Ask::Calls, Some(&args.many)), out, |calls: &Table<Call>| {
+        let mut calls = calls.clone();
+        silence.note(Instant::now(), &mut calls);
+        text(&calls)
+    })
 }
 
+/// A line with the numbers, then the calls, those in trouble first.
 fn text(calls: &Table<Call>) -> String {
     if calls.total == 0 {
         return "no calls".to_owned();
     }
-    let mut text = String::new();
-    for call in &calls.entries {
+    let in_trouble =
+        |call: &Call| call.dialogs.iter().flat_map(|it| &it.streams).any(|it| it.trouble.is_some());
+    let (troubled, fine): (Vec<_>, Vec<_>) = calls.entries.iter().partition(|call| in_trouble(call));
+    let mut text = match calls.total {
+        1 => "1 call".to_owned(),
+        many => format!("{many} calls"),
+    };
+    if !troubled.is_empty() {
+        let _ = write!(text, ", {} in trouble", troubled.len());
+    }
+    text.push('\n');
+    for call in troubled.into_iter().chain(fine) {
         let since = call.seconds.map_or_else(|| "not answered".to_owned(), ask::span);
         let _ = writeln!(text, "{} -> {}  {since}", printable(&call.from), printable(&call.to));
         let id = printable(&call.call_id);
@@ -106,7 +124,8 @@ mod tests {
         let shown = text(&Table { total: 3, entries: vec![call] });
         assert_eq!(
             shown,
-            "sip:alice@example.com -> sip:bob@example.com\u{fffd}  1m 3s\n  \
+            "3 calls, 1 in trouble\n\
+             sip:alice@example.com -> sip:bob@example.com\u{fffd}  1m 3s\n  \
                phone 192.168.1.10:5060, server 22.33.44.20:5060, Call-ID c1\n    \
                  rtp 192.168.1.10:40000 as 22.33.44.55:16384 <-> 22.33.44.22:30000  \
                  out 300 packets, 60000 bytes; in 0 packets, 0 bytes\n      \

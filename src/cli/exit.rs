@@ -170,6 +170,8 @@ impl From<daemon::Error> for Problem {
             }
             daemon::Error::Kernel(error) | daemon::Error::Ruleset(error) => error.into(),
             daemon::Error::Queue(error) => error.into(),
+            error @ daemon::Error::Another { .. } => Self::new(Exit::QueueTaken, error)
+                .remedy("One serves a whole network namespace: stop it, or do without this one."),
             error @ daemon::Error::Journald(_) => Self::new(Exit::Usage, error)
                 .remedy("Without journald, log.target must be \"stderr\" or \"auto\"."),
             error @ daemon::Error::User(_) => Self::new(Exit::Usage, error),

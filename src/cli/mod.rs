@@ -15,6 +15,7 @@ pub mod lab;
 pub mod registrations;
 pub mod reload;
 pub mod run;
+mod silence;
 pub mod status;
 pub mod unload;
 

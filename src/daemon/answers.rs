@@ -16,8 +16,8 @@ use crate::control::protocol::{Binding, Call, Count, Dialog, Fill, Registration,
 use crate::kernel::links::Links;
 use crate::kernel::traffic::Meter;
 
-/// Media is missed only after so long: phones begin to send within a second, and voice activity detection sends comfort
-/// noise more often than this.
+/// Media is missed only so long after the last message of its dialog, which may have begun it, moved it or resumed it: phones
+/// begin to send within a second, and voice activity detection sends comfort noise more often than this.
 const SETTLED: Duration = Duration::from_secs(5);
 /// So many packets in one direction are worth a word about the other: a second of sound.
 const TALK: u64 = 50;
@@ -106,21 +106,20 @@ pub(super) fn calls(total: usize, mut views: Vec<CallView>) -> Table<Call> {
 }
 
 fn call(call: CallView, meter: &mut Option<Meter>) -> Call {
-    let answered = call.answered;
-    let dialogs = call.legs.into_iter().map(|leg| dialog(leg, answered, meter)).collect();
+    let dialogs = call.legs.into_iter().map(|leg| dialog(leg, meter)).collect();
     Call {
         call_id: call.call_id,
         from: call.from,
         to: call.to,
         inside: call.inside.to_string(),
         server: call.far.to_string(),
-        seconds: answered.map(|ago| ago.as_secs()),
+        seconds: call.answered.map(|ago| ago.as_secs()),
         dialogs,
     }
 }
 
-fn dialog(leg: LegView, answered: Option<Duration>, meter: &mut Option<Meter>) -> Dialog {
-    let is_up = leg.phase == Phase::Confirmed && !leg.held && answered.is_some_and(|ago| ago >= SETTLED);
+fn dialog(leg: LegView, meter: &mut Option<Meter>) -> Dialog {
+    let is_up = is_settled(&leg);
     let state = match leg.phase {
         Phase::Offered => "offered",
         Phase::Ringing => "ringing",
@@ -136,6 +135,11 @@ fn dialog(leg: LegView, answered: Option<Duration>, meter: &mut Option<Meter>) -
         })
         .collect();
     Dialog { state: state.to_owned(), held: leg.held, streams }
+}
+
+/// Whether media of it that is not there is missing.
+fn is_settled(leg: &LegView) -> bool {
+    leg.phase == Phase::Confirmed && !leg.held && leg.quiet >= SETTLED
 }
 
 fn stream(view: StreamView, traffic: Option<Traffic>, is_up: bool) -> Stream {
@@ -215,6 +219,16 @@ mod tests {
         let mute = seen(0, 300, true, false).unwrap();
         assert_eq!(mute, "one-way audio: the far end hears nothing, no packet has come from the phone");
         assert_eq!(seen(0, 0, true, false).unwrap(), "no media in either direction");
+    }
+
+    #[test]
+    fn media_is_missed_where_it_is_agreed_upon_and_nobody_has_said_anything_for_a_while() {
+        let leg = |phase, held, quiet| LegView { phase, held, quiet, streams: Vec::new() };
+        assert!(is_settled(&leg(Phase::Confirmed, false, SETTLED)));
+        // Just answered, just resumed, just moved.
+        assert!(!is_settled(&leg(Phase::Confirmed, false, SETTLED / 2)));
+        assert!(!is_settled(&leg(Phase::Confirmed, true, SETTLED)));
+        assert!(!is_settled(&leg(Phase::Ringing, false, SETTLED)));
     }
 
     #[test]

@@ -24,6 +24,17 @@ pub enum Error {
     /// The packet queues can't be read.
     #[error(transparent)]
     Queue(#[from] queue::OpenError),
+    /// Another sipalg works with the table in this network namespace, by queues of its own.
+    #[error(
+        "another sipalg is at work here: the queue {queue} of table inet sipalg has a reader (netlink port {reader}, \
+         usually its process id)"
+    )]
+    Another {
+        /// The first of its queues.
+        queue: u16,
+        /// Netlink port of the reader.
+        reader: u32,
+    },
     /// journald was asked for and is not there.
     #[error("journald can't be reached: {0}")]
     Journald(#[source] io::Error),

@@ -4,6 +4,7 @@
 //! tables are, they take less than a hundredth of that thread's time. Everything else happens on other threads.
 
 use std::cell::RefCell;
+use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -20,8 +21,18 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// And so many times what the copy took.
 const SHARE: u32 = 100;
 
-/// What to do where it can't be written. The unit lets sipalg write in these two places only.
-const REMEDY: &str = "state-file = \"auto\" is where the service may write; for another place its directory must belong to \
+/// What to do where it can't be written.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => NO_ROOM,
+        _ => NOT_ALLOWED,
+    }
+}
+
+const NO_ROOM: &str = "make room: calls go on, but a restart forgets what the file does not have yet";
+
+/// The unit lets sipalg write in these two places only.
+const NOT_ALLOWED: &str = "state-file = \"auto\" is where the service may write; for another place its directory must belong to \
     the user that sipalg runs as, and the unit must allow it: `systemctl edit sipalg`, [Service] ReadWritePaths=";
 
 /// The state file's keeper.
@@ -55,7 +66,11 @@ impl Keeper {
     /// Gives a new engine what the last one knew. The answer is which of this machine's addresses are gone since then.
     pub(super) fn take_up(&self, engine: &mut Engine) -> Vec<IpAddr> {
         match state_file::read(&self.path) {
-            Ok(Found::Nothing | Found::OfAnotherKernel) => {}
+            Ok(Found::Nothing) => {}
+            Ok(Found::OfAnotherKernel) => info!(
+                file = %self.path.display(),
+                "the state file is of another boot or network namespace: nothing of what it speaks of is left"
+            ),
             Ok(Found::State { mut state, age, written, lost }) => {
                 // Segments have passed since: a map of what was translated before them would make wrong bytes.
                 if written == Moment::Meanwhile {
@@ -95,7 +110,7 @@ impl Keeper {
     }
 
     /// How it went: what the copy took of the packet thread's time, or why nothing was written.
-    pub(super) fn done(&self, outcome: Result<Duration, String>) {
+    pub(super) fn done(&self, outcome: io::Result<Duration>) {
         let now = Instant::now();
         let mut last = self.last.borrow_mut();
         last.busy = false;
@@ -106,11 +121,13 @@ impl Keeper {
                 took
             }
             Err(error) => {
+                let text = error.to_string();
                 // One line for one trouble, however long it lasts.
-                if last.error.as_ref() != Some(&error) {
-                    warn!(file = %self.path.display(), %error, remedy = REMEDY, "the state file can't be written");
+                if last.error.as_ref() != Some(&text) {
+                    let remedy = remedy(&error);
+                    warn!(file = %self.path.display(), %error, remedy, "the state file can't be written");
                 }
-                last.error = Some(error);
+                last.error = Some(text);
                 // It has to be tried again, also if nothing changes.
                 last.seen = None;
                 Duration::ZERO
@@ -123,7 +140,7 @@ impl Keeper {
     pub(super) fn finish(&self, state: &State) {
         if let Err(error) = state_file::write(&self.path, state, Moment::AtTheEnd) {
             warn!(
-                file = %self.path.display(), %error, remedy = REMEDY,
+                file = %self.path.display(), %error, remedy = remedy(&error),
                 "the state file can't be written: a restart forgets calls"
             );
         }
@@ -155,11 +172,17 @@ mod tests {
         keeper.done(Ok(Duration::from_secs(1)));
         assert!(!keeper.is_due(now + 90 * PAUSE / 5, &snapshot), "the copy took long");
         assert!(keeper.is_due(now + 22 * PAUSE, &snapshot));
-        keeper.done(Err("no room".to_owned()));
+        keeper.done(Err(io::Error::other("no room")));
         assert_eq!(keeper.report().error.as_deref(), Some("no room"));
         assert!(keeper.is_due(Instant::now() + PAUSE, &snapshot), "it failed");
         keeper.done(Ok(Duration::ZERO));
         assert_eq!((keeper.report().error, keeper.report().age), (None, Some(0)));
         assert!(!keeper.is_due(Instant::now() + PAUSE, &snapshot), "nothing has changed");
+    }
+
+    #[test]
+    fn a_full_disk_has_another_remedy_than_a_forbidden_one() {
+        assert!(remedy(&ErrorKind::StorageFull.into()).starts_with("make room"));
+        assert!(remedy(&ErrorKind::PermissionDenied.into()).contains("ReadWritePaths="));
     }
 }

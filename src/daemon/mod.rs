@@ -92,13 +92,16 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), Error> {
     let by_rule = admission == Admission::Rule;
     let mut kernel = Kernel::open(&KernelSettings { by_rule, ..KernelSettings::default() })?;
     let queue = queue::open(queue_backend(&config.queue), &queue_options(&config.queue))?;
+    refuse_beside_another(config.queue.base)?;
     let one_trip = queue.tells_entries();
     ruleset.one_trip = one_trip;
     let installed = ruleset::install(&ruleset).map_err(|error| match error {
         refused @ KernelError::Refused(_) => Error::Ruleset(refused),
         other => Error::Kernel(other),
     })?;
-    reload::warn_of_other_ports(&installed, &ruleset);
+    for note in reload::other_ports(&installed, &ruleset) {
+        warn!("{note}");
+    }
     let switch = traffic::Switch::open();
     if config.accounting {
         count_traffic(&switch);
@@ -154,6 +157,17 @@ pub fn run(config: Config, file: Option<PathBuf>) -> Result<(), Error> {
     supervisor.last_words(joined.as_ref().ok());
     outcome?;
     joined.map(drop).map_err(|_| Error::Died)
+}
+
+/// The table is for one program: a second one would take the first one's packets, and close its pinholes.
+fn refuse_beside_another(own: u16) -> Result<(), Error> {
+    let other = ruleset::queue_base()?.filter(|base| *base != own);
+    match other.and_then(queue::proc::queue) {
+        None => Ok(()),
+        Some(queue::proc::KernelQueue { number, reader, .. }) => {
+            Err(Error::Another { queue: number, reader })
+        }
+    }
 }
 
 /// Has the engine look what the kernel has of an earlier run. Its commands are carried out before the first packet.

@@ -6,8 +6,6 @@
 use std::io;
 use std::path::Path;
 
-use tracing::warn;
-
 use super::Router;
 use crate::alg::{Engine, Policy};
 use crate::config::{self, Config, keys};
@@ -59,7 +57,8 @@ pub(super) fn changes(old: &Config, new: &Config) -> Result<Vec<String>, Refusal
     })
 }
 
-/// The packet thread's part: the ruleset if its ports have changed, then the engine's settings.
+/// The packet thread's part: the ruleset if its ports have changed, then the engine's settings. Answers what the
+/// administrator should know about it.
 ///
 /// # Errors
 /// The ruleset was refused; nothing was changed.
@@ -68,36 +67,62 @@ pub(super) fn take_over(
     router: &mut Router,
     ruleset: RulesetSettings,
     policy: Policy,
-) -> Result<(), KernelError> {
+) -> Result<Vec<String>, KernelError> {
     // What the kernel and the queue can do was found at the start.
     let RulesetSettings { expect, one_trip, .. } = *router.ruleset();
     let ruleset = RulesetSettings { expect, one_trip, ..ruleset };
+    let mut notes = Vec::new();
     if ruleset != *router.ruleset() {
         let installed = ruleset::install(&ruleset)?;
-        warn_of_other_ports(&installed, &ruleset);
+        notes = other_ports(&installed, &ruleset);
+        let mut left = router.ruleset().ports.clone();
+        left.retain(|port| !installed.ports.contains(port));
+        notes.extend(unheard(&left, engine.count_calls_by(&left)));
         router.set_ruleset(ruleset);
     }
     engine.set_policy(policy);
-    Ok(())
+    Ok(notes)
 }
 
-/// An administrator's ruleset is used as it is, ports included.
-pub(super) fn warn_of_other_ports(installed: &Installed, wanted: &RulesetSettings) {
+/// Whoever takes a port off the list does not mean the calls that are up, but nobody hears of their end any more.
+fn unheard(left: &[u16], calls: usize) -> Option<String> {
+    let (goes, whose) = if calls == 1 { ("call goes", "its") } else { ("calls go", "their") };
+    (calls > 0).then(|| {
+        format!(
+            "{calls} {goes} by sip.ports that are not looked at any more ({}): {whose} messages pass untranslated from now \
+             on, and {whose} pinholes close when media.inactivity is over",
+            list(left)
+        )
+    })
+}
+
+/// An administrator's ruleset is used as it is, ports included: what is to be said if those differ.
+pub(super) fn other_ports(installed: &Installed, wanted: &RulesetSettings) -> Vec<String> {
     if installed.origin != Origin::Administrator {
-        return;
+        return Vec::new();
     }
-    for (key, installed, wanted) in [
-        ("sip.ports", &installed.ports, &wanted.ports),
-        ("sip.tcp-ports", &installed.tcp_ports, &wanted.tcp_ports),
-    ] {
-        if installed != wanted {
-            warn!(
-                ruleset = ?installed,
-                configuration = ?wanted,
-                "the ruleset that you included queues other ports than {key} says; the ruleset's hold"
-            );
-        }
+    [
+        ("sip.ports", "SIPALG_UDP_PORTS", &installed.ports, &wanted.ports),
+        ("sip.tcp-ports", "SIPALG_TCP_PORTS", &installed.tcp_ports, &wanted.tcp_ports),
+    ]
+    .into_iter()
+    .filter(|(_, _, installed, wanted)| installed != wanted)
+    .map(|(key, define, installed, wanted)| {
+        format!(
+            "the ruleset that you included queues the ports {}, {key} says {}: the ruleset's hold; change {define} in it \
+             and load it again",
+            list(installed),
+            list(wanted)
+        )
+    })
+    .collect()
+}
+
+fn list(ports: &[u16]) -> String {
+    if ports.is_empty() {
+        return "none".to_owned();
     }
+    ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -116,6 +141,37 @@ mod tests {
         assert_eq!(denied.error, "can't read /etc/sipalg/sipalg.toml: permission denied");
         assert!(denied.remedy.contains("systemctl restart sipalg"));
         assert_eq!(failed(io::ErrorKind::NotFound).remedy, "");
+    }
+
+    #[test]
+    fn who_takes_a_port_away_is_told_whose_end_nobody_hears() {
+        assert_eq!(unheard(&[5060], 0), None);
+        assert_eq!(
+            unheard(&[5060], 1).unwrap(),
+            "1 call goes by sip.ports that are not looked at any more (5060): its messages pass untranslated from now on, \
+             and its pinholes close when media.inactivity is over"
+        );
+        assert!(unheard(&[5060, 5062], 12).unwrap().starts_with("12 calls go by sip.ports"));
+    }
+
+    #[test]
+    fn an_included_ruleset_with_other_ports_is_named_with_the_line_to_change() {
+        let wanted = RulesetSettings { ports: vec![5060, 5080], ..RulesetSettings::default() };
+        let installed = |origin| Installed {
+            origin,
+            ports: vec![5060],
+            tcp_ports: vec![5060],
+            queue: ruleset::QueueForm::Native,
+            expects: false,
+        };
+        assert_eq!(other_ports(&installed(Origin::Daemon), &wanted), [""; 0]);
+        assert_eq!(
+            other_ports(&installed(Origin::Administrator), &wanted),
+            [
+                "the ruleset that you included queues the ports 5060, sip.ports says 5060, 5080: the ruleset's hold; change \
+              SIPALG_UDP_PORTS in it and load it again"
+            ]
+        );
     }
 
     #[test]

@@ -114,7 +114,17 @@ pub(super) fn write(path: &Path, state: &State, written: Moment) -> io::Result<(
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
     }
     let fresh = with_suffix(path, "new");
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    let replaced = write_to(&fresh, state, written).and_then(|()| fs::rename(&fresh, path));
+    if replaced.is_err() {
+        // Half a file is of no use, and what it takes may be what is lacking.
+        let _ = fs::remove_file(&fresh);
+    }
+    replaced?;
+    File::open(directory)?.sync_all()
+}
+
+fn write_to(fresh: &Path, state: &State, written: Moment) -> io::Result<()> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(fresh)?;
     let mut out = BufWriter::new(file);
     let (kernel, uptime) = (KernelId::own()?, uptime()?.as_secs_f64());
     // Without them nothing can be compared, that is all.
@@ -124,9 +134,7 @@ pub(super) fn write(path: &Path, state: &State, written: Moment) -> io::Result<(
     out.write_all(b"\n")?;
     serde_json::to_writer(&mut out, state)?;
     out.write_all(b"\n")?;
-    out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-    fs::rename(&fresh, path)?;
-    File::open(directory)?.sync_all()
+    out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
 }
 
 /// Reads the file.
@@ -269,6 +277,17 @@ mod tests {
         );
         // What an earlier program wrote.
         assert_eq!(lost(format!("{head}}}\n{}", rest.split_once('\n').unwrap().1)), [] as [IpAddr; 0]);
+    }
+
+    #[test]
+    fn what_can_not_take_its_place_is_taken_away_again() {
+        let directory = directory();
+        let path = directory.path().join("state");
+        fs::create_dir_all(path.join("somebody's")).unwrap();
+        write(&path, &some_state(), Moment::Meanwhile).unwrap_err();
+        let names: Vec<_> =
+            fs::read_dir(directory.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
+        assert_eq!(names, ["state"]);
     }
 
     #[test]

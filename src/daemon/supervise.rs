@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::future;
+use std::io;
 use std::path::PathBuf;
 use std::process;
 use std::rc::Rc;
@@ -156,14 +157,13 @@ impl Supervisor {
             })
             .await;
         let outcome = match copied {
-            Err(refusal) => Err(refusal.error),
+            Err(refusal) => Err(io::Error::other(refusal.error)),
             Ok((state, took)) => {
                 match spawn_blocking(move || state_file::write(&path, &state, state_file::Moment::Meanwhile))
                     .await
                 {
-                    Ok(Ok(())) => Ok(took),
-                    Ok(Err(error)) => Err(error.to_string()),
-                    Err(error) => Err(error.to_string()),
+                    Ok(written) => written.map(|()| took),
+                    Err(error) => Err(io::Error::other(error)),
                 }
             }
         };
@@ -246,6 +246,7 @@ impl Supervisor {
                 info!(changed = changed.join(", "), "the configuration was read again");
             }
             Err(Refusal { error, remedy }) => {
+                let remedy = Some(remedy).filter(|remedy| !remedy.is_empty());
                 error!(%error, remedy, "the configuration was not taken over, the old one stays");
             }
         }
@@ -258,12 +259,14 @@ impl Supervisor {
         let (ruleset, policy) = (ruleset_settings(&new), new.policy.clone());
         let taken_over =
             self.ask(move |engine, router, _| reload::take_over(engine, router, ruleset, policy)).await?;
-        taken_over.map_err(|error| Refusal { remedy: error.remedy().to_owned(), ..refusal(&error) })?;
+        let notes =
+            taken_over.map_err(|error| Refusal { remedy: error.remedy().to_owned(), ..refusal(&error) })?;
         self.levels.set(&new.log.level);
         if new.accounting {
             count_traffic(&self.switch);
         }
-        let warnings = new.check(self.file.as_deref());
+        let mut warnings = notes;
+        warnings.extend(new.check(self.file.as_deref()));
         *self.config.borrow_mut() = new;
         Ok(Reloaded { changed, warnings })
     }

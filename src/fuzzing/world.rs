@@ -414,6 +414,7 @@ impl World {
                 }
                 kernel.peers.extend(peers.iter().map(|peer| (*peer, now + *lifetime)));
             }
+            Op::Reroute { .. } => return Err(Failure::NotFound),
             Op::Sustain { .. } | Op::Purge { .. } | Op::Expect { .. } | Op::Unexpect { .. } => {}
             Op::Recognise { public, host } => {
                 return Ok(Reply::Found(self.recognise(public.0, *host)));

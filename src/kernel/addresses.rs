@@ -4,7 +4,8 @@
 //! address that nobody has. So somebody has to hear of it. An address that is gone and back at once (renewed by taking
 //! it away and adding it again) has not gone: what counts is whether it is there when the messages have been read.
 //! The queue of messages may overrun; then that is all the more what counts.
-//! Link states and routes are not looked at: a link that comes back with its address goes on as before.
+//! Link states and routes are not looked at: a link that comes back with its address goes on as before, and a flow that
+//! takes another way is noticed by its next packet ([`Op::Reroute`](crate::alg::Op::Reroute)).
 
 use std::collections::BTreeSet;
 use std::io;
@@ -39,6 +40,20 @@ pub(super) struct Addresses {
 /// What the system says.
 pub fn held() -> io::Result<BTreeSet<IpAddr>> {
     list(&mut NetlinkSocket::route()?)
+}
+
+/// The interfaces of this machine that have this address.
+///
+/// # Errors
+/// What the system says.
+pub(super) fn holders(address: IpAddr) -> io::Result<Vec<u32>> {
+    let mut holders = Vec::new();
+    dump(&mut NetlinkSocket::route()?, &mut |message| {
+        if parse(message) == Some(address) {
+            holders.extend(interface(message));
+        }
+    })?;
+    Ok(holders)
 }
 
 impl Addresses {
@@ -89,19 +104,23 @@ impl Addresses {
 /// All addresses of all families, from one moment.
 fn list(socket: &mut NetlinkSocket) -> io::Result<BTreeSet<IpAddr>> {
     for _ in 0..TRIES {
-        let (mut held, mut torn, mut failed) = (BTreeSet::new(), false, None);
-        socket.exchange(&question(), |message| {
-            torn |= message.is_torn();
-            failed = failed.or(message.error().filter(|code| *code != 0));
-            held.extend(parse(message));
-        })?;
-        match failed {
-            Some(code) => return Err(io::Error::from_raw_os_error(code)),
-            None if torn => {}
-            None => return Ok(held),
+        let mut held = BTreeSet::new();
+        if dump(socket, &mut |message| held.extend(parse(message)))? {
+            return Ok(held);
         }
     }
     Err(io::ErrorKind::Interrupted.into())
+}
+
+/// Hands over what there is; `false`: it changed meanwhile, and is not of one moment.
+fn dump(socket: &mut NetlinkSocket, sink: &mut dyn FnMut(&Message<'_>)) -> io::Result<bool> {
+    let (mut torn, mut failed) = (false, None);
+    socket.exchange(&question(), |message| {
+        torn |= message.is_torn();
+        failed = failed.or(message.error().filter(|code| *code != 0));
+        sink(message);
+    })?;
+    failed.map_or(Ok(!torn), |code| Err(io::Error::from_raw_os_error(code)))
 }
 
 impl AsFd for Addresses {
@@ -121,6 +140,11 @@ fn question() -> Vec<u8> {
     bytes.extend_from_slice(&1u32.to_ne_bytes());
     bytes.extend_from_slice(&[0; 4 + IFADDR]);
     bytes
+}
+
+/// The interface that a message is about: `ifa_index`.
+fn interface(message: &Message<'_>) -> Option<u32> {
+    message.body.get(4..IFADDR)?.try_into().ok().map(u32::from_ne_bytes)
 }
 
 /// The address of this machine that a message is about. On a point-to-point link IFA_ADDRESS is the other end's.

@@ -82,6 +82,7 @@ impl Recorder {
                 Ok(Reply::Found(self.lookup(source, destination)))
             }
             (None, Op::Recognise { .. }) => Ok(Reply::Found(None)),
+            (None, Op::Reroute { .. }) => Err(Failure::NotFound),
             (None, _) => Ok(Reply::Done),
         }
     }

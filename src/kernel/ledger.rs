@@ -52,6 +52,7 @@ impl Ledger {
             | Op::Recognise { .. }
             | Op::Sustain { .. }
             | Op::Purge { .. }
+            | Op::Reroute { .. }
             | Op::Expect { .. }
             | Op::Unexpect { .. } => {}
         }

@@ -255,6 +255,7 @@ fn goals(op: &Op) -> Option<Vec<Goal>> {
         | Op::Recognise { .. }
         | Op::Sustain { .. }
         | Op::Purge { .. }
+        | Op::Reroute { .. }
         | Op::Expect { .. }
         | Op::Unexpect { .. } => None,
     }

@@ -42,7 +42,9 @@ use ctmessage::Tuple;
 use ledger::Ledger;
 use socket::NetlinkSocket;
 
-use crate::alg::{Command, Executor, Failure, Held, Op, Outcome, Outside, Pinhole, Reply, Transport};
+use crate::alg::{
+    Command, Executor, Failure, FlowKey, Held, Op, Outcome, Outside, Pinhole, Reply, Transport,
+};
 
 /// Settings of [`Kernel`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,6 +205,9 @@ impl Kernel {
                 expectation::create(conntrack, &expected, public, seconds(*lifetime)).map(|()| None)
             }
             Op::Purge { address } => purge(conntrack, *address).map(|()| None),
+            Op::Reroute { flow, public, from, to } => {
+                reroute(conntrack, flow, *public, [*from, *to]).map(|()| None)
+            }
             // Carried out by now.
             Op::Unexpect { .. }
             | Op::Open { .. }
@@ -301,6 +306,32 @@ fn purge(conntrack: &mut Conntrack, address: IpAddr) -> io::Result<()> {
         }
     })?;
     stale.iter().try_for_each(|entry| conntrack.delete(entry))
+}
+
+/// Deletes the entry of a flow that leaves by another interface, if its address was the old interface's own. The kernel
+/// does the same with what masquerade made; an address that stands in a rule would stay for as long as the flow lives.
+///
+/// # Errors
+/// ENOENT if it may stay.
+fn reroute(
+    conntrack: &mut Conntrack,
+    flow: &FlowKey,
+    public: Outside,
+    [from, to]: [u32; 2],
+) -> io::Result<()> {
+    let stays = || Err(io::Error::from_raw_os_error(libc::ENOENT));
+    let holders = addresses::holders(public.0.ip())?;
+    if !holders.contains(&from) || holders.contains(&to) {
+        return stays();
+    }
+    match conntrack.find(Tuple::new(flow.transport, flow.inside.0, flow.far))? {
+        // It has just gone by itself.
+        None => Ok(()),
+        Some(entry) if (entry.original.source, entry.reply.destination) == (flow.inside.0, public.0) => {
+            conntrack.delete(&entry)
+        }
+        Some(_) => stays(),
+    }
 }
 
 /// Whether a socket of this machine has one of the public endpoints that the command would take from it. An address that is

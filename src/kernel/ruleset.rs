@@ -183,6 +183,21 @@ pub fn install(settings: &RulesetSettings) -> Result<Installed, KernelError> {
     Ok(Installed { origin, ports, tcp_ports, queue, expects })
 }
 
+/// The first of the queues that the loaded ruleset fills; `None` if there is no table of ours, or none of its queue points
+/// is filled. Who reads them has taken the table into use.
+///
+/// # Errors
+/// See [`KernelError`].
+pub fn queue_base() -> Result<Option<u16>, KernelError> {
+    let mut socket = NetlinkSocket::netfilter().map_err(KernelError::system("opening a netlink socket"))?;
+    let rules = own_rules(&mut socket)?;
+    let number = |point: &Point| {
+        let rule = rules.iter().find(|rule| rule.chain.as_bytes() == point.chain.to_bytes())?;
+        rule.expressions.iter().find_map(queue_number)?.checked_sub(point.queue)
+    };
+    Ok(QUEUE_POINTS.iter().find_map(number))
+}
+
 /// What [`remove`] has taken away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Removed {
@@ -403,6 +418,16 @@ fn origin(rules: &[Rule]) -> Option<Origin> {
 
 fn is_queue(expression: &rules::Expression) -> bool {
     expression.name == "queue" || expression.target("NFQUEUE").is_some()
+}
+
+/// Which queue a rule fills: the attribute of nft's `queue`, or the first field of xtables' `NFQUEUE`, in host byte order.
+fn queue_number(expression: &rules::Expression) -> Option<u16> {
+    const NUMBER: u16 = 1;
+    if expression.name == "queue" {
+        return expression.attributes().u16(NUMBER);
+    }
+    let number = expression.target("NFQUEUE")?.get(..2)?;
+    Some(u16::from_ne_bytes(number.try_into().ok()?))
 }
 
 /// UDP ports, TCP ports.

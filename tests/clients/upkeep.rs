@@ -240,6 +240,14 @@ fn a_new_configuration_is_taken_over_in_mid_call_or_not_at_all() {
         assert!(refused.contains("systemctl restart sipalg"), "{refused}");
         let refused = reload("[media]\nports = \"21000-21099\"\nsauce = 1\n");
         assert!(refused.contains("unknown key \"sauce\""), "{refused}");
+        // Who takes the port of a call away is told, and may think better of it.
+        let warned = reload("[sip]\nports = [5080]\n[media]\nports = \"20000-20099\"\n");
+        assert!(
+            warned.contains("note: 1 call goes by sip.ports that are not looked at any more (5060)"),
+            "{warned}"
+        );
+        assert!(warned.contains("changed: sip.ports"), "{warned}");
+        assert!(!reload("[media]\nports = \"20000-20099\"\n").contains("not looked at"), "it is back");
         let taken = reload("[sip]\nports = [5060, 5080]\n[media]\nports = \"22000-22099\"\n");
         assert!(taken.contains("changed: media.ports, sip.ports"), "{taken}");
         assert!(kernel::ruleset(&line.world.router).contains("5060, 5080"));

@@ -120,6 +120,61 @@ fn f16_two_uplinks_and_routing_by_policy_each_call_has_the_address_of_its_own_wa
     parties[0].hang_up(&provider, "call0");
 }
 
+/// An address that stands in a rule is not masquerade's: conntrack would keep it for as long as the phone keeps the flow alive.
+#[test]
+fn f16_with_static_nat_a_phone_whose_uplink_goes_down_registers_by_the_other_one_at_its_second_attempt() {
+    if Mode::chosen() != Mode::Sipalg {
+        return;
+    }
+    let mut net = Net::new();
+    let mut switch = Switch::new(&mut net, &["inside", "outside", "other"]);
+    let second = Ipv4Addr::new(33, 44, 55, 66);
+    let nat = format!(
+        r#"table ip fixed {{
+    chain postrouting {{
+        type nat hook postrouting priority srcnat - 1;
+        oifname "wan" snat to {PUBLIC}
+        oifname "wan2" snat to {second}
+    }}
+}}
+"#
+    );
+    let router = router(&mut net, "router", r#""wan", "wan2""#, &nat);
+    switch.plug(&net, &router, "lan", "inside", "192.168.1.1/24");
+    switch.plug(&net, &router, "wan", "outside", &format!("{PUBLIC}/24"));
+    switch.plug(&net, &router, "wan2", "other", &format!("{second}/24"));
+    router.ip("route add default via 33.44.55.1");
+    let outside = outside(&mut net, &mut switch);
+    switch.plug(&net, &outside, "wan2", "other", "33.44.55.1/24");
+    let host = phone(&mut net, &mut switch, "phone", "inside", inside(0), "192.168.1.1");
+    let _gateway = Gateway::start(&router, "");
+    let provider = Party::new(&outside, PROXY);
+    let party = Party::new(&host, inside(0));
+    let register = |n: u32, address: Ipv4Addr| {
+        let asked = party.ask(&provider, "REGISTER", n, "register", "");
+        assert_eq!(asked.from.ip(), address);
+        assert!(asked.header("Contact").contains(&format!("@{address}:")), "{}", asked.text);
+        provider.agree(&asked, &party, "Expires: 600\n", "");
+    };
+    register(1, PUBLIC);
+    router.ip("link set wan down");
+    party.send(provider.address(), &request("REGISTER", 2, "register", party.address(), ""));
+    wait::until("the old mapping to go", || {
+        (Gateway::ask(&router, "registrations")["total"] == 0).then_some(())
+    });
+    register(2, second);
+    register(3, second);
+    assert_eq!(Gateway::ask(&router, "registrations")["entries"][0]["public"], format!("{second}:5060"));
+    // And back. Where nothing moves, nothing is lost.
+    router.ip("link set wan up");
+    party.send(provider.address(), &request("REGISTER", 4, "register", party.address(), ""));
+    wait::until("the mapping of the other uplink to go", || {
+        (Gateway::ask(&router, "registrations")["total"] == 0).then_some(())
+    });
+    register(4, PUBLIC);
+    register(5, PUBLIC);
+}
+
 #[test]
 fn f35_two_phones_each_behind_a_nat_and_a_gateway_of_its_own_hear_each_other() {
     if Mode::chosen() != Mode::Sipalg {

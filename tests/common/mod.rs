@@ -93,6 +93,8 @@ pub struct Bench {
     pub one_trip: bool,
     /// What phones have learned of the NAT: inside and public endpoint.
     pub stun: Vec<(Inside, Outside)>,
+    /// Which interface has which address.
+    pub addresses: Vec<(u32, IpAddr)>,
     /// The NAT: inside and far end to public.
     nat: BTreeMap<(SocketAddr, SocketAddr), SocketAddr>,
     /// Public endpoints that were asked for in vain; closing them is no error.
@@ -122,6 +124,7 @@ pub fn kind(op: &Op) -> &'static str {
         Op::Unfollow { .. } => "unfollow",
         Op::Reset { .. } => "reset",
         Op::Purge { .. } => "purge",
+        Op::Reroute { .. } => "reroute",
         Op::Expect { .. } => "expect",
         Op::Unexpect { .. } => "unexpect",
     }
@@ -155,6 +158,7 @@ impl Bench {
             waiting: VecDeque::new(),
             one_trip: std::env::var("SIPALG_TRIPS").is_ok_and(|trips| trips == "1"),
             stun: Vec::new(),
+            addresses: Vec::new(),
             nat: BTreeMap::new(),
             never_open: BTreeSet::new(),
             never_admitted: BTreeSet::new(),
@@ -444,6 +448,14 @@ impl Bench {
             Op::Purge { address } => {
                 let ours = |it: &PinnedFlow| it.public.0.ip() == *address;
                 assert!(!kernel.pins.iter().any(ours), "what is known is taken back one by one");
+            }
+            Op::Reroute { flow, public, from, to } => {
+                let holds = |interface: &u32| self.addresses.contains(&(*interface, public.0.ip()));
+                if !holds(from) || holds(to) {
+                    return Err(Failure::NotFound);
+                }
+                assert_eq!(self.nat.remove(&(flow.inside.0, flow.far)), Some(public.0));
+                self.tracked.remove(&(flow.inside.0, flow.far));
             }
             Op::Sustain { flow, lifetime } if self.keeps_records => kernel.sustained.push((*flow, *lifetime)),
             Op::Sustain { .. } => {}

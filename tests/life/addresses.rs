@@ -1,7 +1,7 @@
 //! The public address changes, an uplink goes.
 
 use crate::common::messages::{Dialog, PHONE, PROXY, answer, request, response, sdp};
-use crate::common::{Bench, at, kind};
+use crate::common::{Bench, WAN, at, kind};
 use crate::{FAR, PUBLIC, RTP, asks, call_up, far_sdp, hang_up, invite, offer, replies, secs};
 use sipalg::alg::{Event, Input, Op, Policy, Reason};
 
@@ -39,7 +39,7 @@ fn call_elsewhere(bench: &mut Bench) {
         PHONE,
         response("200 OK", "INVITE", "99.88.77.66:5060", 1, second, &sdp("44.55.66.78", 34000)),
     );
-    bench.uplink = crate::common::WAN;
+    bench.uplink = WAN;
     bench.assert_pinned("192.168.1.10:44000", "44.55.66.78:34000");
 }
 
@@ -82,6 +82,72 @@ fn f16_calls_by_other_uplinks_are_not_touched() {
     assert_eq!((bench.kernel.pins.len(), bench.kernel.pinholes.len(), bench.engine.sizes().calls), (2, 2, 1));
     bench.lose("99.88.77.66");
     bench.assert_all_closed();
+}
+
+/// Two uplinks with an address of their own each, and a phone that is registered by the first.
+fn two_uplinks() -> Bench {
+    let mut bench = Bench::default();
+    bench.addresses = vec![(WAN, at(PUBLIC).ip()), (9, at("99.88.77.66:0").ip())];
+    registered(&mut bench, 1);
+    bench
+}
+
+#[test]
+fn f16_a_phone_whose_way_out_moves_to_another_uplink_is_translated_anew_when_it_repeats_itself() {
+    let mut bench = two_uplinks();
+    call_up(&mut bench);
+    bench.uplink = 9;
+    let first = bench.out(PHONE, PROXY, register(2));
+    assert_eq!(
+        (first.reason, first.payload),
+        (Reason::Rerouted, None),
+        "it would leave with the old address"
+    );
+    assert_eq!(bench.engine.sizes().registrations, 0);
+    let lost = |it: &Event| matches!(it, Event::Unregistered { why: "flow lost", .. });
+    assert!(bench.events.iter().any(lost), "{:?}", bench.events);
+    bench.renumber("99.88.77.66");
+    let sent = registered(&mut bench, 2);
+    assert!(sent.contains("Contact: <sip:alice@99.88.77.66:") && !sent.contains("22.33.44.55"), "{sent}");
+    assert_eq!(bench.engine.sizes().registrations, 1);
+    // The call goes on as it is; the phone may take it along.
+    bench.assert_pinned(RTP, FAR);
+    let sent = asks(&mut bench, "INVITE", 2, "z9hG4bK-re", &offer()).text();
+    assert!(sent.contains("c=IN IP4 99.88.77.66\r\n"), "{sent}");
+    // And back.
+    bench.uplink = WAN;
+    assert_eq!(bench.out(PHONE, PROXY, register(3)).reason, Reason::Rerouted);
+    bench.renumber("22.33.44.55");
+    assert!(registered(&mut bench, 3).contains("Contact: <sip:alice@22.33.44.55:"));
+}
+
+#[test]
+fn f16_an_address_that_belongs_to_no_uplink_alone_goes_by_any() {
+    for addresses in [vec![], vec![(1, at(PUBLIC).ip())], vec![(WAN, at(PUBLIC).ip()), (9, at(PUBLIC).ip())]]
+    {
+        let mut bench = two_uplinks();
+        bench.addresses = addresses;
+        bench.uplink = 9;
+        for n in 2..4 {
+            assert!(registered(&mut bench, n).contains(&format!("Contact: <sip:alice@{PUBLIC}>")));
+        }
+        let asked = bench.commands.iter().filter(|op| kind(op) == "reroute").count();
+        assert_eq!((asked, bench.engine.sizes().registrations), (1, 1), "one question, and it stays");
+    }
+}
+
+#[test]
+fn f16_answers_that_come_by_another_uplink_change_nothing() {
+    let mut bench = two_uplinks();
+    for n in 2..4 {
+        let sent = bench.out(PHONE, PROXY, register(n)).text();
+        bench.uplink = 9;
+        let contact = format!("Contact: <sip:alice@{PUBLIC}>;expires=600\n");
+        bench.inn(PROXY, PHONE, answer(&sent, "200 OK", at(PUBLIC), &contact, ""));
+        bench.uplink = WAN;
+    }
+    assert!(!bench.commands.iter().any(|op| kind(op) == "reroute"), "{:?}", bench.commands);
+    assert_eq!(bench.engine.sizes().registrations, 1);
 }
 
 #[test]

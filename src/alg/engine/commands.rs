@@ -67,6 +67,12 @@ pub(super) enum Inflight {
         public: Outside,
         host: IpAddr,
     },
+    /// A flow leaves by this uplink now: may its mapping stay?
+    Reroute {
+        flow: FlowKey,
+        public: Outside,
+        uplink: u32,
+    },
     /// A TCP connection is to be followed before it goes on.
     Follow {
         flow: FlowKey,
@@ -147,6 +153,9 @@ impl Engine {
             }
             Inflight::Recheck { flow } => self.rechecked(now, flow, outcome),
             Inflight::Repin { call, tags, flow } => self.repin(call, tags, flow, outcome),
+            Inflight::Reroute { flow, public, uplink } => {
+                self.rerouted(now, flow, public, uplink, failure.take());
+            }
             Inflight::Follow { flow } => {
                 self.failed("follow", failure);
                 self.followed(id, flow, failure);
@@ -274,7 +283,7 @@ impl Engine {
         Some(id)
     }
 
-    fn failed(&mut self, what: &'static str, failure: Option<Failure>) {
+    pub(super) fn failed(&mut self, what: &'static str, failure: Option<Failure>) {
         if let Some(failure) = failure {
             self.event(Event::CommandFailed { what, failure });
         }

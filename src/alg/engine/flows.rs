@@ -187,11 +187,15 @@ impl Engine {
         for direction in [Direction::Outbound, Direction::Inbound] {
             let key = flow_key(source, destination, direction);
             let Some(flow) = self.flows.get_mut(&key) else { continue };
-            match flow.mapping {
-                Mapping::Public(_) => {
+            match &flow.mapping {
+                Mapping::Public(side) => {
+                    let public = side.endpoint;
                     match direction {
+                        Direction::Outbound if flow.leaves_elsewhere(packet.outdev) => {
+                            return self.ask_for_another_way(packet, key, public);
+                        }
                         Direction::Outbound => flow.note_interfaces(packet.indev, packet.outdev),
-                        Direction::Inbound => flow.note_interfaces(packet.outdev, packet.indev),
+                        Direction::Inbound => flow.note_way_in(packet.outdev, packet.indev),
                     }
                     let arrival = Arrival { packet: packet.id, identity: None, token: None, routed: false };
                     return self.process(now, arrival, datagram.payload(), key, direction);
@@ -204,8 +208,14 @@ impl Engine {
                 Mapping::Missing => {
                     missing |= self.flows.deadline(&key).is_some_and(|until| now < until);
                 }
-                Mapping::Asked(id) => return self.park(packet.id, None, &[id]),
-                Mapping::Unknown => {}
+                Mapping::Asked(id) => {
+                    let id = *id;
+                    return self.park(packet.id, None, &[id]);
+                }
+                Mapping::Moved(then) if direction == Direction::Outbound && now < *then + MISSING => {
+                    return self.drop_packet(packet.id, Reason::Rerouted);
+                }
+                Mapping::Moved(_) | Mapping::Unknown => {}
             }
         }
         if missing {

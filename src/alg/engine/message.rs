@@ -21,6 +21,7 @@ use super::super::key::Key;
 use super::super::names::FormId;
 use super::super::policy::{MediaIce, Policy};
 use super::super::rewrite::headers::{self, Known, Sides};
+use super::super::rewrite::recall::Recall;
 use super::super::rewrite::{self, Conflict, sdp};
 use super::super::transaction::{self, Tags};
 use super::super::verdict::Reason;
@@ -297,8 +298,15 @@ impl Engine {
             return Ok(None);
         };
         let hosts = &self.policy.inside_hosts;
-        let sides =
-            Sides { inside: context.flow.inside, public, hosts, keyer: self.keyer, datagrams: &datagrams };
+        let method = context.envelope.method;
+        let recall = Recall {
+            keyer: self.keyer,
+            call: context.call,
+            tag: context.tags.local,
+            registers: method == Method::Register,
+            lasts: !matches!(method, Method::Options | Method::Publish),
+        };
+        let sides = Sides { inside: context.flow.inside, public, hosts, recall, datagrams: &datagrams };
         let edits = &mut scratch.edits;
         let form = match context.direction {
             Direction::Outbound => headers::outbound(bytes, message, via, sides, names, edits)?,

@@ -35,6 +35,7 @@ mod message;
 mod offers;
 mod pinholes;
 mod pinning;
+mod rerouting;
 mod room;
 mod routed;
 mod sent_by;

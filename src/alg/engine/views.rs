@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::super::binding::BindingKey;
 use super::super::call::{Call, Leg, Target};
-use super::super::command::PinnedFlow;
+use super::super::command::{PinnedFlow, Transport};
 use super::super::registration::GRACE;
 use super::super::views::{BindingView, CallView, LegView, RegistrationView, StreamView};
 use super::Engine;
@@ -19,6 +19,12 @@ impl Engine {
     /// How many calls there are.
     pub fn count_calls(&self) -> usize {
         self.calls.iter().filter(|(_, call)| call.invited).count()
+    }
+
+    /// How many calls go by these UDP ports of servers.
+    pub fn count_calls_by(&self, ports: &[u16]) -> usize {
+        let by = |call: &Call| call.flow.transport == Transport::Udp && ports.contains(&call.flow.far.port());
+        self.calls.iter().filter(|(_, call)| call.invited && by(call)).count()
     }
 
     /// All registrations, in no order that means anything.
@@ -63,6 +69,7 @@ impl Engine {
                 .map(|leg| LegView {
                     phase: leg.phase,
                     held: leg.held.local || leg.held.remote,
+                    quiet: now.saturating_duration_since(leg.heard),
                     streams: self.stream_views(leg),
                 })
                 .collect(),
@@ -73,9 +80,10 @@ impl Engine {
         let mut views = Vec::with_capacity(2 * leg.local.len());
         for stream in &leg.local {
             let remote = leg.remote.get(usize::from(stream.media)).copied().unwrap_or_default();
-            let rtp = self.stream_view(leg, stream.rtp, remote.rtp);
+            let [rtp, rtcp] = remote.targets(stream.mux);
+            let rtp = self.stream_view(leg, stream.rtp, rtp);
             views.extend(rtp.map(|view| StreamView { media: stream.media, ..view }));
-            let rtcp = stream.rtcp.and_then(|key| self.stream_view(leg, key, remote.rtcp));
+            let rtcp = stream.rtcp.and_then(|key| self.stream_view(leg, key, rtcp));
             views.extend(rtcp.map(|view| StreamView { media: stream.media, rtcp: true, ..view }));
         }
         views

@@ -12,12 +12,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use arrayvec::ArrayVec;
-
+use super::recall::{Recall, Twins};
 use super::{Conflict, Decimal, Edits, Rule};
 use crate::alg::endpoint::{Inside, Outside};
 use crate::alg::flow::PublicSide;
-use crate::alg::key::Keyer;
 use crate::alg::names::{FormId, Names};
 use crate::alg::policy::Prefix;
 use crate::sip::name_addr::{self, NameAddr};
@@ -28,9 +26,6 @@ use crate::span::Span;
 
 const SIP_PORT: u16 = 5060;
 const SIPS_PORT: u16 = 5061;
-const CONTACT_DOMAIN: u8 = b'u';
-const ROUTE_DOMAIN: u8 = b'o';
-const REFER_DOMAIN: u8 = b'f';
 
 /// The two sides of one flow.
 #[derive(Clone, Copy, Debug)]
@@ -41,8 +36,8 @@ pub struct Sides<'a> {
     pub public: &'a PublicSide,
     /// Other hosts that the phone's messages may speak for (S8): those behind a proxy inside.
     pub hosts: &'a [Prefix],
-    /// Digests of user parts.
-    pub keyer: Keyer,
+    /// By what the texts of URIs are known again.
+    pub recall: Recall,
     /// For a flow over TCP: what stands for the same phone's UDP ports outside.
     pub datagrams: &'a [(u16, PublicSide)],
 }
@@ -98,13 +93,17 @@ pub fn outbound(
             via_form = names.remember(text);
         }
     }
+    let mut twins = None;
     for (header, rule) in address_headers(message) {
         for uri in uris(bytes, header) {
             let Some(ip) = host::address(uri.host.of(bytes)) else { continue };
             let sides = sides.said_by(bytes, &uri);
             let text = uri.host_port().of(bytes);
             let is_own = ip == sides.inside.0.ip();
-            let is_inside = is_own || sides.hosts.iter().any(|block| block.contains(ip));
+            let is_inside = sides.is_inside(ip);
+            if is_inside && sides.yields(bytes, message, (&uri, rule), &mut twins) {
+                continue;
+            }
             let form = if is_own {
                 names.remember_own(text)
             } else if is_inside || sides.is_public(bytes, uri.host, uri.port, default_port(&uri)) {
@@ -113,7 +112,7 @@ pub fn outbound(
                 continue;
             };
             match form {
-                Some(form) => sides.remember_user(bytes, &uri, rule, form, names),
+                Some(form) => sides.recall.note(bytes, &uri, rule, (form, is_own || !is_inside), names),
                 // Without it the way back would lead to somebody else; as it stands it may still work by a route.
                 None if !is_own => continue,
                 None => {}
@@ -147,8 +146,8 @@ pub fn inbound(
                 && let sides = sides.heard_in(bytes, &uri)
                 && sides.is_public(bytes, uri.host, uri.port, default_port(&uri))
             {
-                let own = || names.own().filter(|_| known.is_phone);
-                let found = || sides.form_of_user(bytes, &uri, Rule::Contact, names).or_else(own);
+                let own = || names.contact().filter(|_| known.is_phone);
+                let found = || sides.recall.form(bytes, &uri, Rule::Contact, names).or_else(own);
                 // An INVITE, its CANCEL and its ACK have the same one (RFC 3261 sections 9.1 and 17.1.1.3), whatever the phone
                 // has said of itself since.
                 form =
@@ -166,7 +165,7 @@ pub fn inbound(
         for uri in uris(bytes, header) {
             let sides = sides.heard_in(bytes, &uri);
             if sides.is_public(bytes, uri.host, uri.port, default_port(&uri)) {
-                let form = sides.form_of_user(bytes, &uri, rule, names);
+                let form = sides.recall.form(bytes, &uri, rule, names);
                 sides.restore_uri(bytes, &uri, names, form, rule, edits)?;
             }
         }
@@ -243,15 +242,10 @@ fn port_number(bytes: &[u8], port: Option<Span>, default: u16) -> Option<u16> {
     port.map_or(Some(default), |port| uri::port_number(bytes, port))
 }
 
-/// The transport that a URI names, in small letters, if it is another than UDP; `sips` for that scheme.
-fn transport_of(bytes: &[u8], uri: &Uri) -> Option<ArrayVec<u8, 8>> {
-    if uri.secure {
-        return ArrayVec::try_from(&b"sips"[..]).ok();
-    }
-    let said = params::find(bytes, uri.params, "transport")?.value?.of(bytes);
-    let mut transport: ArrayVec<u8, 8> = ArrayVec::try_from(said).ok()?;
-    transport.make_ascii_lowercase();
-    (transport.as_slice() != b"udp").then_some(transport)
+/// The endpoint that a URI names, if its host is an address.
+fn endpoint_of(bytes: &[u8], uri: &Uri) -> Option<SocketAddr> {
+    let ip = host::address(uri.host.of(bytes));
+    ip.zip(port_number(bytes, uri.port, default_port(uri))).map(SocketAddr::from)
 }
 
 impl Sides<'_> {
@@ -280,43 +274,33 @@ impl Sides<'_> {
         ip.zip(port_number(bytes, port, default)).map(SocketAddr::from) == Some(self.public.shown)
     }
 
-    /// Remembers how a URI was written. One user may have several sockets, told apart by their transports: a proxy between two
-    /// of them writes both into the route set, and a phone may register both. A URI that says less means the first.
-    fn remember_user(&self, bytes: &[u8], uri: &Uri, rule: Rule, form: FormId, names: &mut Names) {
-        let user = self.user(bytes, uri, rule, &[]);
-        if let Some(transport) = transport_of(bytes, uri) {
-            let particular = self.user(bytes, uri, rule, &transport);
-            let before = names.of_user(particular);
-            names.remember_user(particular, form);
-            let general = names.of_user(user);
-            if general.is_some() && general != before {
-                return;
+    fn is_inside(&self, ip: IpAddr) -> bool {
+        ip == self.inside.0.ip() || self.hosts.iter().any(|block| block.contains(ip))
+    }
+
+    /// Whether another inside URI of the message is mapped in place of this one, because outside they would look the same.
+    /// `twins` are found when they are asked for first.
+    fn yields(
+        self,
+        bytes: &[u8],
+        message: &Message,
+        (uri, rule): (&Uri, Rule),
+        twins: &mut Option<Twins>,
+    ) -> bool {
+        let inside = self.inside.0;
+        let Some(endpoint) = endpoint_of(bytes, uri).filter(|it| *it != inside) else { return false };
+        let twins = twins.get_or_insert_with(|| {
+            let mut twins = Twins::default();
+            for (header, rule) in address_headers(message) {
+                for uri in uris(bytes, header) {
+                    if let Some(endpoint) = endpoint_of(bytes, &uri).filter(|it| self.is_inside(it.ip())) {
+                        twins.add(&self.recall, bytes, (&uri, rule, endpoint), inside);
+                    }
+                }
             }
-        }
-        names.remember_user(user, form);
-    }
-
-    /// How a URI was written, by what the other side has kept of it.
-    fn form_of_user(&self, bytes: &[u8], uri: &Uri, rule: Rule, names: &Names) -> Option<FormId> {
-        let particular = transport_of(bytes, uri)
-            .and_then(|transport| names.of_user(self.user(bytes, uri, rule, &transport)));
-        particular.or_else(|| names.of_user(self.user(bytes, uri, rule, &[])))
-    }
-
-    /// A digest of the user part, apart for Contacts, route sets and transfers: a Contact is what requests come to, and
-    /// may be written differently from the others.
-    fn user(&self, bytes: &[u8], uri: &Uri, rule: Rule, transport: &[u8]) -> u64 {
-        let domain = match rule {
-            Rule::RouteSet => ROUTE_DOMAIN,
-            Rule::Refer => REFER_DOMAIN,
-            _ => CONTACT_DOMAIN,
-        };
-        let user = uri.user.map_or(&[][..], |user| user.of(bytes));
-        if transport.is_empty() {
-            self.keyer.digest(domain, user)
-        } else {
-            self.keyer.digest_of(domain, &[user, transport])
-        }
+            twins
+        });
+        twins.prefer_another(&self.recall, bytes, (uri, rule, endpoint))
     }
 
     fn map(

@@ -89,6 +89,7 @@ whys! {
     NotAnAddress = "not-an-address": "not a place that carries addresses",
     LowerVia = "lower-via": "not the topmost Via: another's, which travels on as it is",
     OtherWay = "other-way": "addresses are not mapped here in messages that go this way",
+    Indistinct = "indistinct": "beside another one in this message that would look the same from outside",
     ProtectedBody = "protected-body": "the body is signed, encrypted, compressed or covered by an Identity header",
     OtherBody = "other-body": "not a session description",
     BehindBody = "behind-body": "behind the end of the message that Content-Length names",

@@ -7,6 +7,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`headers`] | Request-URI, Via, Contact, the route set, Refer-To |
+//! | [`recall`] | how a URI was written that comes back |
 //! | [`sdp`] | `o=`, `c=`, `m=`, `a=rtcp`, candidates |
 //! | [`comedia`] | media over TCP: whose door, and MSRP's `a=path` |
 //! | [`left`](mod@left) | what was not touched, and why; for people |
@@ -16,6 +17,7 @@
 mod comedia;
 pub mod headers;
 pub mod left;
+pub mod recall;
 pub mod sdp;
 
 use std::cmp::Reverse;

@@ -149,6 +149,14 @@ fn command((command, outcome): &(Command, Outcome)) -> Value {
         }
         Op::Unfollow { line } => json!({ "op": "unfollow", "line": connection(line) }),
         Op::Reset { line } => json!({ "op": "reset", "line": connection(line) }),
+        Op::Reroute { flow, public, from, to } => json!({
+            "op": "reroute",
+            "inside": flow.inside.to_string(),
+            "far": flow.far.to_string(),
+            "public": public.to_string(),
+            "from": from,
+            "to": to,
+        }),
         Op::Purge { address } => json!({ "op": "purge", "address": address.to_string() }),
         Op::Sustain { flow, lifetime } => json!({
             "op": "sustain",

@@ -21,6 +21,9 @@ pub(super) fn reason(reason: Reason) -> String {
         Reason::Unparsable => "its headers do not end, or there are too many",
         Reason::UnknownFlow => "conntrack has no entry for its flow",
         Reason::NotOurs => "it was not marked by sipalg before the NAT",
+        Reason::Rerouted => {
+            "its flow leaves by another uplink, and its public address was the old one's; SIP repeats it"
+        }
         Reason::NatClash => "the NAT gave a second packet of this new flow another port; SIP repeats it",
         Reason::PeerNotAllowed => "its server is not in sip.servers",
         Reason::HandsOff => "its server is in sip.hands-off: it does the NAT itself",
@@ -69,6 +72,7 @@ pub(super) fn command(op: &Op) -> Option<Vec<(&'static str, String)>> {
         }
         Op::Lookup { .. }
         | Op::Recognise { .. }
+        | Op::Reroute { .. }
         | Op::Follow { .. }
         | Op::Unfollow { .. }
         | Op::Reset { .. } => return None,

@@ -208,7 +208,7 @@ impl Engine {
                     return self.park(packet.id, None, &[id]);
                 }
                 Some(Mapping::Missing) => return self.accept(packet.id, None, Reason::UnknownFlow),
-                Some(Mapping::Unknown) | None => continue,
+                Some(Mapping::Unknown | Mapping::Moved(_)) | None => continue,
             };
             if !self.is_served(key.far) {
                 return self.accept(packet.id, None, Reason::PeerNotAllowed);

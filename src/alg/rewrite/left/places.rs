@@ -86,7 +86,10 @@ impl<'a> Places<'a> {
     fn in_addresses(&self, header: &Header, span: Span, ip: IpAddr) -> Why {
         let value = list::values(self.bytes, header.value).find(|value| holds(*value, span));
         match value.and_then(|value| name_addr::parse(self.bytes, value)) {
-            Some(NameAddr::Address { uri, .. }) if holds(uri, span) => self.in_uri(uri, span, ip),
+            Some(NameAddr::Address { uri, .. }) if holds(uri, span) => match self.in_uri(uri, span, ip) {
+                Why::OtherWay if self.direction == Direction::Outbound => Why::Indistinct,
+                why => why,
+            },
             Some(_) | None => Why::NotAnAddress,
         }
     }

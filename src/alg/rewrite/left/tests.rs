@@ -50,6 +50,7 @@ fn every_header_has_its_reason() {
         ("Warning: 399 192.168.1.10 \"x\"", "192.168.1.10 in Warning: header-not-touched"),
         ("Contact: <sip:a@192.168.1.10.example>", "192.168.1.10 in Contact: host-name"),
         ("Contact: <sip:a@192.168.1.77>", "192.168.1.77 in Contact: other-host"),
+        ("Contact: <sip:a@192.168.1.10:5070>", "192.168.1.10 in Contact: indistinct"),
         ("m: \"192.168.1.10\" <sip:a@h>", "192.168.1.10 in m: not-an-address"),
         ("Contact: <sip:192.168.1.10@h>", "192.168.1.10 in Contact: not-the-host"),
         ("Contact: <sip:h;x=192.168.1.10>", "192.168.1.10 in Contact: not-the-host"),

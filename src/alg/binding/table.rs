@@ -1,195 +1,27 @@
-//! Bindings: inside media endpoints tied to public ones.
+//! All bindings, by both of their endpoints, and the ports of all public addresses.
 //!
-//! A binding is one endpoint. It belongs to the phone, not to a call: a phone that uses its RTP port in two calls has
-//! one binding with two owners (endpoint-independent mapping, RFC 4787 section 4.1), and all bindings of a phone lie on
-//! the public address of its signalling (paired pooling, REQ-2). The last owner to go closes it. This table chooses
-//! ports and counts; it sends no command.
+//! It chooses ports and counts owners' pins. When a binding is made or closed is not known here.
 
-use serde::{Deserialize, Serialize};
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
-use arrayvec::ArrayVec;
 use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashTable};
 
-use super::call::Target;
-use super::command::{CommandId, FlowKey, Peer, Pinhole, PinnedFlow, Transport};
-use super::endpoint::{Inside, Outside};
-use super::policy::{MediaLocal, Policy};
-use super::ports::PortPool;
-use super::shares::Host;
-use super::state::PoolState;
+use super::quota::Quotas;
+use super::{Binding, BindingKey, NoBinding};
+use crate::alg::call::Target;
+use crate::alg::command::{PinnedFlow, Transport};
+use crate::alg::endpoint::{Inside, Outside};
+use crate::alg::policy::{MediaLocal, Policy};
+use crate::alg::ports::PortPool;
+use crate::alg::state::PoolState;
 use crate::expiring::ExpiringMap;
 
 /// Most public addresses with a pool of their own.
 const POOLS: usize = 256;
-/// Quota records are forgotten after this long without a binding.
-const QUOTA_MEMORY: Duration = Duration::from_secs(120);
-
-/// A binding's name: the phone's endpoint, what it is for (a phone may have the same port number for UDP and for TCP), and
-/// the index of the interface towards the outside. The kernel's map from inside to outside has the same key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(from = "Spelt", into = "Spelt")]
-pub struct BindingKey {
-    // Not an endpoint in one piece, which would have a gap at its end.
-    ip: IpAddr,
-    port: u16,
-    transport: Transport,
-    uplink: u32,
-}
-
-impl BindingKey {
-    /// The name of this binding.
-    pub fn new(transport: Transport, inside: Inside, uplink: u32) -> Self {
-        Self { ip: inside.0.ip(), port: inside.0.port(), transport, uplink }
-    }
-
-    /// What it is for.
-    pub fn transport(&self) -> Transport {
-        self.transport
-    }
-
-    /// The phone's endpoint.
-    pub fn inside(&self) -> Inside {
-        Inside(SocketAddr::new(self.ip, self.port))
-    }
-}
-
-impl Hash for BindingKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.inside().hash(state);
-        state.write_u64(u64::from(self.uplink) << 8 | self.transport as u64);
-    }
-}
-
-/// How a name is written down.
-#[derive(Serialize, Deserialize)]
-struct Spelt {
-    #[serde(default)]
-    transport: Transport,
-    inside: Inside,
-    uplink: u32,
-}
-
-impl From<Spelt> for BindingKey {
-    fn from(Spelt { transport, inside, uplink }: Spelt) -> Self {
-        Self::new(transport, inside, uplink)
-    }
-}
-
-impl From<BindingKey> for Spelt {
-    fn from(key: BindingKey) -> Self {
-        Self { transport: key.transport, inside: key.inside(), uplink: key.uplink }
-    }
-}
-
-/// How far a binding is in the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// Asked for. Entered when it is made.
-    Opening(CommandId),
-    /// There. Entered from `Opening`.
-    Open,
-}
-
-/// Somebody who may send to a binding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Admitted {
-    /// The address; `None`: everybody.
-    pub far: Option<IpAddr>,
-    /// How many legs of calls want it.
-    pub wanted: u16,
-    /// The command that is under way.
-    pub admitting: Option<CommandId>,
-}
-
-/// One binding.
-#[derive(Clone, Debug)]
-pub struct Binding {
-    /// Both endpoints and the uplink.
-    pub pinhole: Pinhole,
-    /// Index of the interface towards the phone.
-    pub lan: u32,
-    /// The signalling flow that first asked for it.
-    pub signalling: FlowKey,
-    /// How many streams use it.
-    pub owners: u16,
-    /// How far it is.
-    pub state: State,
-    /// Who may send to it.
-    pub peers: Vec<Admitted>,
-    /// The far ends to which it is pinned, each with the number of legs of calls that want it.
-    pub pins: Vec<(SocketAddr, u16)>,
-    /// When a flow of it last died in conntrack: it had media until shortly before.
-    pub died: Option<Instant>,
-    /// A flow of it died, so that it has to be pinned anew before media can come in again.
-    pub lapsed: bool,
-    /// Whether conntrack expects media here.
-    pub expecting: Expecting,
-    /// Flows that were pinned because media came from another port than announced.
-    pub latched: Vec<(PinnedFlow, Latch)>,
-}
-
-/// Whether conntrack expects media at a binding.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Expecting {
-    /// Not asked for. Entered when the binding is made, and from `Yes` when its far end is known.
-    #[default]
-    No,
-    /// Asked for. Entered from `No` with an offer, and from `Refused` with its first answer.
-    Yes,
-    /// The kernel does not know the signalling flow yet: this is the flow's first packet. Entered from `Yes`.
-    Refused,
-    /// The kernel never will. Entered from `Yes`.
-    Never,
-}
-
-/// How far a latched flow is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Latch {
-    /// Asked for. Entered by the first packet, and again by one that comes after the flow died.
-    Pinning(CommandId),
-    /// Pinned; the packet that asked for it waits for its verdict. Entered from `Pinning`.
-    Pinned,
-    /// The packet is gone. Entered from `Pinned`.
-    Settled,
-}
-
-impl Binding {
-    /// Everybody admitted, for commands.
-    pub fn peers(&self) -> impl Iterator<Item = Peer> + '_ {
-        let Pinhole { transport, public, .. } = self.pinhole;
-        self.peers.iter().map(move |it| Peer { transport, public, far: it.far })
-    }
-}
-
-/// Why there is no binding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoBinding {
-    /// The table, or the host's share of it, is full, or the host opens too fast (S11).
-    Quota,
-    /// No public port is free.
-    PoolEmpty,
-}
-
-#[derive(Debug)]
-struct Account {
-    bindings: usize,
-    /// Openings that are left of this minute's.
-    tokens: u32,
-    /// When the minute began; `None`: it begins with the next opening.
-    since: Option<Instant>,
-}
-
-impl Account {
-    /// Whether its minute is over, so that another one begins.
-    fn is_over(&self, now: Instant) -> bool {
-        self.since.is_none_or(|since| now.saturating_duration_since(since) >= Duration::from_secs(60))
-    }
-}
 
 /// All bindings. The deadline of an entry is when it has to be renewed in the kernel.
 #[derive(Debug)]
@@ -200,7 +32,7 @@ pub struct Bindings {
     by_public: HashTable<BindingKey>,
     hasher: FixedState,
     pools: HashMap<IpAddr, PortPool, FixedState>,
-    hosts: ExpiringMap<Host, Account, FixedState>,
+    quotas: Quotas,
     /// Flows that are pinned without a binding, for there is no NAT; with the number of legs that want each.
     routed: HashMap<(Inside, SocketAddr), u16, FixedState>,
 }
@@ -215,7 +47,7 @@ impl Bindings {
             hasher: hasher.clone(),
             routed: HashMap::with_hasher(hasher.clone()),
             pools: HashMap::with_hasher(hasher.clone()),
-            hosts: ExpiringMap::new(limit.max(1024), hasher),
+            quotas: Quotas::new(limit, hasher),
         }
     }
 
@@ -316,12 +148,7 @@ impl Bindings {
 
     /// Whether `host`'s share leaves room for `count` more bindings now.
     pub fn has_share(&self, host: IpAddr, count: usize, now: Instant, policy: &Policy) -> bool {
-        let limits = &policy.limits;
-        let (bindings, tokens) = match self.hosts.get(&Host::of(host)) {
-            Some(record) if !record.is_over(now) => (record.bindings, record.tokens),
-            record => (record.map_or(0, |it| it.bindings), limits.openings_per_minute),
-        };
-        bindings + count <= limits.bindings_per_host && tokens as usize >= count
+        self.quotas.has_share(host, count, now, policy)
     }
 
     /// Whether `host` may have `count` more bindings now; if so they count as opened.
@@ -332,29 +159,15 @@ impl Bindings {
         now: Instant,
         policy: &Policy,
     ) -> Result<(), NoBinding> {
-        let (limits, counted) = (&policy.limits, Host::of(host));
-        if self.hosts.get(&counted).is_none() {
-            let fresh = Account { bindings: 0, tokens: limits.openings_per_minute, since: Some(now) };
-            self.hosts.insert(counted, fresh, now + QUOTA_MEMORY).map_err(|_| NoBinding::Quota)?;
-        }
-        if !self.has_share(host, count, now, policy) || !self.has_room(count, policy) {
+        if !self.has_room(count, policy) {
             return Err(NoBinding::Quota);
         }
-        let record = self.hosts.get_mut(&counted).ok_or(NoBinding::Quota)?;
-        if record.is_over(now) {
-            record.since = Some(now);
-            record.tokens = limits.openings_per_minute;
-        }
-        record.tokens = record.tokens.saturating_sub(u32::try_from(count).unwrap_or(u32::MAX));
-        record.bindings += count;
-        Ok(())
+        self.quotas.admit(host, count, now, policy)
     }
 
     /// Gives back what [`Bindings::admit_host`] counted, because there was no port.
     pub fn return_quota(&mut self, host: IpAddr, count: usize) {
-        if let Some(record) = self.hosts.get_mut(&Host::of(host)) {
-            record.bindings = record.bindings.saturating_sub(count);
-        }
+        self.quotas.give_back(host, count);
     }
 
     /// The public endpoint that stands for an inside one at an uplink.
@@ -367,7 +180,7 @@ impl Bindings {
     pub fn own_of(&self, public: Outside, host: IpAddr) -> Option<SocketAddr> {
         let (key, _) = self.by_public(public)?;
         let Inside(inside) = key.inside();
-        (inside.ip() == host && key.transport == Transport::Udp).then_some(inside)
+        (inside.ip() == host && key.transport() == Transport::Udp).then_some(inside)
     }
 
     /// How a phone that is reached by interface `lan` gets to the phone behind one of our public endpoints. `None`: it
@@ -379,7 +192,7 @@ impl Bindings {
         lan: u32,
         policy: &Policy,
     ) -> Option<(Target, Inside)> {
-        let (key, binding) = self.by_public(public).filter(|(key, _)| key.transport == transport)?;
+        let (key, binding) = self.by_public(public).filter(|(key, _)| key.transport() == transport)?;
         let direct = policy.media_local == MediaLocal::Direct && lan != 0 && binding.lan == lan;
         let hairpin = Target::Hairpin { public: public.0.into(), inside: key.inside().0.into() };
         Some((if direct { Target::Direct } else { hairpin }, key.inside()))
@@ -417,10 +230,7 @@ impl Bindings {
         if let Some(pool) = self.pools.get_mut(&public.0.ip()) {
             pool.release(public.0.port(), now, quarantine);
         }
-        let host = Host::of(binding.signalling.inside.0.ip());
-        if let Some(record) = self.hosts.get_mut(&host) {
-            record.bindings = record.bindings.saturating_sub(1);
-        }
+        self.quotas.give_back(binding.signalling.inside.0.ip(), 1);
         Some(*binding)
     }
 
@@ -458,7 +268,7 @@ impl Bindings {
     /// Takes over a binding of an earlier engine with its port. Nothing happens if its place is taken, or the table full.
     pub fn import(&mut self, key: BindingKey, binding: Binding, renewal: Instant) {
         let public = binding.pinhole.public;
-        let host = Host::of(binding.signalling.inside.0.ip());
+        let host = binding.signalling.inside.0.ip();
         if self.by_public(public).is_some()
             || self.table.get(&key).is_some()
             || self.table.insert(key, Box::new(binding), renewal).is_err()
@@ -469,14 +279,7 @@ impl Bindings {
         if let Some(pool) = self.pools.get_mut(&public.0.ip()) {
             pool.claim(public.0.port());
         }
-        if self.hosts.get(&host).is_none() {
-            // The quota's minute begins anew with the engine.
-            let fresh = Account { bindings: 0, tokens: 0, since: None };
-            let _ = self.hosts.insert(host, fresh, renewal);
-        }
-        if let Some(record) = self.hosts.get_mut(&host) {
-            record.bindings += 1;
-        }
+        self.quotas.take_over(host, renewal);
     }
 
     /// Lets a port rest until then, unless it is taken: the kernel has something of it that nobody owns.
@@ -522,18 +325,13 @@ impl Bindings {
         for pool in self.pools.values_mut() {
             pool.wake(now);
         }
-        while let Some((host, record)) = self.hosts.pop_expired(now) {
-            if record.bindings > 0 {
-                let kept = self.hosts.insert(host, record, now + QUOTA_MEMORY);
-                debug_assert!(kept.is_ok(), "the record was there a moment ago");
-            }
-        }
+        self.quotas.tidy(now);
     }
 
     /// The next time at which there is something to renew, to wake or to forget.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let pools = self.pools.values().filter_map(PortPool::poll_timeout).min();
-        [self.table.poll_timeout(), self.hosts.poll_timeout(), pools].into_iter().flatten().min()
+        [self.table.poll_timeout(), self.quotas.poll_timeout(), pools].into_iter().flatten().min()
     }
 
     /// Follows new settings. Ports that are taken stay taken, also outside of a new range; those that rest go on resting
@@ -541,7 +339,7 @@ impl Bindings {
     pub fn set_policy(&mut self, policy: &Policy) {
         let limit = policy.limits.bindings;
         self.table.set_limit(limit);
-        self.hosts.set_limit(limit.max(1024));
+        self.quotas.set_limit(limit);
         for (address, pool) in &mut self.pools {
             if pool.covers(&policy.ports) {
                 continue;
@@ -587,38 +385,5 @@ impl Bindings {
     /// Number of public ports that are taken or rest.
     pub fn ports_used(&self) -> usize {
         self.pools.values().map(PortPool::used).sum()
-    }
-}
-
-/// The keys of the endpoints that one command opens together.
-pub type BindingKeys = ArrayVec<BindingKey, 2>;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::alg::Limits;
-
-    #[test]
-    fn whoever_has_a_64_of_ipv6_has_one_hosts_share_of_pinholes() {
-        let limits = Limits { bindings_per_host: 4, openings_per_minute: 6, ..Limits::default() };
-        let policy = Policy { limits, ..Policy::default() };
-        let mut bindings = Bindings::new(&policy, FixedState::default());
-        let start = Instant::now();
-        let mut admit = |host: &str, count, now| {
-            bindings.admit_host(host.parse().unwrap(), count, now, &policy).map(|()| {
-                // Only the rate counts.
-                if count == 2 {
-                    bindings.return_quota(host.parse().unwrap(), count);
-                }
-            })
-        };
-        assert_eq!(admit("2001:db8:0:1::1", 4, start), Ok(()));
-        assert_eq!(admit("2001:db8:0:1:2:3:4:5", 1, start), Err(NoBinding::Quota));
-        assert_eq!(admit("2001:db8:0:2::1", 3, start), Ok(()));
-        assert_eq!(admit("2001:db8:0:3::1", 2, start), Ok(()));
-        assert_eq!(admit("2001:db8:0:3::2", 2, start), Ok(()));
-        assert_eq!(admit("2001:db8:0:3::3", 2, start), Ok(()));
-        assert_eq!(admit("2001:db8:0:3::4", 2, start), Err(NoBinding::Quota));
-        assert_eq!(admit("2001:db8:0:3::4", 2, start + Duration::from_secs(60)), Ok(()));
     }
 }

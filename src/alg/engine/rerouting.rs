@@ -1,0 +1,52 @@
+//! A flow that leaves by another uplink.
+//!
+//! The default route has moved, or an uplink is down. conntrack translates a flow as was decided with its first packet, so the
+//! phone's messages would leave by the new way with the old one's address, and the answers would go astray, for as long as
+//! the phone keeps the flow alive. The kernel prevents that for masquerade only. So the shell is asked whose the address is
+//! ([`Op::Reroute`]): if it was the old uplink's own, conntrack's entry goes, the message is dropped, and when the phone
+//! repeats it the NAT decides anew. An address that belongs to no uplink alone goes with the flow. Media under way is not
+//! touched: the far end goes on to send to where it was told, until the phone tells it something else.
+
+use std::time::Instant;
+
+use super::super::command::{Failure, FlowKey, Op};
+use super::super::endpoint::Outside;
+use super::super::flow::Mapping;
+use super::super::io::PacketIn;
+use super::Engine;
+use super::commands::Inflight;
+
+impl Engine {
+    /// A packet of a known flow leaves by another uplink than those before; it waits for the answer.
+    pub(super) fn ask_for_another_way(&mut self, packet: &PacketIn<'_>, flow: FlowKey, public: Outside) {
+        let PacketIn { id, outdev: to, .. } = *packet;
+        let from = self.flows.get(&flow).map_or(0, |flow| flow.uplink);
+        let purpose = Inflight::Reroute { flow, public, uplink: to };
+        let command = self.command(Op::Reroute { flow, public, from, to }, purpose);
+        self.park(id, None, &[command]);
+    }
+
+    /// No failure: the entry is gone.
+    pub(super) fn rerouted(
+        &mut self,
+        now: Instant,
+        key: FlowKey,
+        public: Outside,
+        uplink: u32,
+        failure: Option<Failure>,
+    ) {
+        let is_it = |side: &super::super::flow::PublicSide| side.endpoint == public;
+        let Some(flow) = self.flows.get_mut(&key).filter(|flow| flow.public().is_some_and(is_it)) else {
+            return;
+        };
+        if failure.is_some() {
+            flow.note_interfaces(0, uplink);
+            return self.failed("reroute", failure.filter(|it| *it != Failure::NotFound));
+        }
+        self.lose_flow(now, &key);
+        if let Some(flow) = self.flows.get_mut(&key) {
+            flow.mapping = Mapping::Moved(now);
+            flow.uplink = uplink;
+        }
+    }
+}
