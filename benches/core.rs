@@ -1,8 +1,14 @@
 //! The pure core, without kernel: what one 900-byte INVITE with SDP costs on each part of its way.
 //!
-//! `parse` reads it into spans; `message` reads and rewrites it, from bytes to bytes, without any table; `edit` is the engine's whole work on a message of a known call, parsing included;
-//! `rebuild` writes the packet with its new lengths and sums; `translate` is all of it, and `answer`, `reinvite` and
-//! `request` are all of it for other messages of an answered call.
+//! `parse` reads it into spans; `message` reads and rewrites it, from bytes to bytes, without any table; `edit` is the
+//! engine's whole work on a message of a known call, parsing included; `rebuild` writes the packet with its new lengths and
+//! sums; `translate` is all of it, and `answer`, `reinvite` and `request` are all of it for other messages of an answered
+//! call. None of them allocates (`tests/no_alloc.rs`).
+//!
+//! The aim for `message` is 1 µs. Runs on two processors that others used too: 1.00 to 1.07 µs, with 0.41 µs for `parse` and
+//! 2.1 µs for `translate`. Its 16,234 instructions, counted by callgrind, lie where the text is, and none stands out:
+//! addresses in headers 22 %, SDP read 22 %, the message cut into headers 20 %, From, To, Via and CSeq read 20 %, where the
+//! body is and what kind it has 5 %, the new text written 4 %, addresses in SDP and Content-Length the rest.
 
 #[path = "shared/invite.rs"]
 mod invite;

@@ -12,7 +12,7 @@ const VECTORS: bool =
     cfg!(any(target_feature = "sse2", all(target_arch = "aarch64", target_feature = "neon")));
 
 /// The offset of the first byte of `text` that is one of `wanted`.
-#[inline]
+#[inline(always)]
 pub fn find<const N: usize>(text: &[u8], wanted: [u8; N]) -> Option<usize> {
     if let (Some(last), true) = (text.last_chunk::<16>(), VECTORS) {
         let mut at = 0;

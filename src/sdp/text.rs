@@ -2,6 +2,7 @@
 
 use crate::search;
 use crate::span::Span;
+use memchr::memrchr2;
 
 /// The lines of a text, without line ends, and where they begin; empty ones are passed over. CRLF, CR and LF end a line,
 /// and so does the end of the text.
@@ -59,7 +60,7 @@ impl DoubleEndedIterator for Fields<'_> {
     fn next_back(&mut self) -> Option<Span> {
         let last = self.rest.iter().rposition(|b| !is_blank(b))?;
         let line = self.rest.get(..=last)?;
-        let start = line.iter().rposition(is_blank).map_or(0, |blank| blank + 1);
+        let start = memrchr2(b' ', b'\t', line).map_or(0, |blank| blank + 1);
         self.rest = line.get(..start)?;
         Some(Span::new(self.at + start, self.at + last + 1))
     }

@@ -43,7 +43,7 @@ pub(super) fn host_port(bytes: &[u8], span: Span) -> Option<(Span, Option<Span>)
     } else {
         match search::find(text, [b':']) {
             None => (text.len(), None),
-            Some(first) if text.get(first + 1..).is_some_and(|rest| rest.contains(&b':')) => {
+            Some(first) if text.get(first + 1..).is_some_and(|rest| search::find(rest, [b':']).is_some()) => {
                 v6(text)?;
                 (text.len(), None)
             }

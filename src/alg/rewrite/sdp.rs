@@ -158,23 +158,20 @@ pub fn outbound(
     // What somebody else has open is not this message's: its port would change and its address stay.
     let public_of =
         |transport, endpoint: SocketAddr| public_of(transport, endpoint).filter(|_| is_inside(endpoint.ip()));
-    let ways: ArrayVec<Way, { Description::MAX_MEDIA }> = description
-        .media
-        .iter()
-        .enumerate()
-        .take(Description::MAX_MEDIA)
-        .map(|(index, media)| {
-            if is_udp(bytes, media) {
-                return Way::Udp;
-            }
-            let awaited = || comedia::awaited(bytes, description, index, media);
-            match tcp.then(awaited).flatten().and_then(|it| Some((it, public_of(Transport::Tcp, it)?))) {
-                Some((from, to)) => Way::Door { from, to },
-                None if tcp && comedia::dials(bytes, description, index, media) => Way::Dials,
-                None => Way::Other,
-            }
-        })
-        .collect();
+    // Over TCP: where the phone waits, and where that is reached.
+    let door_of = |index, media| {
+        let from = tcp.then(|| comedia::awaited(bytes, description, index, media)).flatten()?;
+        Some((from, public_of(Transport::Tcp, from)?))
+    };
+    let mut ways: ArrayVec<Way, { Description::MAX_MEDIA }> = ArrayVec::new();
+    for (index, media) in description.media.iter().enumerate().take(Description::MAX_MEDIA) {
+        ways.push(match () {
+            () if is_udp(bytes, media) => Way::Udp,
+            () if door_of(index, media).is_some() => Way::Door,
+            () if tcp && comedia::dials(bytes, description, index, media) => Way::Dials,
+            () => Way::Other,
+        });
+    }
     if let Some(origin) = description.origin.as_ref().filter(|it| inside(it)) {
         edits.replace(origin.span, address, Rule::SdpOrigin)?;
     }
@@ -184,16 +181,18 @@ pub fn outbound(
             edits.replace(connection.span, address, Rule::SdpConnection)?;
         }
     }
-    for (index, (media, way)) in description.media.iter().zip(ways).enumerate() {
+    for (index, (media, way)) in description.media.iter().zip(&ways).enumerate() {
         let ip = address_of(description, media);
         let to_public = |port| public_of(Transport::Udp, SocketAddr::new(ip?, port)).map(|it| it.port());
-        if let Way::Door { from, to } = way {
+        if *way == Way::Door
+            && let Some((from, to)) = door_of(index, media)
+        {
             replace_port(media.port, media.number, Some(to.port()), Rule::SdpMediaPort, edits)?;
             // What is written for an address may be another than the one that the NAT gives here.
             let to = SocketAddr::new(public.shown.ip(), to.port());
             comedia::move_paths(description, index, from, to, edits)?;
         }
-        if media.number != 0 && way == Way::Udp {
+        if media.number != 0 && *way == Way::Udp {
             replace_port(media.port, media.number, to_public(media.number), Rule::SdpMediaPort, edits)?;
         }
         let Some(rtcp) = &media.rtcp else { continue };
@@ -340,11 +339,8 @@ fn rtcp_of(bytes: &[u8], media: &Media, rtp: SocketAddr) -> Option<SocketAddr> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Udp,
-    /// TCP: who connects to `to` reaches the phone at `from`.
-    Door {
-        from: SocketAddr,
-        to: SocketAddr,
-    },
+    /// TCP: the phone waits, and can be reached.
+    Door,
     /// TCP: the phone connects.
     Dials,
     /// It is left as it came.
