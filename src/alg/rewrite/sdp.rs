@@ -165,11 +165,14 @@ pub fn outbound(
     };
     let mut ways: ArrayVec<Way, { Description::MAX_MEDIA }> = ArrayVec::new();
     for (index, media) in description.media.iter().enumerate().take(Description::MAX_MEDIA) {
-        ways.push(match () {
-            () if is_udp(bytes, media) => Way::Udp,
-            () if door_of(index, media).is_some() => Way::Door,
-            () if tcp && comedia::dials(bytes, description, index, media) => Way::Dials,
-            () => Way::Other,
+        ways.push(if is_udp(bytes, media) {
+            Way::Udp
+        } else if door_of(index, media).is_some() {
+            Way::Door
+        } else if tcp && comedia::dials(bytes, description, index, media) {
+            Way::Dials
+        } else {
+            Way::Other
         });
     }
     if let Some(origin) = description.origin.as_ref().filter(|it| inside(it)) {
