@@ -74,7 +74,7 @@ pub(super) fn show<T: DeserializeOwned + Serialize>(
         if let Some(text) = text {
             let screen = Screen::of_stdout().filter(|_| look.watch && !look.json);
             match screen {
-                Some(screen) => write!(out, "\x1b[H\x1b[2J{}", screen.fit(text.trim_end()))?,
+                Some(screen) => writeln!(out, "\x1b[H\x1b[2J{}", screen.fit(text.trim_end()))?,
                 None => writeln!(out, "{}", text.trim_end())?,
             }
         }
@@ -97,7 +97,8 @@ impl Screen {
     /// `None`: it is a file or a pipe.
     fn of_stdout() -> Option<Self> {
         let (columns, rows) = terminal_size::terminal_size_of(io::stdout())?;
-        Some(Self { columns: usize::from(columns.0).max(1), rows: usize::from(rows.0) })
+        // The last line is the cursor's.
+        Some(Self { columns: usize::from(columns.0).max(1), rows: usize::from(rows.0).saturating_sub(1) })
     }
 
     /// The beginning of a text, as much as has room, and how much has not.
