@@ -2,7 +2,8 @@
 //!
 //! Nothing is opened for a registration: incoming requests use the flow on which the phone registered (S7), so all
 //! that a registration asks for is that this flow lives as long as the registrar granted. The lifetime is read from the
-//! 2xx: of our own Contacts the longest `expires`, else the Expires header (RFC 3261 section 10.3).
+//! 2xx: of our own Contacts the longest `expires`, else the Expires header (RFC 3261 section 10.3). A Contact is ours by its
+//! address; one that is a name counts where no address is ours, for it is sent as the phone wrote it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -48,23 +49,23 @@ pub fn granted(
 ) -> Duration {
     let header = expires_header(bytes, message);
     let values = message.all(HeaderName::Contact).flat_map(|contact| list::values(bytes, contact.value));
-    let mut any = false;
-    let listed = values
-        .filter_map(|value| {
-            any = true;
-            match name_addr::parse(bytes, value)? {
-                NameAddr::Address { uri, params } if is_at(bytes, uri, endpoint) => {
-                    let own =
-                        params::find(bytes, params, "expires").and_then(|param| seconds(bytes, param.value?));
-                    Some(own.or(header).or(requested).unwrap_or(UNNAMED))
-                }
-                NameAddr::Address { .. } | NameAddr::Star => None,
-            }
-        })
-        .max();
+    let (mut any, mut listed, mut named) = (false, None, None);
+    for value in values {
+        any = true;
+        let Some(NameAddr::Address { uri, params }) = name_addr::parse(bytes, value) else { continue };
+        let found = match whose(bytes, uri, endpoint) {
+            Whose::Ours => &mut listed,
+            Whose::Named => &mut named,
+            Whose::Others => continue,
+        };
+        let own = params::find(bytes, params, "expires").and_then(|param| seconds(bytes, param.value?));
+        *found = (*found).max(Some(own.or(header).or(requested).unwrap_or(UNNAMED)));
+    }
+    // Who removes its Contacts may still be shown those of another phone that are names.
+    let named = named.filter(|_| requested != Some(Duration::ZERO));
     // A registrar must list the Contacts that it knows (RFC 3261 section 10.3 step 8). Some do not at all.
     let unlisted = requested.filter(|_| !any).map(|requested| header.unwrap_or(requested));
-    listed.or(unlisted).unwrap_or_default().min(LONGEST)
+    listed.or(named).or(unlisted).unwrap_or_default().min(LONGEST)
 }
 
 /// How long the subscription or publication of a 2xx lives; `None`: it does not say, or has ended.
@@ -95,16 +96,29 @@ fn expires_header(bytes: &[u8], message: &Message) -> Option<Duration> {
     seconds(bytes, message.first(HeaderName::Expires)?.value)
 }
 
-fn is_at(bytes: &[u8], uri: Span, endpoint: SocketAddr) -> bool {
-    let Some(uri) = Uri::parse(bytes, uri) else { return false };
-    let default = if uri.secure { 5061 } else { 5060 };
-    let port = if uri.port.is_some() { uri.port_number(bytes) } else { Some(default) };
-    host::address(uri.host.of(bytes)) == Some(endpoint.ip()) && port == Some(endpoint.port())
+/// Who is reached by a Contact.
+enum Whose {
+    Ours,
+    /// Nobody can tell: its host is a name.
+    Named,
+    Others,
 }
 
-/// delta-seconds; more digits than fit are a long time (RFC 3261 section 20.19).
+fn whose(bytes: &[u8], uri: Span, endpoint: SocketAddr) -> Whose {
+    let Some(uri) = Uri::parse(bytes, uri) else { return Whose::Others };
+    let default = if uri.secure { 5061 } else { 5060 };
+    let port = if uri.port.is_some() { uri.port_number(bytes) } else { Some(default) };
+    match host::address(uri.host.of(bytes)) {
+        None => Whose::Named,
+        Some(ip) if ip == endpoint.ip() && port == Some(endpoint.port()) => Whose::Ours,
+        Some(_) => Whose::Others,
+    }
+}
+
+/// delta-seconds; more digits than fit are a long time (RFC 3261 section 20.19). Some write them in quotes.
 fn seconds(bytes: &[u8], span: Span) -> Option<Duration> {
-    let digits = span.of(bytes);
+    let text = span.of(bytes);
+    let digits = text.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")).unwrap_or(text);
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }

@@ -103,6 +103,43 @@ fn ways_to_unregister() {
 }
 
 #[test]
+fn a_contact_that_is_a_name_is_a_registration_for_as_long_as_it_was_granted() {
+    let mut bench = Bench::default();
+    let named = "Contact: <sip:a@phone.lan>\n";
+    let granted = "Contact: <sip:a@phone.lan>;expires=7200, <sip:a@9.9.9.9>;expires=9000\n";
+    registered(&mut bench, "a", PHONE, PROXY, 1, named, granted);
+    assert_eq!(count(&bench), 1);
+    assert!(lifetime(&bench) > secs(7200), "{:?}", lifetime(&bench));
+    // A question changes nothing.
+    registered(&mut bench, "a", PHONE, PROXY, 2, "", granted);
+    assert_eq!(count(&bench), 1);
+    // Removed, it is gone, whatever name another phone has.
+    let removed = "Contact: <sip:a@phone.lan>;expires=0\n";
+    registered(&mut bench, "a", PHONE, PROXY, 3, removed, "Contact: <sip:a@desk.lan>;expires=7200\n");
+    assert_eq!(count(&bench), 0);
+    // The phone's address says more than a name.
+    let both = "Contact: <sip:a@desk.lan>;expires=7200, <sip:a@PUBLIC>;expires=60\n";
+    registered(&mut bench, "a", PHONE, PROXY, 4, &contact("a", PHONE, ";expires=60"), both);
+    bench.advance(secs(93));
+    assert_eq!(count(&bench), 0);
+}
+
+#[test]
+fn a_lifetime_in_quotes_is_a_lifetime() {
+    let mut bench = Bench::default();
+    let granted = "Contact: <sip:a@PUBLIC>;expires=\"120\"\n";
+    registered(&mut bench, "a", PHONE, PROXY, 1, &contact("a", PHONE, ";expires=\"120\""), granted);
+    bench.advance(secs(151));
+    assert_eq!(count(&bench), 1);
+    bench.advance(secs(2));
+    assert_eq!(count(&bench), 0);
+    registered(&mut bench, "a", PHONE, PROXY, 2, &contact("a", PHONE, ""), granted);
+    assert_eq!(count(&bench), 1);
+    registered(&mut bench, "a", PHONE, PROXY, 3, &contact("a", PHONE, ";expires=\"0\""), "");
+    assert_eq!(count(&bench), 0);
+}
+
+#[test]
 fn several_accounts_on_one_flow_go_one_by_one() {
     let mut bench = Bench::default();
     for who in ["a", "b", "c"] {
