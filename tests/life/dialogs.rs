@@ -235,7 +235,13 @@ fn a_cancelled_call_whose_487_got_lost_ends_by_itself() {
 
 #[test]
 fn a_challenge_or_a_redirection_that_leads_to_nothing_ends_after_32_seconds() {
-    for status in ["401 Unauthorized", "407 Proxy Authentication Required", "302 Moved Temporarily"] {
+    for status in [
+        "401 Unauthorized",
+        "407 Proxy Authentication Required",
+        "302 Moved Temporarily",
+        "422 Session Interval Too Small",
+        "494 Security Agreement Required",
+    ] {
         let mut bench = Bench::default();
         invite(&mut bench, &offer());
         replies(&mut bench, "100 Trying", "");
@@ -291,6 +297,36 @@ fn a_phone_that_goes_on_after_its_bye_was_refused_keeps_its_call() {
     bench.advance(secs(100));
     bench.assert_pinned(RTP, FAR);
     hang_up(&mut bench);
+}
+
+#[test]
+fn a_phone_that_says_anything_after_its_bye_was_refused_keeps_its_call() {
+    let mut bench = Bench::default();
+    call_up(&mut bench);
+    asks(&mut bench, "BYE", 2, "z9hG4bK-bye", "");
+    answers(&mut bench, "403 Forbidden", "BYE", 2, "z9hG4bK-bye", "");
+    asks(&mut bench, "INFO", 3, "z9hG4bK-info", "");
+    answers(&mut bench, "200 OK", "INFO", 3, "z9hG4bK-info", "");
+    bench.advance(secs(100));
+    bench.assert_pinned(RTP, FAR);
+    hang_up(&mut bench);
+}
+
+#[test]
+fn a_bye_for_a_dialog_that_the_other_side_does_not_know_ends_it_at_once() {
+    // RFC 3261 sections 15.1.1 and 12.2.1.2; 481 is also what each side says when both hang up at the same moment.
+    for status in ["481 Call/Transaction Does Not Exist", "408 Request Timeout"] {
+        let mut bench = Bench::default();
+        call_up(&mut bench);
+        asks(&mut bench, "BYE", 2, "z9hG4bK-bye", "");
+        answers(&mut bench, status, "BYE", 2, "z9hG4bK-bye", "");
+        bench.assert_all_closed();
+        let mut bench = Bench::default();
+        call_up(&mut bench);
+        let got = far_asks(&mut bench, &far_request("BYE", 1, "z9hG4bK-fb", ""));
+        phone_answers(&mut bench, &got, status, "");
+        bench.assert_all_closed();
+    }
 }
 
 #[test]

@@ -140,6 +140,18 @@ fn a_lifetime_in_quotes_is_a_lifetime() {
 }
 
 #[test]
+fn a_lifetime_that_no_number_holds_is_a_week() {
+    for granted in [
+        "Contact: <sip:a@PUBLIC>;expires=4294967296\n",
+        "Contact: <sip:a@PUBLIC>\nExpires: 99999999999999999999\n",
+    ] {
+        let mut bench = Bench::default();
+        registered(&mut bench, "a", PHONE, PROXY, 1, &contact("a", PHONE, ";expires=60"), granted);
+        assert_eq!(lifetime(&bench), secs(7 * 24 * 3600 + 32), "{granted}");
+    }
+}
+
+#[test]
 fn several_accounts_on_one_flow_go_one_by_one() {
     let mut bench = Bench::default();
     for who in ["a", "b", "c"] {
