@@ -502,6 +502,32 @@ fn an_endpoint_that_moves_with_every_refresh_leaves_nothing_behind() {
 }
 
 #[test]
+fn an_endpoint_that_moves_with_every_late_offer_leaves_nothing_behind() {
+    // The INVITE has no description: the offer is in the 2xx, the answer in the ACK, and nobody accepts that any more.
+    for by_phone in [false, true] {
+        let mut bench = Bench::default();
+        call_up(&mut bench);
+        for n in 0..50u16 {
+            let (branch, ack, port) = (format!("z9hG4bK-l{n}"), format!("z9hG4bK-la{n}"), 42000 + 2 * n);
+            let (cseq, ours) = (u32::from(10 + n), sdp("192.168.1.10", port));
+            if by_phone {
+                asks(&mut bench, "INVITE", cseq, &branch, "");
+                answers(&mut bench, "200 OK", "INVITE", cseq, &branch, &far_sdp());
+                asks(&mut bench, "ACK", cseq, &ack, &ours);
+            } else {
+                let got = far_asks(&mut bench, &far_request("INVITE", cseq, &branch, ""));
+                phone_answers(&mut bench, &got, "200 OK", &ours);
+                far_asks(&mut bench, &far_request("ACK", cseq, &ack, &far_sdp()));
+            }
+            bench.assert_pinned(&format!("192.168.1.10:{port}"), FAR);
+            assert!(bench.kernel.pinholes.len() <= 4, "the last one and the one before it");
+            assert_eq!(bench.kernel.pins.len(), 2);
+        }
+        hang_up(&mut bench);
+    }
+}
+
+#[test]
 fn a_phone_that_is_transferred_gets_the_invite_with_replaces_to_the_letter() {
     // The other end of an attended transfer (RFC 3891 section 1): a third party takes Bob's place in Alice's call.
     let mut bench = Bench::default();

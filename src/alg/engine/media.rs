@@ -171,7 +171,12 @@ impl Engine {
             leg.remember(context.transaction, Before::Local(leg.local.clone()));
         }
         leg.held.local = held;
+        // A late offer, or its answer (RFC 3264 section 4), is final: nobody accepts it after this.
+        let is_final = !may_fail(context) && leg.pending.iter().all(|it| it.by != context.transaction);
         self.replace_local(context.call, index, streams);
+        if changes && is_final {
+            self.close_stale(context.now, context.call, index);
+        }
     }
 
     /// Puts other streams of the phone in the place of those that a leg has. The latter keep their bindings for now.

@@ -15,17 +15,23 @@ use super::super::transaction::Tags;
 use super::Engine;
 
 impl Engine {
-    /// Transaction `by` was accepted: what it said holds. Bindings of streams that were given up before the exchange
-    /// before this one are not used any more.
+    /// Transaction `by` was accepted: what it said holds.
     pub(super) fn accept_offer(&mut self, now: Instant, call_key: Key, tags: Tags, by: Key) {
         let Some(call) = self.calls.get_mut(&call_key) else { return };
         let Some(index) = call.position(tags) else { return };
         let Some(leg) = call.legs.get_mut(index) else { return };
         let before = leg.pending.len();
         leg.pending.retain(|pending| pending.by != by);
-        if leg.pending.len() == before {
-            return;
+        if leg.pending.len() != before {
+            self.close_stale(now, call_key, index);
         }
+    }
+
+    /// Descriptions were exchanged: what was off before already is not used any more, and what is off now may come back
+    /// with the next one.
+    pub(super) fn close_stale(&mut self, now: Instant, call_key: Key, index: usize) {
+        let leg = self.calls.get_mut(&call_key).and_then(|call| call.legs.get_mut(index));
+        let Some(leg) = leg else { return };
         let gone: Vec<_> = leg.retired.drain(..leg.stale.min(leg.retired.len())).collect();
         leg.stale = leg.retired.len();
         self.give_back(now, call_key, index, &gone);
