@@ -9,12 +9,16 @@ use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
+use thin_vec::ThinVec;
+
 use crate::expiring::ExpiringMap;
 
 use super::binding::BindingKey;
-use super::command::{CommandId, FlowKey, PinnedFlow, Transport};
+use super::call_names::CallNames;
+use super::command::{CommandId, PinnedFlow, Transport};
 use super::endpoint::{Inside, Outside, Packed};
 use super::key::{Key, KeyHasher};
+use super::packed::PackedFlow;
 use super::rewrite::sdp::LocalStream;
 use super::transaction::Tags;
 
@@ -25,28 +29,17 @@ pub const MAX_LEGS: usize = 16;
 #[derive(Clone, Debug)]
 pub struct Call {
     /// The signalling flow that began it.
-    pub flow: FlowKey,
+    pub flow: PackedFlow,
     /// Its dialogs.
     pub legs: Vec<Leg>,
     /// Whether an INVITE began it; other methods may carry descriptions too, and are not worth a log line.
     pub invited: bool,
     /// From, To and Call-ID, for the log.
-    pub names: Box<CallNames>,
+    pub names: CallNames,
     /// When it was answered.
     pub answered: Option<Instant>,
     /// The first stream of it had this public endpoint.
     pub media: Option<BindingKey>,
-}
-
-/// The texts of a call.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CallNames {
-    /// The URI of From.
-    pub from: Box<str>,
-    /// The URI of To.
-    pub to: Box<str>,
-    /// The Call-ID.
-    pub call_id: Box<str>,
 }
 
 /// How far a dialog is.
@@ -90,9 +83,9 @@ pub struct Leg {
     /// The phone's streams.
     pub local: Vec<Stream>,
     /// The phone's streams where there is no NAT, and so no binding.
-    pub routed: Vec<LocalStream>,
+    pub routed: ThinVec<LocalStream>,
     /// Bindings of earlier streams: media under way may still use them, and what is off now may come back.
-    pub retired: Vec<BindingKey>,
+    pub retired: ThinVec<BindingKey>,
     /// So many of `retired`, from the front, were so before the last exchange of descriptions; the next one closes them.
     pub stale: usize,
     /// The far end's streams, by index of their `m=` line.
@@ -102,7 +95,7 @@ pub struct Leg {
     /// Who was admitted where.
     pub admitted: Vec<(BindingKey, Option<IpAddr>)>,
     /// What was agreed upon before a description that nobody has accepted yet; at most one for each side.
-    pub pending: Vec<Pending>,
+    pub pending: ThinVec<Pending>,
 }
 
 /// One side of a dialog as it was before a description that may still be refused (RFC 3261 section 14.1: a re-INVITE
@@ -132,7 +125,7 @@ pub enum Before {
     /// The phone's streams.
     Local(Vec<Stream>),
     /// The phone's that need no binding: where there is no NAT, or the phone knows its public endpoints.
-    Routed(Vec<LocalStream>),
+    Routed(ThinVec<LocalStream>),
     /// The far end's.
     Remote(Vec<Remote>),
 }
@@ -264,13 +257,13 @@ impl Leg {
             silent: false,
             server,
             local: Vec::new(),
-            routed: Vec::new(),
-            retired: Vec::new(),
+            routed: ThinVec::new(),
+            retired: ThinVec::new(),
             stale: 0,
             remote: Vec::new(),
             pins: Vec::new(),
             admitted: Vec::new(),
-            pending: Vec::new(),
+            pending: ThinVec::new(),
         }
     }
 

@@ -24,6 +24,7 @@
 
 pub mod binding;
 pub mod call;
+pub mod call_names;
 pub mod command;
 pub mod endpoint;
 pub mod engine;
@@ -35,6 +36,7 @@ pub mod io;
 pub mod key;
 pub mod learning;
 pub mod names;
+pub mod packed;
 pub mod parking;
 pub mod policy;
 pub mod ports;

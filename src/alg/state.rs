@@ -8,20 +8,23 @@
 //! Who adds a field to one of the tables has to name it here too: the compiler insists.
 
 use std::fmt::Debug;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use thin_vec::ThinVec;
 
 use super::binding::{self, Admitted, Binding, BindingKey, Latch};
-use super::call::{self, Call, CallNames, Leg, Pending, Phase, Pin, Remote, Stream};
+use super::call::{self, Call, Leg, Pending, Phase, Pin, Remote, Stream};
+use super::call_names::CallNames;
 use super::command::{FlowKey, Line, Peer, Pinhole, PinnedFlow};
-use super::endpoint::Outside;
+use super::endpoint::{Outside, Packed};
 use super::envelope::Method;
 use super::flow::{Direction, Flow, Mapping, PublicSide};
 use super::key::Key;
 use super::names::{FormId, Names};
+use super::packed::{PackedFlow, PackedPinhole};
 use super::registration::Registration;
 use super::rewrite::sdp::LocalStream;
 use super::tcp::Connection;
@@ -163,6 +166,18 @@ impl<T: Kept> Kept for Vec<T> {
     }
 }
 
+impl<T: Kept> Kept for ThinVec<T> {
+    type Form = Vec<T::Form>;
+
+    fn keep(&self, now: Instant) -> Self::Form {
+        self.iter().map(|it| it.keep(now)).collect()
+    }
+
+    fn revive(form: Self::Form, then: Instant) -> Self {
+        form.into_iter().map(|it| T::revive(it, then)).collect()
+    }
+}
+
 /// No moment is farther away than 36 years. The tables count nanoseconds in 64 bits from their first moment on: beside one
 /// that a damaged file puts into another age, now and tomorrow would be the same, and nothing that is due ever over.
 const FARTHEST: i64 = 1 << 60;
@@ -184,10 +199,36 @@ macro_rules! timeless {
     )*};
 }
 
-timeless!(bool, u16, u32, u64, usize, u8, Box<str>, Box<CallNames>, Duration, IpAddr);
+timeless!(bool, u16, u32, u64, usize, u8, Box<str>, CallNames, Duration, IpAddr);
 timeless!(Key, Tags, Method, Direction, FormId, Names, Phase, Stream, Remote, LocalStream);
-timeless!(call::Held, Pending, binding::Expecting, (SocketAddr, u16));
-timeless!(FlowKey, Pinhole, PinnedFlow, BindingKey, Outside, (BindingKey, Option<IpAddr>));
+timeless!(
+    call::Held,
+    Pending,
+    binding::Expecting,
+    Packed,
+    (Packed, u16),
+    BindingKey,
+    (BindingKey, Option<IpAddr>)
+);
+
+/// What is packed is written down as what it stands for.
+macro_rules! packed {
+    ($($packed:ty: $form:ty),* $(,)?) => {$(
+        impl Kept for $packed {
+            type Form = $form;
+
+            fn keep(&self, _: Instant) -> $form {
+                self.get()
+            }
+
+            fn revive(form: $form, _: Instant) -> Self {
+                form.into()
+            }
+        }
+    )*};
+}
+
+packed!(PackedFlow: FlowKey, PackedPinhole: Pinhole);
 
 /// The form of a struct is a struct of the forms of its fields.
 macro_rules! kept {
@@ -251,10 +292,10 @@ kept! {
 kept! {
     /// A [`Call`].
     CallState of Call {
-        flow: FlowKey,
+        flow: PackedFlow,
         legs: Vec<Leg>,
         invited: bool,
-        names: Box<CallNames>,
+        names: CallNames,
         answered: Option<Instant>,
         media: Option<BindingKey>,
     }
@@ -274,13 +315,13 @@ kept! {
         silent: bool,
         server: IpAddr,
         local: Vec<Stream>,
-        routed: Vec<LocalStream>,
-        retired: Vec<BindingKey>,
+        routed: ThinVec<LocalStream>,
+        retired: ThinVec<BindingKey>,
         stale: usize,
         remote: Vec<Remote>,
         pins: Vec<Pin>,
         admitted: Vec<(BindingKey, Option<IpAddr>)>,
-        pending: Vec<Pending>,
+        pending: ThinVec<Pending>,
     }
 }
 
@@ -288,25 +329,25 @@ kept! {
     /// A [`Registration`].
     RegistrationState of Registration {
         who: Box<str>,
-        flow: FlowKey,
-        public: Outside,
+        flow: PackedFlow,
+        public: Packed,
     }
 }
 
 kept! {
     /// A [`Binding`]. How many own it, and want its peers and pins, is counted anew.
     BindingState of Binding {
-        pinhole: Pinhole,
+        pinhole: PackedPinhole,
         lan: u32,
-        signalling: FlowKey,
+        signalling: PackedFlow,
         owners: u16,
         state: binding::State,
         peers: Vec<Admitted>,
-        pins: Vec<(SocketAddr, u16)>,
+        pins: Vec<(Packed, u16)>,
         died: Option<Instant>,
         lapsed: bool,
         expecting: binding::Expecting,
-        latched: Vec<(PinnedFlow, Latch)>,
+        latched: ThinVec<(PinnedFlow, Latch)>,
     }
 }
 

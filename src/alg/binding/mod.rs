@@ -15,13 +15,16 @@ mod key;
 mod quota;
 mod table;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Instant;
 
 use arrayvec::ArrayVec;
 use serde::{Deserialize, Serialize};
+use thin_vec::ThinVec;
 
-use super::command::{CommandId, FlowKey, Peer, Pinhole, PinnedFlow};
+use super::command::{CommandId, Peer, Pinhole, PinnedFlow};
+use super::endpoint::Packed;
+use super::packed::{PackedFlow, PackedPinhole};
 
 pub use key::BindingKey;
 pub use table::Bindings;
@@ -53,11 +56,11 @@ pub struct Admitted {
 #[derive(Clone, Debug)]
 pub struct Binding {
     /// Both endpoints and the uplink.
-    pub pinhole: Pinhole,
+    pub pinhole: PackedPinhole,
     /// Index of the interface towards the phone.
     pub lan: u32,
     /// The signalling flow that first asked for it.
-    pub signalling: FlowKey,
+    pub signalling: PackedFlow,
     /// How many streams use it.
     pub owners: u16,
     /// How far it is.
@@ -65,7 +68,7 @@ pub struct Binding {
     /// Who may send to it.
     pub peers: Vec<Admitted>,
     /// The far ends to which it is pinned, each with the number of legs of calls that want it.
-    pub pins: Vec<(SocketAddr, u16)>,
+    pub pins: Vec<(Packed, u16)>,
     /// When a flow of it last died in conntrack: it had media until shortly before.
     pub died: Option<Instant>,
     /// A flow of it died, so that it has to be pinned anew before media can come in again.
@@ -73,7 +76,7 @@ pub struct Binding {
     /// Whether conntrack expects media here.
     pub expecting: Expecting,
     /// Flows that were pinned because media came from another port than announced.
-    pub latched: Vec<(PinnedFlow, Latch)>,
+    pub latched: ThinVec<(PinnedFlow, Latch)>,
 }
 
 /// Whether conntrack expects media at a binding.
@@ -104,7 +107,7 @@ pub enum Latch {
 impl Binding {
     /// Everybody admitted, for commands.
     pub fn peers(&self) -> impl Iterator<Item = Peer> + '_ {
-        let Pinhole { transport, public, .. } = self.pinhole;
+        let Pinhole { transport, public, .. } = self.pinhole.get();
         self.peers.iter().map(move |it| Peer { transport, public, far: it.far })
     }
 }

@@ -83,8 +83,8 @@ pub(super) enum Inflight {
 
 impl Engine {
     pub(super) fn command(&mut self, op: Op, purpose: Inflight) -> CommandId {
+        let id = CommandId::nth(self.last_command);
         self.last_command += 1;
-        let id = CommandId(self.last_command);
         self.inflight.insert(id, purpose);
         self.outputs.push_back(Queued::Command(Command { id, op }));
         id
@@ -194,8 +194,8 @@ impl Engine {
         for key in &keys {
             let Some(binding) = self.bindings.get_mut(key) else { continue };
             binding.state = State::Open;
-            let pinhole = binding.pinhole;
-            if let Some(call_id) = self.calls.get(&call).map(|call| call.names.call_id.to_string()) {
+            let pinhole = binding.pinhole.get();
+            if let Some(call_id) = self.calls.get(&call).map(|call| call.names.call_id().to_owned()) {
                 self.event(Event::Opened { pinhole, call_id });
             }
         }
@@ -263,14 +263,14 @@ impl Engine {
         tries: u8,
     ) -> Option<CommandId> {
         let first = keys.first()?;
-        let public = self.bindings.get(first)?.pinhole.public.0.ip();
+        let public = self.bindings.get(first)?.pinhole.get().public.0.ip();
         let count = u16::try_from(keys.len()).ok()?;
         let like = first.inside().0.port();
         let base = self.bindings.take_ports(public, like, count, now, &self.policy).ok()?;
         let mut pinholes = Pinholes::new();
         for (key, port) in keys.iter().zip(base..=u16::MAX) {
             self.bindings.move_to(key, port, now, self.policy.quarantine);
-            pinholes.try_push(self.bindings.get(key)?.pinhole).ok()?;
+            pinholes.try_push(self.bindings.get(key)?.pinhole.get()).ok()?;
         }
         let lifetime = 2 * self.policy.half_open;
         let purpose = Inflight::Open { keys: keys.clone(), call, tries: tries + 1 };

@@ -152,7 +152,7 @@ impl Engine {
             Err(_) => true,
         };
         let Some(call) = self.calls.get(&call_key).filter(|_| !is_there) else { return };
-        let signalling = call.flow;
+        let signalling = call.flow.get();
         let id = self.command(Op::Pin { flow, signalling }, Inflight::Pin { call: call_key, tags, flow });
         let leg = self.calls.get_mut(&call_key).and_then(|call| {
             let index = call.position(tags)?;
@@ -169,7 +169,7 @@ impl Engine {
         let is_ours = |pinhole: &Pinhole| {
             let Pinhole { transport, inside, uplink, .. } = *pinhole;
             let key = BindingKey::new(transport, inside, uplink);
-            self.bindings.get(&key).is_some_and(|binding| binding.pinhole == *pinhole)
+            self.bindings.get(&key).is_some_and(|binding| binding.pinhole.get() == *pinhole)
         };
         let strays: Vec<Pinhole> =
             held.pinholes.iter().map(|(pinhole, _)| *pinhole).filter(|it| !is_ours(it)).collect();

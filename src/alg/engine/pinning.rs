@@ -53,7 +53,7 @@ impl Engine {
             needs.extend(admitting);
             return;
         }
-        let (signalling, tags) = (call.flow, leg.tags);
+        let (signalling, tags) = (call.flow.get(), leg.tags);
         let (old_peers, mut old_pins) = (leg.admitted.clone(), leg.pins.clone());
         let counted: Vec<PinnedFlow> = old_pins.iter().map(Pin::flow).collect();
         // What conntrack has forgotten in a long silence is made again, before the far end's media finds it missing.
@@ -145,7 +145,7 @@ impl Engine {
                 }
             }
         }
-        for flow in super::routed::flows(leg, call.flow) {
+        for flow in super::routed::flows(leg, call.flow.get()) {
             if !is_pinned(flows, &flow) {
                 flows.push(flow);
             }
@@ -182,7 +182,7 @@ impl Engine {
             entry.wanted += u16::from(!known);
             return entry.admitting;
         }
-        let Pinhole { transport, public, .. } = binding.pinhole;
+        let Pinhole { transport, public, .. } = binding.pinhole.get();
         let peer = Peer { transport, public, far };
         let lifetime = 2 * self.policy.half_open;
         let op = Op::Admit { peers: vec![peer], lifetime };
@@ -205,7 +205,7 @@ impl Engine {
             return;
         }
         binding.peers.swap_remove(at);
-        let Pinhole { transport, public, .. } = binding.pinhole;
+        let Pinhole { transport, public, .. } = binding.pinhole.get();
         let peers = vec![Peer { transport, public, far }];
         self.background(Op::Dismiss { peers }, "dismiss");
     }
@@ -227,7 +227,7 @@ fn is_pinned(flows: &[PinnedFlow], flow: &PinnedFlow) -> bool {
 
 /// The flow between a binding and a target, and the address to admit for it; nothing for direct media.
 fn pinned(binding: &Binding, target: Target) -> Option<(PinnedFlow, Option<IpAddr>)> {
-    let Pinhole { transport, inside, public, .. } = binding.pinhole;
+    let Pinhole { transport, inside, public, .. } = binding.pinhole.get();
     match target {
         Target::Direct => None,
         Target::Far(far) => {
@@ -249,7 +249,7 @@ fn pinned(binding: &Binding, target: Target) -> Option<(PinnedFlow, Option<IpAdd
 fn caller(binding: &Binding, target: Target) -> Option<IpAddr> {
     match target {
         Target::Far(far) => {
-            Some(far.endpoint().ip()).filter(|ip| ip.is_ipv4() == binding.pinhole.inside.0.is_ipv4())
+            Some(far.endpoint().ip()).filter(|ip| ip.is_ipv4() == binding.pinhole.get().inside.0.is_ipv4())
         }
         Target::Direct | Target::Hairpin { .. } => None,
     }

@@ -97,7 +97,7 @@ impl Engine {
         call: Call,
         deadline: Instant,
     ) -> Result<(), Reason> {
-        let host = call.flow.inside.0.ip();
+        let host = call.flow.get().inside.0.ip();
         if !self.shares.take(host, Table::Calls) {
             return Err(Reason::Quota);
         }
@@ -121,9 +121,9 @@ impl Engine {
     pub(super) fn count_shares(&mut self) {
         let flows = self.flows.iter().map(|(key, _)| (key.inside.0.ip(), Table::Flows));
         let transactions = self.transactions.iter().map(|(_, it)| (it.host, Table::Transactions));
-        let calls = self.calls.iter().map(|(_, it)| (it.flow.inside.0.ip(), Table::Calls));
+        let calls = self.calls.iter().map(|(_, it)| (it.flow.get().inside.0.ip(), Table::Calls));
         let registrations =
-            self.registrations.iter().map(|(_, it)| (it.flow.inside.0.ip(), Table::Registrations));
+            self.registrations.iter().map(|(_, it)| (it.flow.get().inside.0.ip(), Table::Registrations));
         for (host, table) in flows.chain(transactions).chain(calls).chain(registrations) {
             self.shares.count(host, table);
         }
