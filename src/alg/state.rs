@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 use thin_vec::ThinVec;
 
 use super::binding::{self, Admitted, Binding, BindingKey, Latch};
-use super::call::{self, Call, Leg, Pending, Phase, Pin, Remote, Stream};
+use super::call::{self, Call, Leg, Pending, Phase, Pin, Remote, Remotes, Stream, Streams};
 use super::call_names::CallNames;
 use super::command::{FlowKey, Line, Peer, Pinhole, PinnedFlow};
 use super::endpoint::{Outside, Packed};
@@ -154,29 +155,24 @@ impl<T: Kept> Kept for Box<T> {
     }
 }
 
-impl<T: Kept> Kept for Vec<T> {
-    type Form = Vec<T::Form>;
+/// Lists of any kind are written down alike.
+macro_rules! lists {
+    ($([$($bound:tt)*] $list:ty: $item:ty),* $(,)?) => {$(
+        impl<$($bound)*> Kept for $list {
+            type Form = Vec<<$item as Kept>::Form>;
 
-    fn keep(&self, now: Instant) -> Self::Form {
-        self.iter().map(|it| it.keep(now)).collect()
-    }
+            fn keep(&self, now: Instant) -> Self::Form {
+                self.iter().map(|it| it.keep(now)).collect()
+            }
 
-    fn revive(form: Self::Form, then: Instant) -> Self {
-        form.into_iter().map(|it| T::revive(it, then)).collect()
-    }
+            fn revive(form: Self::Form, then: Instant) -> Self {
+                form.into_iter().map(|it| Kept::revive(it, then)).collect()
+            }
+        }
+    )*};
 }
 
-impl<T: Kept> Kept for ThinVec<T> {
-    type Form = Vec<T::Form>;
-
-    fn keep(&self, now: Instant) -> Self::Form {
-        self.iter().map(|it| it.keep(now)).collect()
-    }
-
-    fn revive(form: Self::Form, then: Instant) -> Self {
-        form.into_iter().map(|it| T::revive(it, then)).collect()
-    }
-}
+lists!([T: Kept] Vec<T>: T, [T: Kept] ThinVec<T>: T, [T: Kept, const N: usize] SmallVec<[T; N]>: T);
 
 /// No moment is farther away than 36 years. The tables count nanoseconds in 64 bits from their first moment on: beside one
 /// that a damaged file puts into another age, now and tomorrow would be the same, and nothing that is due ever over.
@@ -293,7 +289,7 @@ kept! {
     /// A [`Call`].
     CallState of Call {
         flow: PackedFlow,
-        legs: Vec<Leg>,
+        legs: SmallVec<[Leg; 1]>,
         invited: bool,
         names: CallNames,
         answered: Option<Instant>,
@@ -314,13 +310,13 @@ kept! {
         asked: u8,
         silent: bool,
         server: IpAddr,
-        local: Vec<Stream>,
+        local: Streams,
         routed: ThinVec<LocalStream>,
         retired: ThinVec<BindingKey>,
         stale: usize,
-        remote: Vec<Remote>,
-        pins: Vec<Pin>,
-        admitted: Vec<(BindingKey, Option<IpAddr>)>,
+        remote: Remotes,
+        pins: SmallVec<[Pin; 2]>,
+        admitted: SmallVec<[(BindingKey, Option<IpAddr>); 2]>,
         pending: ThinVec<Pending>,
     }
 }
@@ -342,8 +338,8 @@ kept! {
         signalling: PackedFlow,
         owners: u16,
         state: binding::State,
-        peers: Vec<Admitted>,
-        pins: Vec<(Packed, u16)>,
+        peers: SmallVec<[Admitted; 1]>,
+        pins: binding::Pins,
         died: Option<Instant>,
         lapsed: bool,
         expecting: binding::Expecting,

@@ -20,6 +20,7 @@ use std::time::Instant;
 
 use arrayvec::ArrayVec;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 use thin_vec::ThinVec;
 
 use super::command::{CommandId, Peer, Pinhole, PinnedFlow};
@@ -52,6 +53,9 @@ pub struct Admitted {
     pub admitting: Option<CommandId>,
 }
 
+/// Far ends, each with a number.
+pub type Pins = SmallVec<[(Packed, u16); 1]>;
+
 /// One binding.
 #[derive(Clone, Debug)]
 pub struct Binding {
@@ -66,9 +70,9 @@ pub struct Binding {
     /// How far it is.
     pub state: State,
     /// Who may send to it.
-    pub peers: Vec<Admitted>,
+    pub peers: SmallVec<[Admitted; 1]>,
     /// The far ends to which it is pinned, each with the number of legs of calls that want it.
-    pub pins: Vec<(Packed, u16)>,
+    pub pins: Pins,
     /// When a flow of it last died in conntrack: it had media until shortly before.
     pub died: Option<Instant>,
     /// A flow of it died, so that it has to be pinned anew before media can come in again.

@@ -11,10 +11,10 @@ use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashTable};
 
 use super::quota::Quotas;
-use super::{Binding, BindingKey, NoBinding};
+use super::{Binding, BindingKey, NoBinding, Pins};
 use crate::alg::call::Target;
 use crate::alg::command::{PinnedFlow, Transport};
-use crate::alg::endpoint::{Inside, Outside, Packed};
+use crate::alg::endpoint::{Inside, Outside};
 use crate::alg::policy::{MediaLocal, Policy};
 use crate::alg::ports::PortPool;
 use crate::alg::state::PoolState;
@@ -75,10 +75,7 @@ impl Bindings {
         match self.pins_of(flow) {
             Some(pins) => match pins.iter_mut().find(|(far, _)| *far == flow.far.into()) {
                 Some((_, count)) => *count = count.saturating_add(1),
-                None => {
-                    pins.reserve_exact(1);
-                    pins.push((flow.far.into(), 1));
-                }
+                None => pins.push((flow.far.into(), 1)),
             },
             None => *self.routed.entry((flow.inside, flow.far)).or_default() += 1,
         }
@@ -114,7 +111,7 @@ impl Bindings {
                 .is_some_and(|(_, binding)| binding.pins.iter().any(|(far, _)| *far == flow.far.into()))
     }
 
-    fn pins_of(&mut self, flow: &PinnedFlow) -> Option<&mut Vec<(Packed, u16)>> {
+    fn pins_of(&mut self, flow: &PinnedFlow) -> Option<&mut Pins> {
         // An endpoint that the NAT gave may by now be one of ours, and stand for another.
         let (key, _) = self.by_public(flow.public).filter(|(key, _)| key.inside() == flow.inside)?;
         let key = *key;

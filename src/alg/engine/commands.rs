@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::super::binding::{Admitted, BindingKey, BindingKeys, Latch, State};
-use super::super::call::{Before, Leg, Stream};
+use super::super::call::{Before, Leg, Stream, Streams};
 use super::super::command::{Command, CommandId, Failure, FlowKey, Op, Outcome, Pinholes, PinnedFlow, Reply};
 use super::super::endpoint::Outside;
 use super::super::event::Event;
@@ -214,7 +214,7 @@ impl Engine {
         {
             leg.retired.retain(|key| !keys.contains(key));
             let whole = |stream: &Stream| !stream.keys().any(|key| keys.contains(&key));
-            let (kept, broken): (Vec<_>, Vec<_>) = leg.local.iter().copied().partition(whole);
+            let (kept, broken): (Streams, Streams) = leg.local.iter().copied().partition(whole);
             leg.local = kept;
             leg.retired.extend(broken.iter().flat_map(Stream::keys).filter(|key| !keys.contains(key)));
             let local = leg.pending.iter().find(|it| matches!(it.before, Before::Local(_))).map(|it| it.by);

@@ -5,6 +5,7 @@
 
 use std::time::Instant;
 
+use smallvec::SmallVec;
 use thin_vec::ThinVec;
 
 use super::super::binding::BindingKey;
@@ -39,7 +40,7 @@ impl Engine {
             let names = CallNames::new(from, to, call_id);
             let call = Call {
                 flow: context.flow.into(),
-                legs: Vec::with_capacity(1),
+                legs: SmallVec::new(),
                 invited: false,
                 names,
                 answered: None,
@@ -63,8 +64,8 @@ impl Engine {
                 retired: ThinVec::new(),
                 stale: 0,
                 pending: ThinVec::new(),
-                pins: Vec::new(),
-                admitted: Vec::new(),
+                pins: SmallVec::new(),
+                admitted: SmallVec::new(),
                 ..half.clone()
             },
             None => Leg::new(context.tags, context.transaction, context.flow.far.ip(), context.now, deadline),

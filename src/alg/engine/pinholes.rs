@@ -8,10 +8,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use arrayvec::ArrayVec;
+use smallvec::SmallVec;
 use thin_vec::ThinVec;
 
 use super::super::binding::{Binding, BindingKey, BindingKeys, Expecting, NoBinding, State};
-use super::super::call::{Pin, Stream};
+use super::super::call::Stream;
 use super::super::command::{CommandId, Op, Pinhole, Pinholes, Publics, Transport};
 use super::super::endpoint::{Inside, Outside};
 use super::super::event::Event;
@@ -119,8 +120,8 @@ impl Engine {
                         signalling: context.flow.into(),
                         owners: moved.iter().find(|(it, _)| *it == key).map_or(0, |(_, owners)| *owners),
                         state: State::Opening(id),
-                        peers: Vec::new(),
-                        pins: Vec::new(),
+                        peers: SmallVec::new(),
+                        pins: SmallVec::new(),
                         died: None,
                         lapsed: false,
                         expecting: Expecting::No,
@@ -159,19 +160,14 @@ impl Engine {
         let Some(public) = self.bindings.get(key).map(|binding| binding.pinhole.get().public) else { return };
         let mut calls: Vec<Key> = self.calls.iter().map(|(key, _)| *key).collect();
         calls.sort_unstable();
-        let mut pins = Vec::new();
+        let mut pinned = Vec::new();
         for call in calls {
             let Some(call) = self.calls.get_mut(&call) else { continue };
-            for leg in &mut call.legs {
-                leg.admitted.retain(|(it, _)| it != key);
-                let (gone, kept) = leg.pins.iter().partition(|pin| pin.flow().public == public);
-                leg.pins = kept;
-                pins.extend::<Vec<Pin>>(gone);
-            }
+            pinned.extend(call.legs.iter_mut().flat_map(|leg| leg.strike(key, public)));
         }
         self.close(now, &[*key]);
-        for pin in pins {
-            self.background(Op::Unpin { flow: pin.flow() }, "unpin");
+        for flow in pinned {
+            self.background(Op::Unpin { flow }, "unpin");
         }
     }
 

@@ -6,6 +6,8 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
+use smallvec::SmallVec;
+
 use super::super::binding::{Admitted, Binding, BindingKey};
 use super::super::call::{Call, Leg, Pin, Target};
 use super::super::command::{CommandId, Op, Peer, Pinhole, PinnedFlow, Transport};
@@ -39,7 +41,7 @@ impl Engine {
             self.bindings.by_public(flow.public).is_some_and(|(_, binding)| is_answer && binding.lapsed)
         };
         let unchanged = flows.iter().copied().eq(leg.pins.iter().map(Pin::flow))
-            && *peers == leg.admitted
+            && **peers == *leg.admitted
             && peers.iter().all(|(key, far)| self.is_admitted(key, *far))
             && !flows.iter().any(lapsed);
         if flows.is_empty() && peers.is_empty() && !turned || unchanged {
@@ -84,7 +86,7 @@ impl Engine {
         if is_answer {
             self.unexpect_leg(call_key, index);
         }
-        let mut pins = Vec::with_capacity(flows.len());
+        let mut pins = SmallVec::new();
         for flow in flows.iter().copied() {
             let pinning = match old_pins.iter().find(|pin| pin.flow() == flow) {
                 Some(pin) => pin.pinning,
@@ -101,7 +103,7 @@ impl Engine {
         }
         if let Some(leg) = self.calls.get_mut(&call_key).and_then(|call| call.legs.get_mut(index)) {
             leg.pins = pins;
-            leg.admitted = peers.clone();
+            leg.admitted = peers.as_slice().into();
         }
     }
 
@@ -190,7 +192,6 @@ impl Engine {
         // The binding may not be due for renewal for a long time.
         self.bindings.renew_by(key, now + self.policy.half_open);
         let binding = self.bindings.get_mut(key)?;
-        binding.peers.reserve_exact(1);
         binding.peers.push(Admitted { far, wanted: 1, admitting: Some(id) });
         Some(id)
     }
