@@ -18,8 +18,8 @@ use super::binding::BindingKey;
 use super::call_names::CallNames;
 use super::command::{CommandId, PinnedFlow, Transport};
 use super::endpoint::{Inside, Outside, Packed};
+use super::flow::PackedFlow;
 use super::key::{Key, KeyHasher};
-use super::packed::PackedFlow;
 use super::rewrite::sdp::LocalStream;
 use super::transaction::Tags;
 

@@ -36,7 +36,6 @@ pub mod io;
 pub mod key;
 pub mod learning;
 pub mod names;
-pub mod packed;
 pub mod parking;
 pub mod policy;
 pub mod ports;

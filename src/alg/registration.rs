@@ -15,8 +15,8 @@ use crate::sip::{HeaderName, Message, host, list, params};
 use crate::span::Span;
 
 use super::endpoint::Packed;
+use super::flow::PackedFlow;
 use super::key::{Key, KeyHasher};
-use super::packed::PackedFlow;
 
 /// What a registrar grants when it names no time (RFC 3261 section 10.2.1.1 has one hour as the usual value).
 const UNNAMED: Duration = Duration::from_secs(3600);

@@ -22,10 +22,9 @@ use super::call_names::CallNames;
 use super::command::{FlowKey, Line, Peer, Pinhole, PinnedFlow};
 use super::endpoint::{Outside, Packed};
 use super::envelope::Method;
-use super::flow::{Direction, Flow, Mapping, PublicSide};
+use super::flow::{Direction, Flow, Mapping, PackedFlow, PublicSide};
 use super::key::Key;
 use super::names::{FormId, Names};
-use super::packed::{PackedFlow, PackedPinhole};
 use super::registration::Registration;
 use super::rewrite::sdp::LocalStream;
 use super::tcp::Connection;
@@ -207,25 +206,6 @@ timeless!(
     (BindingKey, Option<IpAddr>)
 );
 
-/// What is packed is written down as what it stands for.
-macro_rules! packed {
-    ($($packed:ty: $form:ty),* $(,)?) => {$(
-        impl Kept for $packed {
-            type Form = $form;
-
-            fn keep(&self, _: Instant) -> $form {
-                self.get()
-            }
-
-            fn revive(form: $form, _: Instant) -> Self {
-                form.into()
-            }
-        }
-    )*};
-}
-
-packed!(PackedFlow: FlowKey, PackedPinhole: Pinhole);
-
 /// The form of a struct is a struct of the forms of its fields.
 macro_rules! kept {
     ($(#[$doc:meta])* $name:ident of $of:ty { $($field:ident: $type:ty),* $(,)? }) => {
@@ -333,7 +313,7 @@ kept! {
 kept! {
     /// A [`Binding`]. How many own it, and want its peers and pins, is counted anew.
     BindingState of Binding {
-        pinhole: PackedPinhole,
+        public: Packed,
         lan: u32,
         signalling: PackedFlow,
         owners: u16,
@@ -388,6 +368,19 @@ impl Kept for Connection {
 
     fn revive(form: Self, _: Instant) -> Self {
         form
+    }
+}
+
+/// It is written down as what it stands for.
+impl Kept for PackedFlow {
+    type Form = FlowKey;
+
+    fn keep(&self, _: Instant) -> FlowKey {
+        self.get()
+    }
+
+    fn revive(flow: FlowKey, _: Instant) -> Self {
+        flow.into()
     }
 }
 

@@ -23,9 +23,9 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 use thin_vec::ThinVec;
 
-use super::command::{CommandId, Peer, Pinhole, PinnedFlow};
-use super::endpoint::Packed;
-use super::packed::{PackedFlow, PackedPinhole};
+use super::command::{CommandId, Peer, PinnedFlow, Transport};
+use super::endpoint::{Outside, Packed};
+use super::flow::PackedFlow;
 
 pub use key::BindingKey;
 pub use table::Bindings;
@@ -56,11 +56,11 @@ pub struct Admitted {
 /// Far ends, each with a number.
 pub type Pins = SmallVec<[(Packed, u16); 1]>;
 
-/// One binding.
+/// One binding. Its inside endpoint is in its name.
 #[derive(Clone, Debug)]
 pub struct Binding {
-    /// Both endpoints and the uplink.
-    pub pinhole: PackedPinhole,
+    /// The public endpoint.
+    pub public: Packed,
     /// Index of the interface towards the phone.
     pub lan: u32,
     /// The signalling flow that first asked for it.
@@ -109,9 +109,14 @@ pub enum Latch {
 }
 
 impl Binding {
+    /// The public endpoint.
+    pub fn public(&self) -> Outside {
+        Outside(self.public.endpoint())
+    }
+
     /// Everybody admitted, for commands.
-    pub fn peers(&self) -> impl Iterator<Item = Peer> + '_ {
-        let Pinhole { transport, public, .. } = self.pinhole.get();
+    pub fn peers(&self, transport: Transport) -> impl Iterator<Item = Peer> + '_ {
+        let public = self.public();
         self.peers.iter().map(move |it| Peer { transport, public, far: it.far })
     }
 }

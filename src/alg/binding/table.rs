@@ -173,7 +173,7 @@ impl Bindings {
     /// The public endpoint that stands for an inside one at an uplink.
     pub fn public_of(&self, transport: Transport, inside: SocketAddr, uplink: u32) -> Option<SocketAddr> {
         let key = BindingKey::new(transport, Inside(inside), uplink);
-        self.table.get(&key).map(|binding| binding.pinhole.get().public.0)
+        self.table.get(&key).map(|binding| binding.public().0)
     }
 
     /// The inside endpoint of a public one for UDP, if it is `host`'s own.
@@ -200,7 +200,7 @@ impl Bindings {
 
     /// Puts a new binding in; its ports and its host's quota have been taken.
     pub fn insert(&mut self, key: BindingKey, binding: Binding, renewal: Instant) {
-        let public = binding.pinhole.get().public;
+        let public = binding.public();
         if self.table.insert(key, Box::new(binding), renewal).is_err() {
             debug_assert!(false, "admit_host keeps the table within its limit");
             return;
@@ -210,11 +210,11 @@ impl Bindings {
 
     /// Gives a binding another public port, because something has the first one; that one rests.
     pub fn move_to(&mut self, key: &BindingKey, port: u16, now: Instant, quarantine: Duration) {
-        let Some(old) = self.get(key).map(|binding| binding.pinhole.get().public) else { return };
+        let Some(old) = self.get(key).map(|binding| binding.public()) else { return };
         let new = Outside(SocketAddr::new(old.0.ip(), port));
         self.strike(old);
         if let Some(binding) = self.table.get_mut(key) {
-            binding.pinhole.get().public = new;
+            binding.public = new.0.into();
         }
         self.index(new, key);
         if let Some(pool) = self.pools.get_mut(&old.0.ip()) {
@@ -224,7 +224,7 @@ impl Bindings {
 
     /// Takes a binding out; its port rests.
     pub fn remove(&mut self, key: &BindingKey, now: Instant, quarantine: Duration) -> Option<Binding> {
-        let public = self.get(key)?.pinhole.get().public;
+        let public = self.get(key)?.public();
         self.strike(public);
         let binding = self.table.remove(key)?;
         if let Some(pool) = self.pools.get_mut(&public.0.ip()) {
@@ -236,7 +236,7 @@ impl Bindings {
 
     /// The names of all bindings on a public address, in order.
     pub fn at_address(&self, public: IpAddr) -> Vec<BindingKey> {
-        let here = self.iter().filter(|(_, binding)| binding.pinhole.get().public.0.ip() == public);
+        let here = self.iter().filter(|(_, binding)| binding.public().0.ip() == public);
         let mut keys: Vec<_> = here.map(|(key, _)| *key).collect();
         keys.sort_unstable();
         keys
@@ -267,7 +267,7 @@ impl Bindings {
 
     /// Takes over a binding of an earlier engine with its port. Nothing happens if its place is taken, or the table full.
     pub fn import(&mut self, key: BindingKey, binding: Binding, renewal: Instant) {
-        let public = binding.pinhole.get().public;
+        let public = binding.public();
         let host = binding.signalling.get().inside.0.ip();
         if self.by_public(public).is_some()
             || self.table.get(&key).is_some()
@@ -343,7 +343,7 @@ impl Bindings {
                 continue;
             }
             pool.reshape(&policy.ports);
-            let publics = self.table.iter().map(|(_, binding)| binding.pinhole.get().public.0);
+            let publics = self.table.iter().map(|(_, binding)| binding.public().0);
             for public in publics.filter(|public| public.ip() == *address) {
                 pool.claim(public.port());
             }
@@ -354,8 +354,7 @@ impl Bindings {
     fn index(&mut self, public: Outside, key: &BindingKey) {
         let Self { table, by_public, hasher, .. } = self;
         let Some(place) = table.place(key) else { return };
-        let again =
-            |place: &Place| table.at(*place).map_or(0, |(_, it)| hasher.hash_one(it.pinhole.get().public));
+        let again = |place: &Place| table.at(*place).map_or(0, |(_, it)| hasher.hash_one(it.public()));
         by_public.insert_unique(hasher.hash_one(public), place, again);
     }
 
@@ -385,5 +384,5 @@ impl Bindings {
 }
 
 fn stands_at(table: &Table, place: Place, public: Outside) -> bool {
-    table.at(place).is_some_and(|(_, binding)| binding.pinhole.get().public == public)
+    table.at(place).is_some_and(|(_, binding)| binding.public() == public)
 }

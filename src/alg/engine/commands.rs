@@ -194,7 +194,7 @@ impl Engine {
         for key in &keys {
             let Some(binding) = self.bindings.get_mut(key) else { continue };
             binding.state = State::Open;
-            let pinhole = binding.pinhole.get();
+            let pinhole = key.pinhole(binding.public());
             if let Some(call_id) = self.calls.get(&call).map(|call| call.names.call_id().to_owned()) {
                 self.event(Event::Opened { pinhole, call_id });
             }
@@ -263,14 +263,14 @@ impl Engine {
         tries: u8,
     ) -> Option<CommandId> {
         let first = keys.first()?;
-        let public = self.bindings.get(first)?.pinhole.get().public.0.ip();
+        let public = self.bindings.get(first)?.public().0.ip();
         let count = u16::try_from(keys.len()).ok()?;
         let like = first.inside().0.port();
         let base = self.bindings.take_ports(public, like, count, now, &self.policy).ok()?;
         let mut pinholes = Pinholes::new();
         for (key, port) in keys.iter().zip(base..=u16::MAX) {
             self.bindings.move_to(key, port, now, self.policy.quarantine);
-            pinholes.try_push(self.bindings.get(key)?.pinhole.get()).ok()?;
+            pinholes.try_push(key.pinhole(self.bindings.get(key)?.public())).ok()?;
         }
         let lifetime = 2 * self.policy.half_open;
         let purpose = Inflight::Open { keys: keys.clone(), call, tries: tries + 1 };

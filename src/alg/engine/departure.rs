@@ -62,7 +62,7 @@ impl Engine {
     }
 
     fn is_at(&self, key: &BindingKey, address: IpAddr) -> bool {
-        self.bindings.get(key).is_some_and(|binding| binding.pinhole.get().public.0.ip() == address)
+        self.bindings.get(key).is_some_and(|binding| binding.public().0.ip() == address)
     }
 
     fn uses(&self, leg: &Leg, address: IpAddr) -> bool {

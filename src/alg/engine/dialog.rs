@@ -289,7 +289,7 @@ impl Engine {
 
     fn announce(&mut self, key: Key) {
         let Some(call) = self.calls.get(&key) else { return };
-        let media = call.media.and_then(|key| self.bindings.get(&key)).map(|it| it.pinhole.get().public);
+        let media = call.media.and_then(|key| self.bindings.get(&key)).map(|it| it.public());
         let event = Event::CallAnswered {
             from: call.names.from().to_owned(),
             to: call.names.to().to_owned(),

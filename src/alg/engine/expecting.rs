@@ -67,7 +67,7 @@ impl Engine {
                 binding.expecting = Expecting::Yes;
                 signalling = Some(binding.signalling.get());
                 keys.push(key);
-                public.push(binding.pinhole.get().public);
+                public.push(binding.public());
             }
         }
         let signalling = signalling?;
@@ -106,7 +106,7 @@ impl Engine {
     pub(super) fn unexpect(&mut self, key: &BindingKey) {
         let Some(binding) = self.bindings.get_mut(key) else { return };
         if std::mem::take(&mut binding.expecting) == Expecting::Yes {
-            let public = Publics::from_iter([binding.pinhole.get().public]);
+            let public = Publics::from_iter([binding.public()]);
             let signalling = binding.signalling.get();
             self.background(Op::Unexpect { public, signalling }, "unexpect");
         }

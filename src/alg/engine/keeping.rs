@@ -169,12 +169,15 @@ impl Engine {
         let is_ours = |pinhole: &Pinhole| {
             let Pinhole { transport, inside, uplink, .. } = *pinhole;
             let key = BindingKey::new(transport, inside, uplink);
-            self.bindings.get(&key).is_some_and(|binding| binding.pinhole.get() == *pinhole)
+            self.bindings.get(&key).is_some_and(|binding| binding.public() == pinhole.public)
         };
         let strays: Vec<Pinhole> =
             held.pinholes.iter().map(|(pinhole, _)| *pinhole).filter(|it| !is_ours(it)).collect();
-        let wanted: BTreeSet<Peer> =
-            self.bindings.iter().flat_map(|(_, binding)| binding.peers().collect::<Vec<_>>()).collect();
+        let wanted: BTreeSet<Peer> = self
+            .bindings
+            .iter()
+            .flat_map(|(key, binding)| binding.peers(key.transport()).collect::<Vec<_>>())
+            .collect();
         let mut unwanted: BTreeMap<Outside, Vec<Peer>> = BTreeMap::new();
         for peer in held.peers.iter().map(|(peer, _)| *peer).filter(|peer| !wanted.contains(peer)) {
             unwanted.entry(peer.public).or_default().push(peer);

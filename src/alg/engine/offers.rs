@@ -73,7 +73,7 @@ impl Engine {
         for key in keys {
             let Some(binding) = self.bindings.get_mut(key) else { continue };
             binding.owners = binding.owners.saturating_sub(1);
-            let (public, over) = (binding.pinhole.get().public, binding.owners == 0);
+            let (public, over) = (binding.public(), binding.owners == 0);
             if !over {
                 continue;
             }

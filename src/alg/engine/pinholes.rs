@@ -42,7 +42,7 @@ impl Engine {
         let key = |inside: Inside| BindingKey::new(transport, inside, uplink);
         let is_open = |inside| {
             let binding = self.bindings.get(&key(inside));
-            binding.is_some_and(|it| it.state == State::Open && it.pinhole.get().public.0.ip() == public)
+            binding.is_some_and(|it| it.state == State::Open && it.public().0.ip() == public)
         };
         if !wanted.clone().all(is_open) {
             self.open(context, transport, public, &wanted.clone().collect(), needs)?;
@@ -69,7 +69,7 @@ impl Engine {
         let moved: ArrayVec<(BindingKey, u16), { 2 * MAX_PORTS as usize }> = wanted
             .iter()
             .filter_map(|inside| Some((key(*inside), self.bindings.get(&key(*inside))?)))
-            .filter(|(_, binding)| binding.pinhole.get().public.0.ip() != public)
+            .filter(|(_, binding)| binding.public().0.ip() != public)
             .map(|(key, binding)| (key, binding.owners))
             .collect();
         for (key, _) in &moved {
@@ -85,8 +85,7 @@ impl Engine {
             // RTP and RTCP get neighbours also where the phone's own are not: `a=rtcp` says which is which.
             let count = u16::try_from(missing.len()).map_err(|_| Reason::Refused)?;
             self.bindings.admit_host(host, missing.len(), context.now, &self.policy).map_err(reason_of)?;
-            let port_of =
-                |inside: Inside| Some(self.bindings.get(&key(inside))?.pinhole.get().public.0.port());
+            let port_of = |inside: Inside| Some(self.bindings.get(&key(inside))?.public().0.port());
             let beside = place_beside(wanted, &missing, port_of)
                 .filter(|base| self.bindings.take_ports_at(public, *base, count));
             let taken = || self.bindings.take_ports(public, first.0.port(), count, context.now, &self.policy);
@@ -115,7 +114,7 @@ impl Engine {
                     self.command(open, Inflight::Open { keys: keys.clone(), call: context.call, tries: 0 });
                 for (key, pinhole) in keys.into_iter().zip(pinholes) {
                     let binding = Binding {
-                        pinhole: pinhole.into(),
+                        public: pinhole.public.0.into(),
                         lan,
                         signalling: context.flow.into(),
                         owners: moved.iter().find(|(it, _)| *it == key).map_or(0, |(_, owners)| *owners),
@@ -157,7 +156,7 @@ impl Engine {
     /// The router has another public address, and the binding lies on the old one: it goes, with all that calls which
     /// were never hung up have made of it.
     fn leave(&mut self, now: Instant, key: &BindingKey) {
-        let Some(public) = self.bindings.get(key).map(|binding| binding.pinhole.get().public) else { return };
+        let Some(public) = self.bindings.get(key).map(|binding| binding.public()) else { return };
         let mut calls: Vec<Key> = self.calls.iter().map(|(key, _)| *key).collect();
         calls.sort_unstable();
         let mut pinned = Vec::new();
@@ -178,12 +177,12 @@ impl Engine {
         for key in keys {
             let Some(binding) = self.bindings.remove(key, now, quarantine) else { continue };
             if binding.expecting == Expecting::Yes {
-                let public = Publics::from_iter([binding.pinhole.get().public]);
+                let public = Publics::from_iter([binding.public()]);
                 self.background(Op::Unexpect { public, signalling: binding.signalling.get() }, "unexpect");
             }
-            peers.extend(binding.peers());
+            peers.extend(binding.peers(key.transport()));
             latched.extend(binding.latched.iter().map(|(flow, _)| *flow));
-            let pinhole = binding.pinhole.get();
+            let pinhole = key.pinhole(binding.public());
             if pinholes.try_push(pinhole).is_ok() && binding.state == State::Open {
                 self.event(Event::Closed { pinhole });
             }

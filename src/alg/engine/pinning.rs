@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use smallvec::SmallVec;
 
-use super::super::binding::{Admitted, Binding, BindingKey};
+use super::super::binding::{Admitted, BindingKey};
 use super::super::call::{Call, Leg, Pin, Target};
-use super::super::command::{CommandId, Op, Peer, Pinhole, PinnedFlow, Transport};
-use super::super::endpoint::Inside;
+use super::super::command::{CommandId, Op, Peer, PinnedFlow, Transport};
+use super::super::endpoint::{Inside, Outside};
 use super::super::key::Key;
 use super::super::policy::MediaSource;
 use super::commands::Inflight;
@@ -134,11 +134,11 @@ impl Engine {
                 if key.transport() == Transport::Tcp {
                     // The port that it will connect from is its own choice: it is let in, and pinned when it comes. Nobody
                     // else ever is, whatever the policy says of datagrams (S9).
-                    let caller = caller(binding, target).map(|far| (key, Some(far)));
+                    let caller = caller(&key, target).map(|far| (key, Some(far)));
                     peers.extend(caller.filter(|it| !peers.contains(it)));
                     continue;
                 }
-                if let Some((flow, far)) = pinned(binding, target)
+                if let Some((flow, far)) = pinned(&key, binding.public(), target)
                     && !is_pinned(flows, &flow)
                 {
                     let far = far.filter(|_| self.policy.media_source == MediaSource::Negotiated);
@@ -184,8 +184,7 @@ impl Engine {
             entry.wanted += u16::from(!known);
             return entry.admitting;
         }
-        let Pinhole { transport, public, .. } = binding.pinhole.get();
-        let peer = Peer { transport, public, far };
+        let peer = Peer { transport: key.transport(), public: binding.public(), far };
         let lifetime = 2 * self.policy.half_open;
         let op = Op::Admit { peers: vec![peer], lifetime };
         let id = self.command(op, Inflight::Admit { binding: *key, far });
@@ -206,8 +205,7 @@ impl Engine {
             return;
         }
         binding.peers.swap_remove(at);
-        let Pinhole { transport, public, .. } = binding.pinhole.get();
-        let peers = vec![Peer { transport, public, far }];
+        let peers = vec![Peer { transport: key.transport(), public: binding.public(), far }];
         self.background(Op::Dismiss { peers }, "dismiss");
     }
 
@@ -227,8 +225,8 @@ fn is_pinned(flows: &[PinnedFlow], flow: &PinnedFlow) -> bool {
 }
 
 /// The flow between a binding and a target, and the address to admit for it; nothing for direct media.
-fn pinned(binding: &Binding, target: Target) -> Option<(PinnedFlow, Option<IpAddr>)> {
-    let Pinhole { transport, inside, public, .. } = binding.pinhole.get();
+fn pinned(key: &BindingKey, public: Outside, target: Target) -> Option<(PinnedFlow, Option<IpAddr>)> {
+    let (transport, inside) = (key.transport(), key.inside());
     match target {
         Target::Direct => None,
         Target::Far(far) => {
@@ -247,11 +245,9 @@ fn pinned(binding: &Binding, target: Target) -> Option<(PinnedFlow, Option<IpAdd
 
 /// Who may connect to a binding for TCP, if anybody is to. Between two phones behind the same NAT nobody does: where they
 /// are named to each other directly they need no door, and by the router there is no way for connections.
-fn caller(binding: &Binding, target: Target) -> Option<IpAddr> {
+fn caller(key: &BindingKey, target: Target) -> Option<IpAddr> {
     match target {
-        Target::Far(far) => {
-            Some(far.endpoint().ip()).filter(|ip| ip.is_ipv4() == binding.pinhole.get().inside.0.is_ipv4())
-        }
+        Target::Far(far) => Some(far.endpoint().ip()).filter(|ip| ip.is_ipv4() == key.inside().0.is_ipv4()),
         Target::Direct | Target::Hairpin { .. } => None,
     }
 }

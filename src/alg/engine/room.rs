@@ -109,7 +109,12 @@ impl Engine {
             return Err(Reason::TableFull);
         }
         self.half_open.push_back(key);
-        // Those that were answered, or are over, stay in the list until somebody looks.
+        // Those that were answered, or are over, leave the list when they have come to its front.
+        while let Some(oldest) = self.half_open.front()
+            && !self.calls.get(oldest).is_some_and(|call| is_half_open(call))
+        {
+            self.half_open.pop_front();
+        }
         if self.half_open.len() > 2 * self.calls.len() + 64 {
             let calls = &self.calls;
             self.half_open.retain(|key| calls.get(key).is_some_and(|call| is_half_open(call)));

@@ -218,8 +218,8 @@ impl Engine {
 
     pub(super) fn renew_one(&mut self, key: &BindingKey) {
         let Some(binding) = self.bindings.get(key) else { return };
-        let peers = binding.peers().collect();
-        let pinholes = Pinholes::from_iter([binding.pinhole.get()]);
+        let peers = binding.peers(key.transport()).collect();
+        let pinholes = Pinholes::from_iter([key.pinhole(binding.public())]);
         let lifetime = self.policy.pinhole_lifetime;
         self.background(Op::Renew { pinholes, peers, lifetime }, "renew");
     }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::super::binding::BindingKey;
 use super::super::call::{Call, Leg, Target};
-use super::super::command::{PinnedFlow, Transport};
+use super::super::command::{Pinhole, PinnedFlow, Transport};
 use super::super::endpoint::Outside;
 use super::super::registration::GRACE;
 use super::super::views::{BindingView, CallView, LegView, RegistrationView, StreamView};
@@ -43,14 +43,17 @@ impl Engine {
 
     /// All bindings, in no order that means anything.
     pub fn bindings(&self) -> impl Iterator<Item = BindingView> + '_ {
-        self.bindings.iter().map(|(key, it)| BindingView {
-            transport: key.transport(),
-            inside: it.pinhole.get().inside,
-            public: it.pinhole.get().public,
-            uplink: it.pinhole.get().uplink,
-            owners: it.owners,
-            admitted: it.peers.iter().map(|peer| peer.far).collect(),
-            latched: it.latched.iter().map(|(flow, _)| flow.far).collect(),
+        self.bindings.iter().map(|(key, it)| {
+            let Pinhole { transport, inside, public, uplink } = key.pinhole(it.public());
+            BindingView {
+                transport,
+                inside,
+                public,
+                uplink,
+                owners: it.owners,
+                admitted: it.peers.iter().map(|peer| peer.far).collect(),
+                latched: it.latched.iter().map(|(flow, _)| flow.far).collect(),
+            }
         })
     }
 
@@ -96,10 +99,9 @@ impl Engine {
         let binding = self.bindings.get(&key)?;
         let pinned = leg.pins.iter().map(|pin| pin.flow());
         let latched = binding.latched.iter().map(|(flow, _)| *flow);
-        let mut flows: Vec<PinnedFlow> =
-            pinned.filter(|flow| flow.public == binding.pinhole.get().public).collect();
+        let mut flows: Vec<PinnedFlow> = pinned.filter(|flow| flow.public == binding.public()).collect();
         flows.extend(latched);
-        let (inside, public) = (key.inside(), binding.pinhole.get().public);
+        let (inside, public) = (key.inside(), binding.public());
         Some(StreamView { media: 0, rtcp: false, transport: key.transport(), inside, public, target, flows })
     }
 }
