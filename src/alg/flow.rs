@@ -44,6 +44,8 @@ pub struct PublicSide {
     pub shown: SocketAddr,
     /// `host:port`. No text of an address is longer: 39 digits and colons of IPv6, brackets, a colon and five digits.
     text: ArrayString<47>,
+    /// Where the host ends.
+    host: usize,
 }
 
 impl PublicSide {
@@ -57,12 +59,11 @@ impl PublicSide {
         let (own, port) = (endpoint.0.ip(), endpoint.0.port());
         let ip = advertise.iter().copied().find(|ip| ip.is_ipv4() == own.is_ipv4()).unwrap_or(own);
         let mut text = ArrayString::new();
-        let written = match ip {
-            IpAddr::V4(ip) => write!(text, "{ip}:{port}"),
-            IpAddr::V6(ip) => write!(text, "[{ip}]:{port}"),
-        };
+        let shown = SocketAddr::new(ip, port);
+        let written = write!(text, "{shown}");
         debug_assert!(written.is_ok(), "it has room for the longest");
-        Self { endpoint, shown: SocketAddr::new(ip, port), text }
+        let host = text.rfind(':').unwrap_or_default();
+        Self { endpoint, shown, text, host }
     }
 
     /// `host:port`, as a URI has it: IPv6 in brackets.
@@ -72,12 +73,13 @@ impl PublicSide {
 
     /// The same without the port.
     pub fn host(&self) -> &str {
-        self.text.rsplit_once(':').map_or(&self.text, |(host, _)| host)
+        self.text.get(..self.host).unwrap_or_default()
     }
 
     /// The address as SDP has it: no brackets.
     pub fn address(&self) -> &str {
-        self.host().trim_start_matches('[').trim_end_matches(']')
+        let bracket = usize::from(self.shown.is_ipv6());
+        self.text.get(bracket..self.host.saturating_sub(bracket)).unwrap_or_default()
     }
 
     /// What an endpoint in a message is here: on the address that messages have it stands on ours.
