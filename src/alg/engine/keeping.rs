@@ -243,7 +243,7 @@ fn entries_of<'a, K: Copy + 'a, V: Kept + 'a>(
 
 fn entries<K, V, S>(table: &ExpiringMap<K, V, S>, now: Instant) -> Vec<Entry<K, V::Form>>
 where
-    K: Copy + Ord + std::hash::Hash,
+    K: Copy + Eq + std::hash::Hash,
     V: Kept,
     S: std::hash::BuildHasher,
 {
@@ -252,7 +252,7 @@ where
 
 fn fill<K, V, S>(table: &mut ExpiringMap<K, V, S>, entries: Vec<Entry<K, V::Form>>, then: Instant)
 where
-    K: Copy + Ord + std::hash::Hash,
+    K: Copy + Eq + std::hash::Hash,
     V: Kept,
     S: std::hash::BuildHasher,
 {
