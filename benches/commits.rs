@@ -95,7 +95,7 @@ impl Bench {
 
     fn command(&mut self, op: Op) -> Command {
         self.id += 1;
-        Command { id: CommandId(self.id), op }
+        Command { id: CommandId::nth(self.id), op }
     }
 
     /// Another phone's stream on the next pair of public ports.

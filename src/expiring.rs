@@ -3,31 +3,48 @@
 //! Every table of the engine is one of these: it has a limit, each entry has a deadline, and there is one rule for
 //! what goes first. It reads no clock: time is always an argument, and time that runs backwards only makes entries
 //! live longer. It does not say what to do with an entry that expired: [`ExpiringMap::pop_expired`] hands it back.
+//!
+//! Entries lie in a slab, each once with its key. A hash table is half empty most of the time, and a heap has items of
+//! entries that are gone; so both have the four bytes of an entry's [`Place`] instead of the key.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::hash::{BuildHasher, Hash};
-use std::mem;
 use std::time::{Duration, Instant};
 
-use hashbrown::HashMap;
+use hashbrown::HashTable;
+use slab::Slab;
 
 /// Smaller tables keep their memory when they are empty.
 const LARGE: usize = 256;
 
+/// Where an entry lies for as long as it is in the map; afterwards another one may lie there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place(u32);
+
+impl Place {
+    fn slot(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// A bounded map with a deadline for each entry.
 #[derive(Debug)]
 pub struct ExpiringMap<K, V, S> {
-    entries: HashMap<K, Entry<V>, S>,
-    /// At least one item for each entry, due no later than the entry itself; items whose `armed` differs are stale.
-    due: BinaryHeap<Reverse<(Moment, K)>>,
+    entries: Slab<Entry<K, V>>,
+    places: HashTable<Place>,
+    hasher: S,
+    /// At least one item for each entry, due no later than the entry itself; an item whose time is not the one for which
+    /// the entry at its place is `armed` is stale.
+    due: BinaryHeap<Reverse<(Moment, Place)>>,
     limit: usize,
     /// The first deadline that was ever set. Moments are counted from here.
     origin: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Entry<V> {
+struct Entry<K, V> {
+    key: K,
     value: V,
     deadline: Moment,
     /// The time under which this entry stands in `due`.
@@ -55,10 +72,11 @@ impl Moment {
     }
 }
 
-impl<K: Copy + Ord + Hash, V, S: BuildHasher> ExpiringMap<K, V, S> {
+impl<K: Copy + Eq + Hash, V, S: BuildHasher> ExpiringMap<K, V, S> {
     /// An empty map that never holds more than `limit` entries.
     pub fn new(limit: usize, hasher: S) -> Self {
-        Self { entries: HashMap::with_hasher(hasher), due: BinaryHeap::new(), limit, origin: None }
+        let (entries, places, due) = (Slab::new(), HashTable::new(), BinaryHeap::new());
+        Self { entries, places, hasher, due, limit, origin: None }
     }
 
     /// Puts `value` under `key` until `deadline`; the old value of the key comes back.
@@ -66,84 +84,68 @@ impl<K: Copy + Ord + Hash, V, S: BuildHasher> ExpiringMap<K, V, S> {
     /// # Errors
     /// The value itself, if the map is full and the key is new.
     pub fn insert(&mut self, key: K, value: V, deadline: Instant) -> Result<Option<V>, V> {
-        if self.is_full() && !self.entries.contains_key(&key) {
-            return Err(value);
+        let moment = Moment::new(*self.origin.get_or_insert(deadline), deadline);
+        if let Some(old) = self.get_mut(&key) {
+            let old = std::mem::replace(old, value);
+            self.set_deadline(&key, deadline);
+            return Ok(Some(old));
         }
-        let deadline = Moment::new(*self.origin.get_or_insert(deadline), deadline);
-        self.due.push(Reverse((deadline, key)));
-        let entry = Entry { value, deadline, armed: deadline };
-        let old = self.entries.insert(key, entry).map(|old| old.value);
-        self.sweep_stale();
-        Ok(old)
-    }
-
-    /// Puts back what [`ExpiringMap::pop_expired`] has just given away: it is not new, so there is room for it, also when
-    /// the limit has become a smaller one since it came.
-    pub fn put_back(&mut self, key: K, value: V, deadline: Instant) {
-        let limit = mem::replace(&mut self.limit, usize::MAX);
-        // Nothing is refused below the limit.
-        let _ = self.insert(key, value, deadline);
-        self.limit = limit;
+        let Some(place) = self.vacant().filter(|_| !self.is_full()) else { return Err(value) };
+        self.entries.insert(Entry { key, value, deadline: moment, armed: moment });
+        let Self { entries, places, hasher, .. } = self;
+        let again = |place: &Place| entries.get(place.slot()).map_or(0, |it| hasher.hash_one(it.key));
+        places.insert_unique(hasher.hash_one(key), place, again);
+        self.arm(moment, place);
+        Ok(None)
     }
 
     /// The value under `key`, expired or not.
     pub fn get(&self, key: &K) -> Option<&V> {
-        self.entries.get(key).map(|entry| &entry.value)
+        self.entry(key).map(|entry| &entry.value)
     }
 
     /// The value under `key`, to be changed.
     pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        self.entries.get_mut(key).map(|entry| &mut entry.value)
+        self.entry_mut(key).map(|(_, entry)| &mut entry.value)
     }
 
     /// When `key` expires.
     pub fn deadline(&self, key: &K) -> Option<Instant> {
         let origin = self.origin?;
-        self.entries.get(key).map(|entry| entry.deadline.instant(origin))
+        self.entry(key).map(|entry| entry.deadline.instant(origin))
     }
 
     /// Moves the deadline of `key`, forth or back. Later is free; earlier costs a heap item.
     pub fn set_deadline(&mut self, key: &K, deadline: Instant) {
-        let (Some(entry), Some(origin)) = (self.entries.get_mut(key), self.origin) else { return };
-        let deadline = Moment::new(origin, deadline);
-        entry.deadline = deadline;
-        if deadline < entry.armed {
-            entry.armed = deadline;
-            self.due.push(Reverse((deadline, *key)));
-            self.sweep_stale();
+        let Some(origin) = self.origin else { return };
+        let Some((place, entry)) = self.entry_mut(key) else { return };
+        entry.deadline = Moment::new(origin, deadline);
+        if entry.deadline < entry.armed {
+            entry.armed = entry.deadline;
+            let armed = entry.armed;
+            self.arm(armed, place);
         }
     }
 
     /// Takes `key` out.
     pub fn remove(&mut self, key: &K) -> Option<V> {
-        let removed = self.entries.remove(key).map(|entry| entry.value);
+        let place = self.place(key)?;
+        let (_, value) = self.take(place)?;
         self.sweep_stale();
-        self.give_back();
-        removed
+        Some(value)
     }
 
     /// Takes out one entry whose deadline is not after `now`; the earliest first.
     pub fn pop_expired(&mut self, now: Instant) -> Option<(K, V)> {
-        let now = Moment::new(self.origin?, now);
-        while let Some(&Reverse((due, key))) = self.due.peek() {
-            if due > now {
-                return None;
-            }
-            self.due.pop();
-            let Some(entry) = self.entries.get_mut(&key) else { continue };
-            if entry.armed != due {
-                continue;
-            }
-            if entry.deadline > now {
-                entry.armed = entry.deadline;
-                self.due.push(Reverse((entry.deadline, key)));
-                continue;
-            }
-            let removed = self.entries.remove(&key).map(|entry| (key, entry.value));
-            self.give_back();
-            return removed;
-        }
-        None
+        let place = self.first_expired(now)?;
+        self.due.pop();
+        self.take(place)
+    }
+
+    /// The key of the entry that [`ExpiringMap::pop_expired`] would take out.
+    pub fn peek_expired(&mut self, now: Instant) -> Option<K> {
+        let place = self.first_expired(now)?;
+        self.at(place).map(|(key, _)| *key)
     }
 
     /// Takes out the entry with the earliest deadline.
@@ -161,6 +163,17 @@ impl<K: Copy + Ord + Hash, V, S: BuildHasher> ExpiringMap<K, V, S> {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let origin = self.origin?;
         self.due.peek().map(|Reverse((due, _))| due.instant(origin))
+    }
+
+    /// Where the entry of `key` lies.
+    pub fn place(&self, key: &K) -> Option<Place> {
+        let is_it = |place: &Place| self.entries.get(place.slot()).is_some_and(|it| it.key == *key);
+        self.places.find(self.hasher.hash_one(key), is_it).copied()
+    }
+
+    /// The entry that lies there now.
+    pub fn at(&self, place: Place) -> Option<(&K, &V)> {
+        self.entries.get(place.slot()).map(|entry| (&entry.key, &entry.value))
     }
 
     /// Number of entries.
@@ -185,29 +198,87 @@ impl<K: Copy + Ord + Hash, V, S: BuildHasher> ExpiringMap<K, V, S> {
 
     /// All entries, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.entries.iter().map(|(key, entry)| (key, &entry.value))
-    }
-
-    /// A rush is over: the memory that it took is given back.
-    fn give_back(&mut self) {
-        if self.entries.is_empty() && self.entries.capacity() > LARGE {
-            self.entries.shrink_to(0);
-            self.due = BinaryHeap::new();
-        }
+        self.entries.iter().map(|(_, entry)| (&entry.key, &entry.value))
     }
 
     /// All entries with their deadlines, in no order that means anything.
     pub fn with_deadlines(&self) -> impl Iterator<Item = (&K, &V, Instant)> {
         // Without an origin there is no entry.
         self.origin.into_iter().flat_map(|origin| {
-            self.entries.iter().map(move |(key, entry)| (key, &entry.value, entry.deadline.instant(origin)))
+            self.entries
+                .iter()
+                .map(move |(_, entry)| (&entry.key, &entry.value, entry.deadline.instant(origin)))
         })
+    }
+
+    fn entry(&self, key: &K) -> Option<&Entry<K, V>> {
+        self.entries.get(self.place(key)?.slot())
+    }
+
+    fn entry_mut(&mut self, key: &K) -> Option<(Place, &mut Entry<K, V>)> {
+        let place = self.place(key)?;
+        Some((place, self.entries.get_mut(place.slot())?))
+    }
+
+    /// Where the next new entry will lie; `None`: there are more than a place can name.
+    fn vacant(&self) -> Option<Place> {
+        u32::try_from(self.entries.vacant_key()).ok().map(Place)
+    }
+
+    /// Brings the entry to the front of `due` whose deadline is the earliest, if that is not after `now`.
+    fn first_expired(&mut self, now: Instant) -> Option<Place> {
+        let now = Moment::new(self.origin?, now);
+        while let Some(&Reverse((due, place))) = self.due.peek() {
+            if due > now {
+                return None;
+            }
+            match self.entries.get_mut(place.slot()).filter(|entry| entry.armed == due) {
+                Some(entry) if entry.deadline <= now => return Some(place),
+                Some(entry) => {
+                    entry.armed = entry.deadline;
+                    let armed = entry.armed;
+                    self.due.pop();
+                    self.due.push(Reverse((armed, place)));
+                }
+                None => {
+                    self.due.pop();
+                }
+            }
+        }
+        None
+    }
+
+    fn arm(&mut self, at: Moment, place: Place) {
+        self.due.push(Reverse((at, place)));
+        self.sweep_stale();
+    }
+
+    /// Takes out what lies there. Its items in `due` are stale from now on.
+    fn take(&mut self, place: Place) -> Option<(K, V)> {
+        let Entry { key, value, .. } = self.entries.try_remove(place.slot())?;
+        let hash = self.hasher.hash_one(key);
+        if let Ok(entry) = self.places.find_entry(hash, |other| *other == place) {
+            entry.remove();
+        }
+        self.give_back();
+        Some((key, value))
+    }
+
+    /// A rush is over: the memory that it took is given back.
+    fn give_back(&mut self) {
+        if self.entries.is_empty() && self.entries.capacity() > LARGE {
+            (self.entries, self.places, self.due) = (Slab::new(), HashTable::new(), BinaryHeap::new());
+        }
     }
 
     /// Removed and re-armed entries leave stale heap items; they may not outnumber the entries by much.
     fn sweep_stale(&mut self) {
         if self.due.len() > 2 * self.entries.len() + 64 {
-            self.due = self.entries.iter().map(|(key, entry)| Reverse((entry.armed, *key))).collect();
+            let item = |(slot, entry): (usize, &Entry<K, V>)| {
+                // It was one when the entry came.
+                u32::try_from(slot).ok().map(|slot| Reverse((entry.armed, Place(slot))))
+            };
+            self.due = self.entries.iter().filter_map(item).collect();
         }
     }
 }
@@ -265,18 +336,6 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_out_may_come_back_beyond_a_limit_that_has_become_smaller() {
-        let (mut map, t) = map(2);
-        map.insert(1, "a", t).unwrap();
-        map.insert(2, "b", t + Duration::from_secs(9)).unwrap();
-        map.set_limit(1);
-        let (key, value) = map.pop_expired(t).unwrap();
-        map.put_back(key, value, t + Duration::from_secs(5));
-        assert_eq!((map.get(&1), map.len(), map.is_full()), (Some(&"a"), 2, true));
-        assert_eq!(map.insert(3, "c", t), Err("c"));
-    }
-
-    #[test]
     fn a_replaced_entry_does_not_die_with_its_old_deadline() {
         let (mut map, t) = map(9);
         map.insert(1, "old", t).unwrap();
@@ -298,6 +357,37 @@ mod tests {
         assert_eq!(map.pop_expired(t), Some((2, "before the first")));
         assert_eq!(map.pop_expired(t), None);
         assert_eq!(map.poll_timeout(), Some(t + long));
+    }
+
+    #[test]
+    fn what_is_stale_of_an_entry_that_is_gone_is_nothing_to_the_next_one_at_its_place() {
+        let (mut map, t) = map(9);
+        let s = |n| t + Duration::from_secs(n);
+        map.insert(1, "gone", s(2)).unwrap();
+        let place = map.place(&1).unwrap();
+        map.remove(&1);
+        assert_eq!((map.place(&1), map.at(place)), (None, None));
+        map.insert(2, "here", s(2)).unwrap();
+        assert_eq!((map.place(&2), map.at(place)), (Some(place), Some((&2, &"here"))));
+        map.set_deadline(&2, s(8));
+        assert_eq!((map.pop_expired(s(7)), map.peek_expired(s(7))), (None, None));
+        assert_eq!((map.peek_expired(s(8)), map.pop_expired(s(8))), (Some(2), Some((2, "here"))));
+        assert_eq!((map.peek_expired(s(9)), map.pop_expired(s(9))), (None, None));
+    }
+
+    #[test]
+    fn an_entry_stays_where_it_is_while_others_come_and_go() {
+        let (mut map, t) = map(1000);
+        map.insert(0, "stays", t).unwrap();
+        let place = map.place(&0).unwrap();
+        for n in 1..1000 {
+            map.insert(n, "x", t + Duration::from_secs(n.into())).unwrap();
+        }
+        for n in 1..1000 {
+            map.set_deadline(&0, t + Duration::from_secs(2 * u64::from(n)));
+            assert_eq!(map.pop_expired(t + Duration::from_secs(n.into())), Some((n, "x")));
+        }
+        assert_eq!((map.place(&0), map.at(place), map.len()), (Some(place), Some((&0, &"stays")), 1));
     }
 
     #[test]

@@ -382,6 +382,13 @@ fn confined_and_as_another_user_it_does_all_of_its_work() {
     assert_eq!(text(&namespace.run("cat", &[SWITCH]).stdout), "1\n");
     let status = namespace.run(SIPALG, &["status"]);
     assert_eq!(status.status.code(), Some(0), "{}", text(&status.stderr));
+    let metrics = namespace.run(SIPALG, &["status", "--metrics"]);
+    assert_eq!(metrics.status.code(), Some(0), "{}", text(&metrics.stderr));
+    assert!(
+        text(&metrics.stdout).contains("\nsipalg_table_entries{table=\"calls\"} 0\n"),
+        "{}",
+        text(&metrics.stdout)
+    );
     assert_eq!(fs::metadata(directory.join("control.sock")).expect("it is there").uid(), NOBODY);
     gateway.stop("TERM");
     let state = fs::metadata(directory.join("state")).expect("written");

@@ -117,7 +117,7 @@ impl Network {
 
     fn execute(&mut self, op: Op) -> Outcome {
         let mut outcomes = Vec::new();
-        let commands = [Command { id: CommandId(1), op }];
+        let commands = [Command { id: CommandId::nth(1), op }];
         self.router.enter(|| self.kernel.execute(&commands, &mut outcomes));
         outcomes.remove(0)
     }
@@ -302,7 +302,7 @@ fn media_that_flows_while_it_is_answered_goes_on_both_ways() {
             }
             let admit = Op::Admit { peers: vec![peer_of(pinhole)], lifetime: HOUR };
             let ops = [admit, unexpect(pinhole), pin(pinhole, media)];
-            let commands: Vec<_> = ops.into_iter().map(|op| Command { id: CommandId(1), op }).collect();
+            let commands: Vec<_> = ops.into_iter().map(|op| Command { id: CommandId::nth(1), op }).collect();
             let mut outcomes = Vec::new();
             network.router.enter(|| network.kernel.execute(&commands, &mut outcomes));
             assert_eq!(outcomes, [Ok(Reply::Done); 3]);
@@ -345,7 +345,7 @@ fn media_that_flows_while_its_call_is_given_up_leaves_nothing() {
             }
             let close = Op::Close { pinholes: one(pinhole), peers: vec![], quarantine: HOUR };
             let ops = [unexpect(pinhole), close];
-            let commands: Vec<_> = ops.into_iter().map(|op| Command { id: CommandId(1), op }).collect();
+            let commands: Vec<_> = ops.into_iter().map(|op| Command { id: CommandId::nth(1), op }).collect();
             let mut outcomes = Vec::new();
             network.router.enter(|| network.kernel.execute(&commands, &mut outcomes));
             let left = network.entries(&[&named]);

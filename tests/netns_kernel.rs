@@ -94,7 +94,7 @@ impl Network {
     }
 
     fn execute(&self, kernel: &mut Kernel, ops: Vec<Op>) -> Vec<Outcome> {
-        let number = |(n, op)| Command { id: CommandId(n), op };
+        let number = |(n, op)| Command { id: CommandId::nth(n), op };
         let commands: Vec<_> = (0..).zip(ops).map(number).collect();
         let mut outcomes = Vec::new();
         self.router.enter(|| kernel.execute(&commands, &mut outcomes));

@@ -61,7 +61,7 @@ impl Network {
     #[track_caller]
     fn done(&self, kernel: &mut Kernel, op: Op) {
         let mut outcomes = Vec::new();
-        self.router.enter(|| kernel.execute(&[Command { id: CommandId(1), op }], &mut outcomes));
+        self.router.enter(|| kernel.execute(&[Command { id: CommandId::nth(1), op }], &mut outcomes));
         assert_eq!(outcomes, [Ok(Reply::Done)]);
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use common::messages::{Dialog, PROXY, answer, request, response, sdp};
 use common::{Bench, at};
-use sipalg::alg::{Limits, Policy};
+use sipalg::alg::{Engine, Limits, Policy};
 
 const CALLS: u32 = 20_000;
 const REGISTRATIONS: u32 = 5_000;
@@ -199,7 +199,8 @@ fn after_thousands_of_calls_on_a_bad_line_nothing_is_left() {
 
 #[test]
 fn the_size_of_a_registration_and_of_a_call() {
-    // Each with all that belongs to it: its flow and texts, its bindings, pins and peers, its part of the indices.
+    // Each with all that belongs to it: its texts, its bindings, pins and peers, its part of the indices. The flow that both
+    // go by is counted apart.
     let mut line = line();
     line.dice = Dice(1);
     let each = |what: &str, n: u32, before: i64| {
@@ -241,8 +242,13 @@ fn the_size_of_a_registration_and_of_a_call() {
     // The simulated kernel remembers too; what it has is not the engine's.
     drop(std::mem::take(&mut bench.kernel));
     let call = each("call", n, before);
-    assert!(registration <= 288, "{registration}");
-    assert!(call <= 2560, "{call}");
+    let before = LIVE.get();
+    bench.engine = Engine::new(Policy::default());
+    let flow = (before - LIVE.get()) / i64::from(n) - call - registration;
+    println!("{flow} bytes for each flow");
+    assert!(registration <= 256, "{registration}");
+    assert!(call <= 1792, "{call}");
+    assert!(flow <= 704, "{flow}");
 }
 
 #[global_allocator]

@@ -9,11 +9,16 @@ use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
+use smallvec::SmallVec;
+use thin_vec::ThinVec;
+
 use crate::expiring::ExpiringMap;
 
 use super::binding::BindingKey;
-use super::command::{CommandId, FlowKey, PinnedFlow, Transport};
+use super::call_names::CallNames;
+use super::command::{CommandId, PinnedFlow, Transport};
 use super::endpoint::{Inside, Outside, Packed};
+use super::flow::PackedFlow;
 use super::key::{Key, KeyHasher};
 use super::rewrite::sdp::LocalStream;
 use super::transaction::Tags;
@@ -21,32 +26,28 @@ use super::transaction::Tags;
 /// Most legs of one call; a fork to more parties than this gets no media for the rest.
 pub const MAX_LEGS: usize = 16;
 
+/// The phone's streams. A call of thousands has one, with RTP and RTCP: so much of everything has its place here without
+/// another piece of memory.
+pub type Streams = SmallVec<[Stream; 1]>;
+
+/// The far end's.
+pub type Remotes = SmallVec<[Remote; 1]>;
+
 /// One Call-ID of one inside host.
 #[derive(Clone, Debug)]
 pub struct Call {
     /// The signalling flow that began it.
-    pub flow: FlowKey,
+    pub flow: PackedFlow,
     /// Its dialogs.
-    pub legs: Vec<Leg>,
+    pub legs: SmallVec<[Leg; 1]>,
     /// Whether an INVITE began it; other methods may carry descriptions too, and are not worth a log line.
     pub invited: bool,
     /// From, To and Call-ID, for the log.
-    pub names: Box<CallNames>,
+    pub names: CallNames,
     /// When it was answered.
     pub answered: Option<Instant>,
     /// The first stream of it had this public endpoint.
     pub media: Option<BindingKey>,
-}
-
-/// The texts of a call.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CallNames {
-    /// The URI of From.
-    pub from: Box<str>,
-    /// The URI of To.
-    pub to: Box<str>,
-    /// The Call-ID.
-    pub call_id: Box<str>,
 }
 
 /// How far a dialog is.
@@ -88,21 +89,21 @@ pub struct Leg {
     /// The server to which the phone sends the requests of this dialog.
     pub server: IpAddr,
     /// The phone's streams.
-    pub local: Vec<Stream>,
+    pub local: Streams,
     /// The phone's streams where there is no NAT, and so no binding.
-    pub routed: Vec<LocalStream>,
+    pub routed: ThinVec<LocalStream>,
     /// Bindings of earlier streams: media under way may still use them, and what is off now may come back.
-    pub retired: Vec<BindingKey>,
+    pub retired: ThinVec<BindingKey>,
     /// So many of `retired`, from the front, were so before the last exchange of descriptions; the next one closes them.
     pub stale: usize,
     /// The far end's streams, by index of their `m=` line.
-    pub remote: Vec<Remote>,
+    pub remote: Remotes,
     /// Pinned flows.
-    pub pins: Vec<Pin>,
+    pub pins: SmallVec<[Pin; 2]>,
     /// Who was admitted where.
-    pub admitted: Vec<(BindingKey, Option<IpAddr>)>,
+    pub admitted: SmallVec<[(BindingKey, Option<IpAddr>); 2]>,
     /// What was agreed upon before a description that nobody has accepted yet; at most one for each side.
-    pub pending: Vec<Pending>,
+    pub pending: ThinVec<Pending>,
 }
 
 /// One side of a dialog as it was before a description that may still be refused (RFC 3261 section 14.1: a re-INVITE
@@ -130,11 +131,11 @@ pub struct Held {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Before {
     /// The phone's streams.
-    Local(Vec<Stream>),
+    Local(Streams),
     /// The phone's that need no binding: where there is no NAT, or the phone knows its public endpoints.
-    Routed(Vec<LocalStream>),
+    Routed(ThinVec<LocalStream>),
     /// The far end's.
-    Remote(Vec<Remote>),
+    Remote(Remotes),
 }
 
 impl Before {
@@ -263,14 +264,14 @@ impl Leg {
             asked: 0,
             silent: false,
             server,
-            local: Vec::new(),
-            routed: Vec::new(),
-            retired: Vec::new(),
+            local: Streams::new(),
+            routed: ThinVec::new(),
+            retired: ThinVec::new(),
             stale: 0,
-            remote: Vec::new(),
-            pins: Vec::new(),
-            admitted: Vec::new(),
-            pending: Vec::new(),
+            remote: Remotes::new(),
+            pins: SmallVec::new(),
+            admitted: SmallVec::new(),
+            pending: ThinVec::new(),
         }
     }
 
@@ -296,6 +297,15 @@ impl Leg {
     pub fn bindings(&self) -> impl Iterator<Item = BindingKey> + '_ {
         let streams = self.local.iter().flat_map(|stream| [Some(stream.rtp), stream.rtcp]).flatten();
         streams.chain(self.retired.iter().copied())
+    }
+
+    /// Strikes off what leans on a binding that goes: who was admitted there, and the flows that were pinned, which are the
+    /// answer.
+    pub fn strike(&mut self, key: &BindingKey, public: Outside) -> Vec<PinnedFlow> {
+        self.admitted.retain(|(it, _)| it != key);
+        let gone = self.pins.iter().map(Pin::flow).filter(|flow| flow.public == public).collect();
+        self.pins.retain(|pin| pin.flow().public != public);
+        gone
     }
 }
 

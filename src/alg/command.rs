@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU64;
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
@@ -16,7 +17,19 @@ use super::io::Tuples;
 
 /// A command's name; never used twice by one engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct CommandId(pub u64);
+pub struct CommandId(NonZeroU64);
+
+impl CommandId {
+    /// The `n`-th, counted from 0.
+    pub fn nth(n: u64) -> Self {
+        Self(NonZeroU64::MIN.saturating_add(n))
+    }
+
+    /// How many came before it.
+    pub fn number(self) -> u64 {
+        self.0.get() - 1
+    }
+}
 
 /// One request.
 #[derive(Clone, Debug, PartialEq, Eq)]

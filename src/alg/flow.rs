@@ -12,7 +12,7 @@ use arrayvec::ArrayString;
 use std::fmt::Write as _;
 
 use super::command::{CommandId, FlowKey, Transport};
-use super::endpoint::{Inside, Outside};
+use super::endpoint::{Inside, Outside, Packed};
 use super::key::Key;
 use super::names::Names;
 
@@ -35,19 +35,17 @@ pub enum Mapping {
     Public(Box<PublicSide>),
 }
 
-/// A public endpoint, with its texts ready to be written into messages.
+/// A public endpoint, with its text ready to be written into messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PublicSide {
     /// The endpoint.
     pub endpoint: Outside,
     /// The endpoint as messages have it: behind another NAT the administrator may know better.
     pub shown: SocketAddr,
-    /// The host as a URI has it: IPv6 in brackets.
-    pub host: ArrayString<41>,
-    /// `host:port`.
-    pub host_port: ArrayString<47>,
-    /// The address as SDP has it: no brackets.
-    pub address: ArrayString<39>,
+    /// `host:port`. No text of an address is longer: 39 digits and colons of IPv6, brackets, a colon and five digits.
+    text: ArrayString<47>,
+    /// Where the host ends.
+    host: usize,
 }
 
 impl PublicSide {
@@ -60,17 +58,28 @@ impl PublicSide {
     pub fn advertised(endpoint: Outside, advertise: &[IpAddr]) -> Self {
         let (own, port) = (endpoint.0.ip(), endpoint.0.port());
         let ip = advertise.iter().copied().find(|ip| ip.is_ipv4() == own.is_ipv4()).unwrap_or(own);
-        let (mut host, mut host_port, mut address) =
-            (ArrayString::new(), ArrayString::new(), ArrayString::new());
-        // No text of an address is longer than these: 39 digits and colons of IPv6, brackets, a colon and five digits.
-        let written = match ip {
-            IpAddr::V4(ip) => write!(host, "{ip}"),
-            IpAddr::V6(ip) => write!(host, "[{ip}]"),
-        };
-        debug_assert!(written.is_ok(), "an address is at most 41 bytes");
-        let _ = write!(host_port, "{host}:{port}");
-        let _ = write!(address, "{ip}");
-        Self { endpoint, shown: SocketAddr::new(ip, port), host, host_port, address }
+        let mut text = ArrayString::new();
+        let shown = SocketAddr::new(ip, port);
+        let written = write!(text, "{shown}");
+        debug_assert!(written.is_ok(), "it has room for the longest");
+        let host = text.rfind(':').unwrap_or_default();
+        Self { endpoint, shown, text, host }
+    }
+
+    /// `host:port`, as a URI has it: IPv6 in brackets.
+    pub fn host_port(&self) -> &str {
+        &self.text
+    }
+
+    /// The same without the port.
+    pub fn host(&self) -> &str {
+        self.text.get(..self.host).unwrap_or_default()
+    }
+
+    /// The address as SDP has it: no brackets.
+    pub fn address(&self) -> &str {
+        let bracket = usize::from(self.shown.is_ipv6());
+        self.text.get(bracket..self.host.saturating_sub(bracket)).unwrap_or_default()
     }
 
     /// What an endpoint in a message is here: on the address that messages have it stands on ours.
@@ -198,6 +207,28 @@ pub fn flow_key(source: SocketAddr, destination: SocketAddr, direction: Directio
     }
 }
 
+/// A [`FlowKey`] in two thirds of the room, for tables: see [`Packed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackedFlow {
+    transport: Transport,
+    inside: Packed,
+    far: Packed,
+}
+
+impl PackedFlow {
+    /// The flow.
+    pub fn get(self) -> FlowKey {
+        let Self { transport, inside, far } = self;
+        FlowKey { transport, inside: Inside(inside.endpoint()), far: far.endpoint() }
+    }
+}
+
+impl From<FlowKey> for PackedFlow {
+    fn from(FlowKey { transport, inside: Inside(inside), far }: FlowKey) -> Self {
+        Self { transport, inside: inside.into(), far: far.into() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,8 +237,10 @@ mod tests {
     fn the_longest_addresses_fit_their_texts() {
         let longest = "[aaaa:bbbb:cccc:dddd:eeee:ffff:1111:2222]:65535";
         let side = PublicSide::new(Outside(longest.parse().unwrap()));
-        assert_eq!(side.host_port.as_str(), longest);
-        assert_eq!(side.host.as_str(), &longest[..41]);
-        assert_eq!(side.address.as_str(), &longest[1..40]);
+        assert_eq!((side.host_port(), side.host()), (longest, &longest[..41]));
+        assert_eq!(side.address(), &longest[1..40]);
+        let side = PublicSide::new(Outside("22.33.44.55:5060".parse().unwrap()));
+        let texts = [side.host_port(), side.host(), side.address()];
+        assert_eq!(texts, ["22.33.44.55:5060", "22.33.44.55", "22.33.44.55"]);
     }
 }

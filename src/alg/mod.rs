@@ -24,6 +24,7 @@
 
 pub mod binding;
 pub mod call;
+pub mod call_names;
 pub mod command;
 pub mod endpoint;
 pub mod engine;

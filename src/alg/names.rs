@@ -6,7 +6,8 @@
 //! remembered by their transaction. Nothing here knows the public side.
 
 use arrayvec::{ArrayString, ArrayVec};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use smallvec::SmallVec;
 
 /// Texts longer than this are not kept; they are restored in the canonical form.
 const FORM_BYTES: usize = 47;
@@ -18,10 +19,14 @@ const USERS: usize = 512;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FormId(u8);
 
+/// A phone has one or two, and there are many phones.
+type Forms = SmallVec<[Box<str>; 2]>;
+
 /// The forms of one flow.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Names {
-    forms: ArrayVec<ArrayString<FORM_BYTES>, FORMS>,
+    #[serde(deserialize_with = "few_and_short")]
+    forms: Forms,
     /// Digest of what of a URI comes back, and its form; what was said last is last.
     users: Vec<(u64, FormId)>,
     /// The first form that names the flow's own inside address.
@@ -46,7 +51,10 @@ impl Names {
             Some(index) => index,
             None => {
                 let text = std::str::from_utf8(text).ok()?;
-                self.forms.try_push(ArrayString::from(text).ok()?).ok()?;
+                if text.len() > FORM_BYTES || self.forms.len() >= FORMS {
+                    return None;
+                }
+                self.forms.push(text.into());
                 self.forms.len() - 1
             }
         };
@@ -95,7 +103,7 @@ impl Names {
 
     /// The text of a form.
     pub fn text(&self, form: FormId) -> Option<&str> {
-        self.forms.get(usize::from(form.0)).map(ArrayString::as_str)
+        self.forms.get(usize::from(form.0)).map(AsRef::as_ref)
     }
 
     /// The first form of its own inside address that the flow ever used.
@@ -107,6 +115,12 @@ impl Names {
     pub fn is_empty(&self) -> bool {
         self.forms.is_empty()
     }
+}
+
+/// No more, and no longer ones, than a flow can have.
+fn few_and_short<'de, D: Deserializer<'de>>(from: D) -> Result<Forms, D::Error> {
+    let forms = ArrayVec::<ArrayString<FORM_BYTES>, FORMS>::deserialize(from)?;
+    Ok(forms.iter().map(|form| form.as_str().into()).collect())
 }
 
 #[cfg(test)]

@@ -110,15 +110,15 @@ mod tests {
 
     fn released(parking: &mut Parking, id: u64, failure: Option<Failure>) -> Vec<Released> {
         let mut all = Vec::new();
-        parking.done(CommandId(id), failure, |it| all.push(it));
+        parking.done(CommandId::nth(id), failure, |it| all.push(it));
         all
     }
 
     #[test]
     fn a_packet_waits_for_all_its_commands_and_hears_of_the_first_failure() {
         let mut parking = Parking::new(9, FixedState::default());
-        parking.park(PacketId(1), Some(7), &[CommandId(1), CommandId(2), CommandId(1)]);
-        parking.park(PacketId(2), None, &[CommandId(2)]);
+        parking.park(PacketId(1), Some(7), &[CommandId::nth(1), CommandId::nth(2), CommandId::nth(1)]);
+        parking.park(PacketId(2), None, &[CommandId::nth(2)]);
         assert_eq!(released(&mut parking, 1, Some(Failure::Full)), []);
         let done = released(&mut parking, 2, None);
         let both = [
@@ -132,9 +132,9 @@ mod tests {
     #[test]
     fn waiters_follow_a_command_that_is_tried_again() {
         let mut parking = Parking::new(1, FixedState::default());
-        parking.park(PacketId(1), None, &[CommandId(1)]);
+        parking.park(PacketId(1), None, &[CommandId::nth(1)]);
         assert!(parking.is_full());
-        parking.replace(CommandId(1), CommandId(5));
+        parking.replace(CommandId::nth(1), CommandId::nth(5));
         assert_eq!(released(&mut parking, 1, None), []);
         assert_eq!(
             released(&mut parking, 5, None),

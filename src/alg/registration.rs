@@ -14,8 +14,8 @@ use crate::sip::uri::Uri;
 use crate::sip::{HeaderName, Message, host, list, params};
 use crate::span::Span;
 
-use super::command::FlowKey;
-use super::endpoint::Outside;
+use super::endpoint::Packed;
+use super::flow::PackedFlow;
 use super::key::{Key, KeyHasher};
 
 /// What a registrar grants when it names no time (RFC 3261 section 10.2.1.1 has one hour as the usual value).
@@ -31,9 +31,9 @@ pub struct Registration {
     /// Address of record, for the log.
     pub who: Box<str>,
     /// The flow on which it was made.
-    pub flow: FlowKey,
+    pub flow: PackedFlow,
     /// The public endpoint that the registrar knows.
-    pub public: Outside,
+    pub public: Packed,
 }
 
 /// All registrations, each until it was granted, and [`GRACE`] longer. In boxes: a table is half empty most of the time.

@@ -8,18 +8,21 @@
 //! Who adds a field to one of the tables has to name it here too: the compiler insists.
 
 use std::fmt::Debug;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+use thin_vec::ThinVec;
 
 use super::binding::{self, Admitted, Binding, BindingKey, Latch};
-use super::call::{self, Call, CallNames, Leg, Pending, Phase, Pin, Remote, Stream};
+use super::call::{self, Call, Leg, Pending, Phase, Pin, Remote, Remotes, Stream, Streams};
+use super::call_names::CallNames;
 use super::command::{FlowKey, Line, Peer, Pinhole, PinnedFlow};
-use super::endpoint::Outside;
+use super::endpoint::{Outside, Packed};
 use super::envelope::Method;
-use super::flow::{Direction, Flow, Mapping, PublicSide};
+use super::flow::{Direction, Flow, Mapping, PackedFlow, PublicSide};
 use super::key::Key;
 use super::names::{FormId, Names};
 use super::registration::Registration;
@@ -151,17 +154,24 @@ impl<T: Kept> Kept for Box<T> {
     }
 }
 
-impl<T: Kept> Kept for Vec<T> {
-    type Form = Vec<T::Form>;
+/// Lists of any kind are written down alike.
+macro_rules! lists {
+    ($([$($bound:tt)*] $list:ty: $item:ty),* $(,)?) => {$(
+        impl<$($bound)*> Kept for $list {
+            type Form = Vec<<$item as Kept>::Form>;
 
-    fn keep(&self, now: Instant) -> Self::Form {
-        self.iter().map(|it| it.keep(now)).collect()
-    }
+            fn keep(&self, now: Instant) -> Self::Form {
+                self.iter().map(|it| it.keep(now)).collect()
+            }
 
-    fn revive(form: Self::Form, then: Instant) -> Self {
-        form.into_iter().map(|it| T::revive(it, then)).collect()
-    }
+            fn revive(form: Self::Form, then: Instant) -> Self {
+                form.into_iter().map(|it| Kept::revive(it, then)).collect()
+            }
+        }
+    )*};
 }
+
+lists!([T: Kept] Vec<T>: T, [T: Kept] ThinVec<T>: T, [T: Kept, const N: usize] SmallVec<[T; N]>: T);
 
 /// No moment is farther away than 36 years. The tables count nanoseconds in 64 bits from their first moment on: beside one
 /// that a damaged file puts into another age, now and tomorrow would be the same, and nothing that is due ever over.
@@ -184,10 +194,17 @@ macro_rules! timeless {
     )*};
 }
 
-timeless!(bool, u16, u32, u64, usize, u8, Box<str>, Box<CallNames>, Duration, IpAddr);
+timeless!(bool, u16, u32, u64, usize, u8, Box<str>, CallNames, Duration, IpAddr);
 timeless!(Key, Tags, Method, Direction, FormId, Names, Phase, Stream, Remote, LocalStream);
-timeless!(call::Held, Pending, binding::Expecting, (SocketAddr, u16));
-timeless!(FlowKey, Pinhole, PinnedFlow, BindingKey, Outside, (BindingKey, Option<IpAddr>));
+timeless!(
+    call::Held,
+    Pending,
+    binding::Expecting,
+    Packed,
+    (Packed, u16),
+    BindingKey,
+    (BindingKey, Option<IpAddr>)
+);
 
 /// The form of a struct is a struct of the forms of its fields.
 macro_rules! kept {
@@ -251,10 +268,10 @@ kept! {
 kept! {
     /// A [`Call`].
     CallState of Call {
-        flow: FlowKey,
-        legs: Vec<Leg>,
+        flow: PackedFlow,
+        legs: SmallVec<[Leg; 1]>,
         invited: bool,
-        names: Box<CallNames>,
+        names: CallNames,
         answered: Option<Instant>,
         media: Option<BindingKey>,
     }
@@ -273,14 +290,14 @@ kept! {
         asked: u8,
         silent: bool,
         server: IpAddr,
-        local: Vec<Stream>,
-        routed: Vec<LocalStream>,
-        retired: Vec<BindingKey>,
+        local: Streams,
+        routed: ThinVec<LocalStream>,
+        retired: ThinVec<BindingKey>,
         stale: usize,
-        remote: Vec<Remote>,
-        pins: Vec<Pin>,
-        admitted: Vec<(BindingKey, Option<IpAddr>)>,
-        pending: Vec<Pending>,
+        remote: Remotes,
+        pins: SmallVec<[Pin; 2]>,
+        admitted: SmallVec<[(BindingKey, Option<IpAddr>); 2]>,
+        pending: ThinVec<Pending>,
     }
 }
 
@@ -288,25 +305,25 @@ kept! {
     /// A [`Registration`].
     RegistrationState of Registration {
         who: Box<str>,
-        flow: FlowKey,
-        public: Outside,
+        flow: PackedFlow,
+        public: Packed,
     }
 }
 
 kept! {
     /// A [`Binding`]. How many own it, and want its peers and pins, is counted anew.
     BindingState of Binding {
-        pinhole: Pinhole,
+        public: Packed,
         lan: u32,
-        signalling: FlowKey,
+        signalling: PackedFlow,
         owners: u16,
         state: binding::State,
-        peers: Vec<Admitted>,
-        pins: Vec<(SocketAddr, u16)>,
+        peers: SmallVec<[Admitted; 1]>,
+        pins: binding::Pins,
         died: Option<Instant>,
         lapsed: bool,
         expecting: binding::Expecting,
-        latched: Vec<(PinnedFlow, Latch)>,
+        latched: ThinVec<(PinnedFlow, Latch)>,
     }
 }
 
@@ -351,6 +368,19 @@ impl Kept for Connection {
 
     fn revive(form: Self, _: Instant) -> Self {
         form
+    }
+}
+
+/// It is written down as what it stands for.
+impl Kept for PackedFlow {
+    type Form = FlowKey;
+
+    fn keep(&self, _: Instant) -> FlowKey {
+        self.get()
+    }
+
+    fn revive(flow: FlowKey, _: Instant) -> Self {
+        flow.into()
     }
 }
 

@@ -12,6 +12,7 @@ mod exit;
 pub mod explain;
 pub mod generate;
 pub mod lab;
+mod metrics;
 pub mod registrations;
 pub mod reload;
 pub mod run;

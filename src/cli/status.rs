@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::io::Write;
 
 use super::ask::{self, Look, Where};
-use super::{Exit, Problem};
-use crate::control::protocol::{Ask, StateFile, Status};
+use super::{Exit, Problem, metrics};
+use crate::control::protocol::{Ask, LIMIT, StateFile, Status};
 
 /// Shows how a running sipalg is: tables, counters, state file.
 #[derive(Debug, clap::Args)]
@@ -14,6 +14,9 @@ pub struct Args {
     place: Where,
     #[command(flatten)]
     look: Look,
+    /// The numbers in the text format of Prometheus.
+    #[arg(long, conflicts_with_all = ["json", "watch"])]
+    metrics: bool,
 }
 
 /// Asks, and writes to `out`.
@@ -21,6 +24,12 @@ pub struct Args {
 /// # Errors
 /// It does not run, or does not answer.
 pub fn run(args: &Args, out: &mut dyn Write) -> Result<Exit, Problem> {
+    if args.metrics {
+        let status = args.place.ask(Ask::Status, LIMIT)?;
+        let text = metrics::text(&status).expect("a string takes it all");
+        write!(out, "{text}")?;
+        return Ok(Exit::Good);
+    }
     ask::show(&args.place, &args.look, (Ask::Status, None), out, text)
 }
 

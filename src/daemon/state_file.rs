@@ -20,7 +20,7 @@ use crate::config::Place;
 use crate::kernel::addresses;
 
 /// The version that is written; others are set aside.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Where systemd makes a directory for us, and where we make one without it.
 const DIRECTORY: &str = "/var/lib/sipalg";
 /// The file's name in it.
@@ -253,7 +253,7 @@ mod tests {
         let path = directory.path().join("state");
         fs::write(&path, "{\"sipalg-state\":7,\"moon\":true}\nwho knows\n").unwrap();
         let Found::SetAside { to, why } = read(&path).unwrap() else { panic!("not a state of ours") };
-        assert_eq!(why, "it is of version 7, this program knows 2");
+        assert_eq!(why, format!("it is of version 7, this program knows {VERSION}"));
         assert_eq!(to, directory.path().join("state.version-7"));
         assert!(!path.exists());
         assert!(fs::read_to_string(&to).unwrap().ends_with("who knows\n"));

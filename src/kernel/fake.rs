@@ -145,7 +145,7 @@ mod tests {
             source: source.parse().unwrap(),
             destination: destination.parse().unwrap(),
         };
-        Command { id: CommandId(1), op }
+        Command { id: CommandId::nth(1), op }
     }
 
     fn run(recorder: &mut Recorder, command: Command) -> Outcome {
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(run(&mut recorder, command()), Ok(Reply::Found(None)));
         assert_eq!(run(&mut recorder, command()), Err(Failure::Full));
         assert_eq!(run(&mut recorder, command()), Ok(Reply::Found(None)));
-        let close = Command { id: CommandId(4), op: close };
+        let close = Command { id: CommandId::nth(4), op: close };
         assert_eq!(run(&mut recorder, close.clone()), Err(Failure::PortInUse));
         recorder.heal();
         assert_eq!(run(&mut recorder, close), Ok(Reply::Done));

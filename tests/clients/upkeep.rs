@@ -179,7 +179,8 @@ fn an_unknown_state_is_set_aside_and_calls_go_on() {
         line.world.gateway().end("TERM");
         let state = line.world.router.files().join("state");
         let text = fs::read_to_string(&state).expect("it was written at the end");
-        let newer = text.replacen("\"sipalg-state\":2", "\"sipalg-state\":1000", 1);
+        let newer = text.replacen("\"sipalg-state\":3", "\"sipalg-state\":1000", 1);
+        assert_ne!(newer, text);
         fs::write(&state, &newer).expect("writable");
         line.start();
         let aside = line.world.router.files().join("state.version-1000");

@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::alg::command::Transport;
-use crate::alg::endpoint::Inside;
+use crate::alg::command::{Pinhole, Transport};
+use crate::alg::endpoint::{Inside, Outside};
 
 /// A binding's name: the phone's endpoint, what it is for (a phone may have the same port number for UDP and for TCP), and
 /// the index of the interface towards the outside. The kernel's map from inside to outside has the same key.
@@ -29,6 +29,11 @@ impl BindingKey {
     /// What it is for.
     pub fn transport(&self) -> Transport {
         self.transport
+    }
+
+    /// The pinhole from `public` to the phone's endpoint.
+    pub fn pinhole(&self, public: Outside) -> Pinhole {
+        Pinhole { transport: self.transport, inside: self.inside(), public, uplink: self.uplink }
     }
 
     /// The phone's endpoint.

@@ -15,13 +15,17 @@ mod key;
 mod quota;
 mod table;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::time::Instant;
 
 use arrayvec::ArrayVec;
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+use thin_vec::ThinVec;
 
-use super::command::{CommandId, FlowKey, Peer, Pinhole, PinnedFlow};
+use super::command::{CommandId, Peer, PinnedFlow, Transport};
+use super::endpoint::{Outside, Packed};
+use super::flow::PackedFlow;
 
 pub use key::BindingKey;
 pub use table::Bindings;
@@ -49,23 +53,26 @@ pub struct Admitted {
     pub admitting: Option<CommandId>,
 }
 
-/// One binding.
+/// Far ends, each with a number.
+pub type Pins = SmallVec<[(Packed, u16); 1]>;
+
+/// One binding. Its inside endpoint is in its name.
 #[derive(Clone, Debug)]
 pub struct Binding {
-    /// Both endpoints and the uplink.
-    pub pinhole: Pinhole,
+    /// The public endpoint.
+    pub public: Packed,
     /// Index of the interface towards the phone.
     pub lan: u32,
     /// The signalling flow that first asked for it.
-    pub signalling: FlowKey,
+    pub signalling: PackedFlow,
     /// How many streams use it.
     pub owners: u16,
     /// How far it is.
     pub state: State,
     /// Who may send to it.
-    pub peers: Vec<Admitted>,
+    pub peers: SmallVec<[Admitted; 1]>,
     /// The far ends to which it is pinned, each with the number of legs of calls that want it.
-    pub pins: Vec<(SocketAddr, u16)>,
+    pub pins: Pins,
     /// When a flow of it last died in conntrack: it had media until shortly before.
     pub died: Option<Instant>,
     /// A flow of it died, so that it has to be pinned anew before media can come in again.
@@ -73,7 +80,7 @@ pub struct Binding {
     /// Whether conntrack expects media here.
     pub expecting: Expecting,
     /// Flows that were pinned because media came from another port than announced.
-    pub latched: Vec<(PinnedFlow, Latch)>,
+    pub latched: ThinVec<(PinnedFlow, Latch)>,
 }
 
 /// Whether conntrack expects media at a binding.
@@ -102,9 +109,14 @@ pub enum Latch {
 }
 
 impl Binding {
+    /// The public endpoint.
+    pub fn public(&self) -> Outside {
+        Outside(self.public.endpoint())
+    }
+
     /// Everybody admitted, for commands.
-    pub fn peers(&self) -> impl Iterator<Item = Peer> + '_ {
-        let Pinhole { transport, public, .. } = self.pinhole;
+    pub fn peers(&self, transport: Transport) -> impl Iterator<Item = Peer> + '_ {
+        let public = self.public();
         self.peers.iter().map(move |it| Peer { transport, public, far: it.far })
     }
 }

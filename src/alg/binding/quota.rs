@@ -105,10 +105,11 @@ impl Quotas {
 
     /// Forgets hosts without bindings.
     pub(super) fn tidy(&mut self, now: Instant) {
-        while let Some((host, account)) = self.0.pop_expired(now) {
-            if account.bindings > 0 {
-                let kept = self.0.insert(host, account, now + MEMORY);
-                debug_assert!(kept.is_ok(), "the account was there a moment ago");
+        while let Some(host) = self.0.peek_expired(now) {
+            if self.0.get(&host).is_some_and(|account| account.bindings > 0) {
+                self.0.set_deadline(&host, now + MEMORY);
+            } else {
+                self.0.remove(&host);
             }
         }
     }

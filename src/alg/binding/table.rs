@@ -11,25 +11,27 @@ use foldhash::fast::FixedState;
 use hashbrown::{HashMap, HashTable};
 
 use super::quota::Quotas;
-use super::{Binding, BindingKey, NoBinding};
+use super::{Binding, BindingKey, NoBinding, Pins};
 use crate::alg::call::Target;
 use crate::alg::command::{PinnedFlow, Transport};
 use crate::alg::endpoint::{Inside, Outside};
 use crate::alg::policy::{MediaLocal, Policy};
 use crate::alg::ports::PortPool;
 use crate::alg::state::PoolState;
-use crate::expiring::ExpiringMap;
+use crate::expiring::{ExpiringMap, Place};
 
 /// Most public addresses with a pool of their own.
 const POOLS: usize = 256;
 
+/// In boxes: a table has room for twice as many as it holds.
+type Table = ExpiringMap<BindingKey, Box<Binding>, FixedState>;
+
 /// All bindings. The deadline of an entry is when it has to be renewed in the kernel.
 #[derive(Debug)]
 pub struct Bindings {
-    /// In boxes: a table is half empty most of the time.
-    table: ExpiringMap<BindingKey, Box<Binding>, FixedState>,
-    /// The names of all of them, to be found by their public endpoints, which stand in `table` only.
-    by_public: HashTable<BindingKey>,
+    table: Table,
+    /// All of them, to be found by their public endpoints, which stand in `table` only.
+    by_public: HashTable<Place>,
     hasher: FixedState,
     pools: HashMap<IpAddr, PortPool, FixedState>,
     quotas: Quotas,
@@ -63,19 +65,17 @@ impl Bindings {
 
     /// The binding that has this public endpoint.
     pub fn by_public(&self, public: Outside) -> Option<(&BindingKey, &Binding)> {
-        let key = self.by_public.find(self.hasher.hash_one(public), |key| self.stands_at(key, public))?;
-        Some((key, self.get(key)?))
+        let is_it = |place: &Place| stands_at(&self.table, *place, public);
+        let place = self.by_public.find(self.hasher.hash_one(public), is_it)?;
+        self.table.at(*place).map(|(key, binding)| (key, &**binding))
     }
 
     /// One leg more wants this flow pinned.
     pub fn count_pin(&mut self, flow: &PinnedFlow) {
         match self.pins_of(flow) {
-            Some(pins) => match pins.iter_mut().find(|(far, _)| *far == flow.far) {
+            Some(pins) => match pins.iter_mut().find(|(far, _)| *far == flow.far.into()) {
                 Some((_, count)) => *count = count.saturating_add(1),
-                None => {
-                    pins.reserve_exact(1);
-                    pins.push((flow.far, 1));
-                }
+                None => pins.push((flow.far.into(), 1)),
             },
             None => *self.routed.entry((flow.inside, flow.far)).or_default() += 1,
         }
@@ -84,7 +84,7 @@ impl Bindings {
     /// One leg less wants it; whether another one still does.
     pub fn uncount_pin(&mut self, flow: &PinnedFlow) -> bool {
         if let Some(pins) = self.pins_of(flow) {
-            let Some(at) = pins.iter().position(|(far, _)| *far == flow.far) else { return false };
+            let Some(at) = pins.iter().position(|(far, _)| *far == flow.far.into()) else { return false };
             let Some((_, count)) = pins.get_mut(at) else { return false };
             *count = count.saturating_sub(1);
             let over = *count == 0;
@@ -108,10 +108,10 @@ impl Bindings {
         self.routed.contains_key(&(flow.inside, flow.far))
             || self
                 .by_public(flow.public)
-                .is_some_and(|(_, binding)| binding.pins.iter().any(|(far, _)| *far == flow.far))
+                .is_some_and(|(_, binding)| binding.pins.iter().any(|(far, _)| *far == flow.far.into()))
     }
 
-    fn pins_of(&mut self, flow: &PinnedFlow) -> Option<&mut Vec<(SocketAddr, u16)>> {
+    fn pins_of(&mut self, flow: &PinnedFlow) -> Option<&mut Pins> {
         // An endpoint that the NAT gave may by now be one of ours, and stand for another.
         let (key, _) = self.by_public(flow.public).filter(|(key, _)| key.inside() == flow.inside)?;
         let key = *key;
@@ -173,7 +173,7 @@ impl Bindings {
     /// The public endpoint that stands for an inside one at an uplink.
     pub fn public_of(&self, transport: Transport, inside: SocketAddr, uplink: u32) -> Option<SocketAddr> {
         let key = BindingKey::new(transport, Inside(inside), uplink);
-        self.table.get(&key).map(|binding| binding.pinhole.public.0)
+        self.table.get(&key).map(|binding| binding.public().0)
     }
 
     /// The inside endpoint of a public one for UDP, if it is `host`'s own.
@@ -200,23 +200,23 @@ impl Bindings {
 
     /// Puts a new binding in; its ports and its host's quota have been taken.
     pub fn insert(&mut self, key: BindingKey, binding: Binding, renewal: Instant) {
-        let public = binding.pinhole.public;
+        let public = binding.public();
         if self.table.insert(key, Box::new(binding), renewal).is_err() {
             debug_assert!(false, "admit_host keeps the table within its limit");
             return;
         }
-        self.index(public, key);
+        self.index(public, &key);
     }
 
     /// Gives a binding another public port, because something has the first one; that one rests.
     pub fn move_to(&mut self, key: &BindingKey, port: u16, now: Instant, quarantine: Duration) {
-        let Some(old) = self.get(key).map(|binding| binding.pinhole.public) else { return };
+        let Some(old) = self.get(key).map(|binding| binding.public()) else { return };
         let new = Outside(SocketAddr::new(old.0.ip(), port));
         self.strike(old);
         if let Some(binding) = self.table.get_mut(key) {
-            binding.pinhole.public = new;
+            binding.public = new.0.into();
         }
-        self.index(new, *key);
+        self.index(new, key);
         if let Some(pool) = self.pools.get_mut(&old.0.ip()) {
             pool.release(old.0.port(), now, quarantine);
         }
@@ -224,19 +224,19 @@ impl Bindings {
 
     /// Takes a binding out; its port rests.
     pub fn remove(&mut self, key: &BindingKey, now: Instant, quarantine: Duration) -> Option<Binding> {
-        let public = self.get(key)?.pinhole.public;
+        let public = self.get(key)?.public();
         self.strike(public);
         let binding = self.table.remove(key)?;
         if let Some(pool) = self.pools.get_mut(&public.0.ip()) {
             pool.release(public.0.port(), now, quarantine);
         }
-        self.quotas.give_back(binding.signalling.inside.0.ip(), 1);
+        self.quotas.give_back(binding.signalling.get().inside.0.ip(), 1);
         Some(*binding)
     }
 
     /// The names of all bindings on a public address, in order.
     pub fn at_address(&self, public: IpAddr) -> Vec<BindingKey> {
-        let here = self.iter().filter(|(_, binding)| binding.pinhole.public.0.ip() == public);
+        let here = self.iter().filter(|(_, binding)| binding.public().0.ip() == public);
         let mut keys: Vec<_> = here.map(|(key, _)| *key).collect();
         keys.sort_unstable();
         keys
@@ -267,15 +267,15 @@ impl Bindings {
 
     /// Takes over a binding of an earlier engine with its port. Nothing happens if its place is taken, or the table full.
     pub fn import(&mut self, key: BindingKey, binding: Binding, renewal: Instant) {
-        let public = binding.pinhole.public;
-        let host = binding.signalling.inside.0.ip();
+        let public = binding.public();
+        let host = binding.signalling.get().inside.0.ip();
         if self.by_public(public).is_some()
             || self.table.get(&key).is_some()
             || self.table.insert(key, Box::new(binding), renewal).is_err()
         {
             return;
         }
-        self.index(public, key);
+        self.index(public, &key);
         if let Some(pool) = self.pools.get_mut(&public.0.ip()) {
             pool.claim(public.0.port());
         }
@@ -313,10 +313,8 @@ impl Bindings {
 
     /// A binding that must be renewed now; each gets `next` as its next date.
     pub fn pop_renewal(&mut self, now: Instant, next: Instant) -> Option<BindingKey> {
-        let (key, binding) = self.table.pop_expired(now)?;
-        if self.table.insert(key, binding, next).is_err() {
-            debug_assert!(false, "the entry was there a moment ago");
-        }
+        let key = self.table.peek_expired(now)?;
+        self.table.set_deadline(&key, next);
         Some(key)
     }
 
@@ -345,28 +343,25 @@ impl Bindings {
                 continue;
             }
             pool.reshape(&policy.ports);
-            let publics = self.table.iter().map(|(_, binding)| binding.pinhole.public.0);
+            let publics = self.table.iter().map(|(_, binding)| binding.public().0);
             for public in publics.filter(|public| public.ip() == *address) {
                 pool.claim(public.port());
             }
         }
     }
 
-    fn stands_at(&self, key: &BindingKey, public: Outside) -> bool {
-        self.get(key).is_some_and(|binding| binding.pinhole.public == public)
-    }
-
     /// Enters a binding of the table under its public endpoint.
-    fn index(&mut self, public: Outside, key: BindingKey) {
+    fn index(&mut self, public: Outside, key: &BindingKey) {
         let Self { table, by_public, hasher, .. } = self;
-        let again = |key: &BindingKey| table.get(key).map_or(0, |it| hasher.hash_one(it.pinhole.public));
-        by_public.insert_unique(hasher.hash_one(public), key, again);
+        let Some(place) = table.place(key) else { return };
+        let again = |place: &Place| table.at(*place).map_or(0, |(_, it)| hasher.hash_one(it.public()));
+        by_public.insert_unique(hasher.hash_one(public), place, again);
     }
 
     /// Takes out what stands under a public endpoint; its binding must still be there.
     fn strike(&mut self, public: Outside) {
         let Self { table, by_public, hasher, .. } = self;
-        let is_it = |key: &BindingKey| table.get(key).is_some_and(|it| it.pinhole.public == public);
+        let is_it = |place: &Place| stands_at(table, *place, public);
         if let Ok(entry) = by_public.find_entry(hasher.hash_one(public), is_it) {
             entry.remove();
         }
@@ -386,4 +381,8 @@ impl Bindings {
     pub fn ports_used(&self) -> usize {
         self.pools.values().map(PortPool::used).sum()
     }
+}
+
+fn stands_at(table: &Table, place: Place, public: Outside) -> bool {
+    table.at(place).is_some_and(|(_, binding)| binding.public() == public)
 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::super::binding::{Admitted, BindingKey, BindingKeys, Latch, State};
-use super::super::call::{Before, Leg, Stream};
+use super::super::call::{Before, Leg, Stream, Streams};
 use super::super::command::{Command, CommandId, Failure, FlowKey, Op, Outcome, Pinholes, PinnedFlow, Reply};
 use super::super::endpoint::Outside;
 use super::super::event::Event;
@@ -83,8 +83,8 @@ pub(super) enum Inflight {
 
 impl Engine {
     pub(super) fn command(&mut self, op: Op, purpose: Inflight) -> CommandId {
+        let id = CommandId::nth(self.last_command);
         self.last_command += 1;
-        let id = CommandId(self.last_command);
         self.inflight.insert(id, purpose);
         self.outputs.push_back(Queued::Command(Command { id, op }));
         id
@@ -194,8 +194,8 @@ impl Engine {
         for key in &keys {
             let Some(binding) = self.bindings.get_mut(key) else { continue };
             binding.state = State::Open;
-            let pinhole = binding.pinhole;
-            if let Some(call_id) = self.calls.get(&call).map(|call| call.names.call_id.to_string()) {
+            let pinhole = key.pinhole(binding.public());
+            if let Some(call_id) = self.calls.get(&call).map(|call| call.names.call_id().to_owned()) {
                 self.event(Event::Opened { pinhole, call_id });
             }
         }
@@ -214,7 +214,7 @@ impl Engine {
         {
             leg.retired.retain(|key| !keys.contains(key));
             let whole = |stream: &Stream| !stream.keys().any(|key| keys.contains(&key));
-            let (kept, broken): (Vec<_>, Vec<_>) = leg.local.iter().copied().partition(whole);
+            let (kept, broken): (Streams, Streams) = leg.local.iter().copied().partition(whole);
             leg.local = kept;
             leg.retired.extend(broken.iter().flat_map(Stream::keys).filter(|key| !keys.contains(key)));
             let local = leg.pending.iter().find(|it| matches!(it.before, Before::Local(_))).map(|it| it.by);
@@ -263,14 +263,14 @@ impl Engine {
         tries: u8,
     ) -> Option<CommandId> {
         let first = keys.first()?;
-        let public = self.bindings.get(first)?.pinhole.public.0.ip();
+        let public = self.bindings.get(first)?.public().0.ip();
         let count = u16::try_from(keys.len()).ok()?;
         let like = first.inside().0.port();
         let base = self.bindings.take_ports(public, like, count, now, &self.policy).ok()?;
         let mut pinholes = Pinholes::new();
         for (key, port) in keys.iter().zip(base..=u16::MAX) {
             self.bindings.move_to(key, port, now, self.policy.quarantine);
-            pinholes.try_push(self.bindings.get(key)?.pinhole).ok()?;
+            pinholes.try_push(key.pinhole(self.bindings.get(key)?.public())).ok()?;
         }
         let lifetime = 2 * self.policy.half_open;
         let purpose = Inflight::Open { keys: keys.clone(), call, tries: tries + 1 };

@@ -32,7 +32,7 @@ impl Engine {
             .calls
             .iter()
             .filter(|(_, call)| {
-                on_lost_flow(&call.flow) || call.legs.iter().any(|leg| self.uses(leg, address))
+                on_lost_flow(&call.flow.get()) || call.legs.iter().any(|leg| self.uses(leg, address))
             })
             .map(|(key, _)| *key)
             .collect();
@@ -43,7 +43,7 @@ impl Engine {
             while let Some(call) = self.calls.get(&key)
                 && let Some(index) = call.legs.iter().position(|leg| {
                     let silent = leg.bindings().next().is_none();
-                    self.uses(leg, address) || (silent && on_lost_flow(&call.flow))
+                    self.uses(leg, address) || (silent && on_lost_flow(&call.flow.get()))
                 })
             {
                 self.end_leg(now, key, index, "lost");
@@ -62,7 +62,7 @@ impl Engine {
     }
 
     fn is_at(&self, key: &BindingKey, address: IpAddr) -> bool {
-        self.bindings.get(key).is_some_and(|binding| binding.pinhole.public.0.ip() == address)
+        self.bindings.get(key).is_some_and(|binding| binding.public().0.ip() == address)
     }
 
     fn uses(&self, leg: &Leg, address: IpAddr) -> bool {

@@ -48,7 +48,7 @@ impl Engine {
             None => {
                 let far = context.flow.far.ip();
                 let is_stranger =
-                    |leg: &Leg| leg.server != far && call.is_none_or(|call| call.flow.far.ip() != far);
+                    |leg: &Leg| leg.server != far && call.is_none_or(|call| call.flow.get().far.ip() != far);
                 let is_forged = context.direction == Direction::Inbound
                     && context.envelope.to_tag.is_some()
                     && leg.is_some_and(is_stranger);
@@ -289,12 +289,12 @@ impl Engine {
 
     fn announce(&mut self, key: Key) {
         let Some(call) = self.calls.get(&key) else { return };
-        let media = call.media.and_then(|key| self.bindings.get(&key)).map(|it| it.pinhole.public);
+        let media = call.media.and_then(|key| self.bindings.get(&key)).map(|it| it.public());
         let event = Event::CallAnswered {
-            from: call.names.from.to_string(),
-            to: call.names.to.to_string(),
-            call_id: call.names.call_id.to_string(),
-            inside: call.flow.inside,
+            from: call.names.from().to_owned(),
+            to: call.names.to().to_owned(),
+            call_id: call.names.call_id().to_owned(),
+            inside: call.flow.get().inside,
             media,
         };
         self.event(event);
@@ -338,14 +338,14 @@ impl Engine {
     /// The last leg is gone.
     pub(super) fn end_call(&mut self, now: Instant, key: Key, why: &'static str) {
         let Some(call) = self.calls.remove(&key) else { return };
-        self.count_call_off(call.flow.inside.0.ip());
+        self.count_call_off(call.flow.get().inside.0.ip());
         if call.invited {
             let names = call.names;
             self.event(Event::CallEnded {
-                from: names.from.into_string(),
-                to: names.to.into_string(),
-                call_id: names.call_id.into_string(),
-                inside: call.flow.inside,
+                from: names.from().to_owned(),
+                to: names.to().to_owned(),
+                call_id: names.call_id().to_owned(),
+                inside: call.flow.get().inside,
                 duration: call.answered.map(|then| now.saturating_duration_since(then)),
                 why,
             });
@@ -378,7 +378,7 @@ impl Engine {
         let until = context.now + granted;
         let Some(flow) = self.flows.get_mut(&context.flow) else { return };
         let known = self.registrations.get(&key);
-        let is_news = known.is_none_or(|known| known.public != public);
+        let is_news = known.is_none_or(|known| known.public != public.0.into());
         if known.is_none() {
             // Without room the phone is reachable for as long as the ruleset's own lifetime says.
             let host = context.flow.inside.0.ip();
@@ -396,7 +396,7 @@ impl Engine {
         flow.registered = if alone { lease } else { flow.registered.max(lease) };
         let who: Box<str> = String::from_utf8_lossy(who).into();
         let news = is_news.then(|| who.clone());
-        let registration = Box::new(Registration { who, flow: context.flow, public });
+        let registration = Box::new(Registration { who, flow: context.flow.into(), public: public.0.into() });
         let kept = self.registrations.insert(key, registration, until + GRACE);
         debug_assert!(kept.is_ok(), "there was room");
         self.outlast(context.flow, until + 2 * GRACE);
@@ -409,7 +409,7 @@ impl Engine {
     }
 
     pub(super) fn unregistered(&mut self, key: Key, gone: Registration, why: &'static str) {
-        if let Some(flow) = self.flows.get_mut(&gone.flow) {
+        if let Some(flow) = self.flows.get_mut(&gone.flow.get()) {
             flow.registrations.retain(|it| *it != key);
             if flow.registrations.is_empty() {
                 flow.registered = None;
@@ -420,8 +420,8 @@ impl Engine {
 
     /// A registration has left its table, and its flow's list.
     pub(super) fn count_registration_off(&mut self, gone: Registration, why: &'static str) {
-        self.shares.give(gone.flow.inside.0.ip(), Table::Registrations);
-        let event = Event::Unregistered { who: gone.who.into_string(), inside: gone.flow.inside, why };
+        self.shares.give(gone.flow.get().inside.0.ip(), Table::Registrations);
+        let event = Event::Unregistered { who: gone.who.into_string(), inside: gone.flow.get().inside, why };
         self.event(event);
     }
 

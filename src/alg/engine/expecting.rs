@@ -65,9 +65,9 @@ impl Engine {
             let Some(binding) = self.bindings.get_mut(&key) else { continue };
             if binding.state == State::Open && binding.peers.is_empty() && binding.expecting == from {
                 binding.expecting = Expecting::Yes;
-                signalling = Some(binding.signalling);
+                signalling = Some(binding.signalling.get());
                 keys.push(key);
-                public.push(binding.pinhole.public);
+                public.push(binding.public());
             }
         }
         let signalling = signalling?;
@@ -106,8 +106,8 @@ impl Engine {
     pub(super) fn unexpect(&mut self, key: &BindingKey) {
         let Some(binding) = self.bindings.get_mut(key) else { return };
         if std::mem::take(&mut binding.expecting) == Expecting::Yes {
-            let public = Publics::from_iter([binding.pinhole.public]);
-            let signalling = binding.signalling;
+            let public = Publics::from_iter([binding.public()]);
+            let signalling = binding.signalling.get();
             self.background(Op::Unexpect { public, signalling }, "unexpect");
         }
     }

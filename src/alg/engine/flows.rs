@@ -389,7 +389,7 @@ impl Engine {
             }
             None => {}
         }
-        let signalling = binding.signalling;
+        let signalling = binding.signalling.get();
         let id = self.command(Op::Pin { flow, signalling }, Inflight::Latch { binding: key, flow });
         match known {
             Some(_) => self.set_latch(&key, &flow, Latch::Pinning(id)),

@@ -152,7 +152,7 @@ impl Engine {
             Err(_) => true,
         };
         let Some(call) = self.calls.get(&call_key).filter(|_| !is_there) else { return };
-        let signalling = call.flow;
+        let signalling = call.flow.get();
         let id = self.command(Op::Pin { flow, signalling }, Inflight::Pin { call: call_key, tags, flow });
         let leg = self.calls.get_mut(&call_key).and_then(|call| {
             let index = call.position(tags)?;
@@ -169,12 +169,15 @@ impl Engine {
         let is_ours = |pinhole: &Pinhole| {
             let Pinhole { transport, inside, uplink, .. } = *pinhole;
             let key = BindingKey::new(transport, inside, uplink);
-            self.bindings.get(&key).is_some_and(|binding| binding.pinhole == *pinhole)
+            self.bindings.get(&key).is_some_and(|binding| binding.public() == pinhole.public)
         };
         let strays: Vec<Pinhole> =
             held.pinholes.iter().map(|(pinhole, _)| *pinhole).filter(|it| !is_ours(it)).collect();
-        let wanted: BTreeSet<Peer> =
-            self.bindings.iter().flat_map(|(_, binding)| binding.peers().collect::<Vec<_>>()).collect();
+        let wanted: BTreeSet<Peer> = self
+            .bindings
+            .iter()
+            .flat_map(|(key, binding)| binding.peers(key.transport()).collect::<Vec<_>>())
+            .collect();
         let mut unwanted: BTreeMap<Outside, Vec<Peer>> = BTreeMap::new();
         for peer in held.peers.iter().map(|(peer, _)| *peer).filter(|peer| !wanted.contains(peer)) {
             unwanted.entry(peer.public).or_default().push(peer);
@@ -240,7 +243,7 @@ fn entries_of<'a, K: Copy + 'a, V: Kept + 'a>(
 
 fn entries<K, V, S>(table: &ExpiringMap<K, V, S>, now: Instant) -> Vec<Entry<K, V::Form>>
 where
-    K: Copy + Ord + std::hash::Hash,
+    K: Copy + Eq + std::hash::Hash,
     V: Kept,
     S: std::hash::BuildHasher,
 {
@@ -249,7 +252,7 @@ where
 
 fn fill<K, V, S>(table: &mut ExpiringMap<K, V, S>, entries: Vec<Entry<K, V::Form>>, then: Instant)
 where
-    K: Copy + Ord + std::hash::Hash,
+    K: Copy + Eq + std::hash::Hash,
     V: Kept,
     S: std::hash::BuildHasher,
 {

@@ -5,8 +5,12 @@
 
 use std::time::Instant;
 
+use smallvec::SmallVec;
+use thin_vec::ThinVec;
+
 use super::super::binding::BindingKey;
-use super::super::call::{Call, CallNames, Leg, MAX_LEGS, Phase};
+use super::super::call::{Call, Leg, MAX_LEGS, Phase};
+use super::super::call_names::CallNames;
 use super::super::envelope::Method;
 use super::super::key::Key;
 use super::super::transaction::Tags;
@@ -30,18 +34,15 @@ impl Engine {
     fn new_leg(&mut self, context: &Context<'_>) -> Result<usize, Reason> {
         let deadline = context.now + self.policy.half_open;
         if self.calls.get(&context.call).is_none() {
-            let text = |span: crate::span::Span| String::from_utf8_lossy(span.of(context.bytes)).into();
             let envelope = &context.envelope;
-            let names = CallNames {
-                from: text(envelope.from),
-                to: text(envelope.to),
-                call_id: text(envelope.call_id),
-            };
+            let [from, to, call_id] =
+                [envelope.from, envelope.to, envelope.call_id].map(|span| span.of(context.bytes));
+            let names = CallNames::new(from, to, call_id);
             let call = Call {
-                flow: context.flow,
-                legs: Vec::with_capacity(1),
+                flow: context.flow.into(),
+                legs: SmallVec::new(),
                 invited: false,
-                names: Box::new(names),
+                names,
                 answered: None,
                 media: None,
             };
@@ -60,11 +61,11 @@ impl Engine {
         let leg = match half {
             Some(half) => Leg {
                 tags: context.tags,
-                retired: Vec::new(),
+                retired: ThinVec::new(),
                 stale: 0,
-                pending: Vec::new(),
-                pins: Vec::new(),
-                admitted: Vec::new(),
+                pending: ThinVec::new(),
+                pins: SmallVec::new(),
+                admitted: SmallVec::new(),
                 ..half.clone()
             },
             None => Leg::new(context.tags, context.transaction, context.flow.far.ip(), context.now, deadline),
@@ -95,7 +96,7 @@ impl Engine {
             leg.deadline = context.now + self.policy.half_open;
             // Redirected (RFC 3261 section 8.1.3.4): the next server may be another.
             leg.server = context.flow.far.ip();
-            call.flow = context.flow;
+            call.flow = context.flow.into();
         }
     }
 

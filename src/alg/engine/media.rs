@@ -164,7 +164,7 @@ impl Engine {
         let Some(call) = self.calls.get_mut(&context.call) else { return };
         call.media = call.media.or(streams.first().map(|stream| stream.rtp));
         let Some(leg) = call.legs.get_mut(index) else { return };
-        let changes = leg.held.local != held || (leg.local != streams && !streams.is_empty());
+        let changes = leg.held.local != held || (*leg.local != *streams && !streams.is_empty());
         // The same offer again, with credentials, changes nothing, but is what the first one depends on now.
         let again = leg.pending.iter().any(|it| matches!(it.before, Before::Local(_)));
         if may_fail(context) && (changes || again) && !leg.local.is_empty() {
@@ -183,7 +183,7 @@ impl Engine {
     pub(super) fn replace_local(&mut self, call: Key, index: usize, streams: &[Stream]) {
         let leg = self.calls.get_mut(&call).and_then(|call| call.legs.get_mut(index));
         let Some(leg) = leg else { return };
-        if leg.local == streams || streams.is_empty() {
+        if *leg.local == *streams || streams.is_empty() {
             // Port 0 or hold: what was open stays, to be there when the call resumes.
             return;
         }
@@ -201,7 +201,7 @@ impl Engine {
                 leg.retired.push(key);
             }
         }
-        leg.local = streams.to_vec();
+        leg.local = streams.into();
         for key in gone {
             // It has a newer owner, so this closes nothing.
             if let Some(binding) = self.bindings.get_mut(&key) {

@@ -79,20 +79,15 @@ impl Engine {
         for key in keys {
             let Some(binding) = self.bindings.get_mut(key) else { continue };
             binding.owners = binding.owners.saturating_sub(1);
-            let (public, over) = (binding.pinhole.public, binding.owners == 0);
+            let (public, over) = (binding.public(), binding.owners == 0);
             if !over {
                 continue;
             }
             let leg = self.calls.get_mut(&call_key).and_then(|call| call.legs.get_mut(index));
-            let pins: Vec<_> = leg.map_or_else(Vec::new, |leg| {
-                leg.admitted.retain(|(it, _)| it != key);
-                let (gone, kept) = leg.pins.iter().partition(|pin| pin.flow().public == public);
-                leg.pins = kept;
-                gone
-            });
+            let pinned = leg.map_or_else(Vec::new, |leg| leg.strike(key, public));
             self.close(now, &[*key]);
-            for pin in pins {
-                self.background(Op::Unpin { flow: pin.flow() }, "unpin");
+            for flow in pinned {
+                self.background(Op::Unpin { flow }, "unpin");
             }
         }
     }

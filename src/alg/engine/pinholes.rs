@@ -8,9 +8,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use arrayvec::ArrayVec;
+use smallvec::SmallVec;
+use thin_vec::ThinVec;
 
 use super::super::binding::{Binding, BindingKey, BindingKeys, Expecting, NoBinding, State};
-use super::super::call::{Pin, Stream};
+use super::super::call::Stream;
 use super::super::command::{CommandId, Op, Pinhole, Pinholes, Publics, Transport};
 use super::super::endpoint::{Inside, Outside};
 use super::super::event::Event;
@@ -40,7 +42,7 @@ impl Engine {
         let key = |inside: Inside| BindingKey::new(transport, inside, uplink);
         let is_open = |inside| {
             let binding = self.bindings.get(&key(inside));
-            binding.is_some_and(|it| it.state == State::Open && it.pinhole.public.0.ip() == public)
+            binding.is_some_and(|it| it.state == State::Open && it.public().0.ip() == public)
         };
         if !wanted.clone().all(is_open) {
             self.open(context, transport, public, &wanted.clone().collect(), needs)?;
@@ -67,7 +69,7 @@ impl Engine {
         let moved: ArrayVec<(BindingKey, u16), { 2 * MAX_PORTS as usize }> = wanted
             .iter()
             .filter_map(|inside| Some((key(*inside), self.bindings.get(&key(*inside))?)))
-            .filter(|(_, binding)| binding.pinhole.public.0.ip() != public)
+            .filter(|(_, binding)| binding.public().0.ip() != public)
             .map(|(key, binding)| (key, binding.owners))
             .collect();
         for (key, _) in &moved {
@@ -83,7 +85,7 @@ impl Engine {
             // RTP and RTCP get neighbours also where the phone's own are not: `a=rtcp` says which is which.
             let count = u16::try_from(missing.len()).map_err(|_| Reason::Refused)?;
             self.bindings.admit_host(host, missing.len(), context.now, &self.policy).map_err(reason_of)?;
-            let port_of = |inside: Inside| Some(self.bindings.get(&key(inside))?.pinhole.public.0.port());
+            let port_of = |inside: Inside| Some(self.bindings.get(&key(inside))?.public().0.port());
             let beside = place_beside(wanted, &missing, port_of)
                 .filter(|base| self.bindings.take_ports_at(public, *base, count));
             let taken = || self.bindings.take_ports(public, first.0.port(), count, context.now, &self.policy);
@@ -112,17 +114,17 @@ impl Engine {
                     self.command(open, Inflight::Open { keys: keys.clone(), call: context.call, tries: 0 });
                 for (key, pinhole) in keys.into_iter().zip(pinholes) {
                     let binding = Binding {
-                        pinhole,
+                        public: pinhole.public.0.into(),
                         lan,
-                        signalling: context.flow,
+                        signalling: context.flow.into(),
                         owners: moved.iter().find(|(it, _)| *it == key).map_or(0, |(_, owners)| *owners),
                         state: State::Opening(id),
-                        peers: Vec::new(),
-                        pins: Vec::new(),
+                        peers: SmallVec::new(),
+                        pins: SmallVec::new(),
                         died: None,
                         lapsed: false,
                         expecting: Expecting::No,
-                        latched: Vec::new(),
+                        latched: ThinVec::new(),
                     };
                     self.bindings.insert(key, binding, context.now + self.policy.half_open);
                 }
@@ -154,22 +156,17 @@ impl Engine {
     /// The router has another public address, and the binding lies on the old one: it goes, with all that calls which
     /// were never hung up have made of it.
     fn leave(&mut self, now: Instant, key: &BindingKey) {
-        let Some(public) = self.bindings.get(key).map(|binding| binding.pinhole.public) else { return };
+        let Some(public) = self.bindings.get(key).map(|binding| binding.public()) else { return };
         let mut calls: Vec<Key> = self.calls.iter().map(|(key, _)| *key).collect();
         calls.sort_unstable();
-        let mut pins = Vec::new();
+        let mut pinned = Vec::new();
         for call in calls {
             let Some(call) = self.calls.get_mut(&call) else { continue };
-            for leg in &mut call.legs {
-                leg.admitted.retain(|(it, _)| it != key);
-                let (gone, kept) = leg.pins.iter().partition(|pin| pin.flow().public == public);
-                leg.pins = kept;
-                pins.extend::<Vec<Pin>>(gone);
-            }
+            pinned.extend(call.legs.iter_mut().flat_map(|leg| leg.strike(key, public)));
         }
         self.close(now, &[*key]);
-        for pin in pins {
-            self.background(Op::Unpin { flow: pin.flow() }, "unpin");
+        for flow in pinned {
+            self.background(Op::Unpin { flow }, "unpin");
         }
     }
 
@@ -180,13 +177,14 @@ impl Engine {
         for key in keys {
             let Some(binding) = self.bindings.remove(key, now, quarantine) else { continue };
             if binding.expecting == Expecting::Yes {
-                let public = Publics::from_iter([binding.pinhole.public]);
-                self.background(Op::Unexpect { public, signalling: binding.signalling }, "unexpect");
+                let public = Publics::from_iter([binding.public()]);
+                self.background(Op::Unexpect { public, signalling: binding.signalling.get() }, "unexpect");
             }
-            peers.extend(binding.peers());
+            peers.extend(binding.peers(key.transport()));
             latched.extend(binding.latched.iter().map(|(flow, _)| *flow));
-            if pinholes.try_push(binding.pinhole).is_ok() && binding.state == State::Open {
-                self.event(Event::Closed { pinhole: binding.pinhole });
+            let pinhole = key.pinhole(binding.public());
+            if pinholes.try_push(pinhole).is_ok() && binding.state == State::Open {
+                self.event(Event::Closed { pinhole });
             }
         }
         if !pinholes.is_empty() {

@@ -6,10 +6,12 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use super::super::binding::{Admitted, Binding, BindingKey};
+use smallvec::SmallVec;
+
+use super::super::binding::{Admitted, BindingKey};
 use super::super::call::{Call, Leg, Pin, Target};
-use super::super::command::{CommandId, Op, Peer, Pinhole, PinnedFlow, Transport};
-use super::super::endpoint::Inside;
+use super::super::command::{CommandId, Op, Peer, PinnedFlow, Transport};
+use super::super::endpoint::{Inside, Outside};
 use super::super::key::Key;
 use super::super::policy::MediaSource;
 use super::commands::Inflight;
@@ -39,7 +41,7 @@ impl Engine {
             self.bindings.by_public(flow.public).is_some_and(|(_, binding)| is_answer && binding.lapsed)
         };
         let unchanged = flows.iter().copied().eq(leg.pins.iter().map(Pin::flow))
-            && *peers == leg.admitted
+            && **peers == *leg.admitted
             && peers.iter().all(|(key, far)| self.is_admitted(key, *far))
             && !flows.iter().any(lapsed);
         if flows.is_empty() && peers.is_empty() && !turned || unchanged {
@@ -53,7 +55,7 @@ impl Engine {
             needs.extend(admitting);
             return;
         }
-        let (signalling, tags) = (call.flow, leg.tags);
+        let (signalling, tags) = (call.flow.get(), leg.tags);
         let (old_peers, mut old_pins) = (leg.admitted.clone(), leg.pins.clone());
         let counted: Vec<PinnedFlow> = old_pins.iter().map(Pin::flow).collect();
         // What conntrack has forgotten in a long silence is made again, before the far end's media finds it missing.
@@ -84,7 +86,7 @@ impl Engine {
         if is_answer {
             self.unexpect_leg(call_key, index);
         }
-        let mut pins = Vec::with_capacity(flows.len());
+        let mut pins = SmallVec::new();
         for flow in flows.iter().copied() {
             let pinning = match old_pins.iter().find(|pin| pin.flow() == flow) {
                 Some(pin) => pin.pinning,
@@ -101,7 +103,7 @@ impl Engine {
         }
         if let Some(leg) = self.calls.get_mut(&call_key).and_then(|call| call.legs.get_mut(index)) {
             leg.pins = pins;
-            leg.admitted = peers.clone();
+            leg.admitted = peers.as_slice().into();
         }
     }
 
@@ -132,11 +134,11 @@ impl Engine {
                 if key.transport() == Transport::Tcp {
                     // The port that it will connect from is its own choice: it is let in, and pinned when it comes. Nobody
                     // else ever is, whatever the policy says of datagrams (S9).
-                    let caller = caller(binding, target).map(|far| (key, Some(far)));
+                    let caller = caller(&key, target).map(|far| (key, Some(far)));
                     peers.extend(caller.filter(|it| !peers.contains(it)));
                     continue;
                 }
-                if let Some((flow, far)) = pinned(binding, target)
+                if let Some((flow, far)) = pinned(&key, binding.public(), target)
                     && !is_pinned(flows, &flow)
                 {
                     let far = far.filter(|_| self.policy.media_source == MediaSource::Negotiated);
@@ -145,7 +147,7 @@ impl Engine {
                 }
             }
         }
-        for flow in super::routed::flows(leg, call.flow) {
+        for flow in super::routed::flows(leg, call.flow.get()) {
             if !is_pinned(flows, &flow) {
                 flows.push(flow);
             }
@@ -182,15 +184,13 @@ impl Engine {
             entry.wanted += u16::from(!known);
             return entry.admitting;
         }
-        let Pinhole { transport, public, .. } = binding.pinhole;
-        let peer = Peer { transport, public, far };
+        let peer = Peer { transport: key.transport(), public: binding.public(), far };
         let lifetime = 2 * self.policy.half_open;
         let op = Op::Admit { peers: vec![peer], lifetime };
         let id = self.command(op, Inflight::Admit { binding: *key, far });
         // The binding may not be due for renewal for a long time.
         self.bindings.renew_by(key, now + self.policy.half_open);
         let binding = self.bindings.get_mut(key)?;
-        binding.peers.reserve_exact(1);
         binding.peers.push(Admitted { far, wanted: 1, admitting: Some(id) });
         Some(id)
     }
@@ -205,8 +205,7 @@ impl Engine {
             return;
         }
         binding.peers.swap_remove(at);
-        let Pinhole { transport, public, .. } = binding.pinhole;
-        let peers = vec![Peer { transport, public, far }];
+        let peers = vec![Peer { transport: key.transport(), public: binding.public(), far }];
         self.background(Op::Dismiss { peers }, "dismiss");
     }
 
@@ -226,8 +225,8 @@ fn is_pinned(flows: &[PinnedFlow], flow: &PinnedFlow) -> bool {
 }
 
 /// The flow between a binding and a target, and the address to admit for it; nothing for direct media.
-fn pinned(binding: &Binding, target: Target) -> Option<(PinnedFlow, Option<IpAddr>)> {
-    let Pinhole { transport, inside, public, .. } = binding.pinhole;
+fn pinned(key: &BindingKey, public: Outside, target: Target) -> Option<(PinnedFlow, Option<IpAddr>)> {
+    let (transport, inside) = (key.transport(), key.inside());
     match target {
         Target::Direct => None,
         Target::Far(far) => {
@@ -246,11 +245,9 @@ fn pinned(binding: &Binding, target: Target) -> Option<(PinnedFlow, Option<IpAdd
 
 /// Who may connect to a binding for TCP, if anybody is to. Between two phones behind the same NAT nobody does: where they
 /// are named to each other directly they need no door, and by the router there is no way for connections.
-fn caller(binding: &Binding, target: Target) -> Option<IpAddr> {
+fn caller(key: &BindingKey, target: Target) -> Option<IpAddr> {
     match target {
-        Target::Far(far) => {
-            Some(far.endpoint().ip()).filter(|ip| ip.is_ipv4() == binding.pinhole.inside.0.is_ipv4())
-        }
+        Target::Far(far) => Some(far.endpoint().ip()).filter(|ip| ip.is_ipv4() == key.inside().0.is_ipv4()),
         Target::Direct | Target::Hairpin { .. } => None,
     }
 }

@@ -97,7 +97,7 @@ impl Engine {
         call: Call,
         deadline: Instant,
     ) -> Result<(), Reason> {
-        let host = call.flow.inside.0.ip();
+        let host = call.flow.get().inside.0.ip();
         if !self.shares.take(host, Table::Calls) {
             return Err(Reason::Quota);
         }
@@ -109,7 +109,12 @@ impl Engine {
             return Err(Reason::TableFull);
         }
         self.half_open.push_back(key);
-        // Those that were answered, or are over, stay in the list until somebody looks.
+        // Those that were answered, or are over, leave the list when they have come to its front.
+        while let Some(oldest) = self.half_open.front()
+            && !self.calls.get(oldest).is_some_and(|call| is_half_open(call))
+        {
+            self.half_open.pop_front();
+        }
         if self.half_open.len() > 2 * self.calls.len() + 64 {
             let calls = &self.calls;
             self.half_open.retain(|key| calls.get(key).is_some_and(|call| is_half_open(call)));
@@ -121,9 +126,9 @@ impl Engine {
     pub(super) fn count_shares(&mut self) {
         let flows = self.flows.iter().map(|(key, _)| (key.inside.0.ip(), Table::Flows));
         let transactions = self.transactions.iter().map(|(_, it)| (it.host, Table::Transactions));
-        let calls = self.calls.iter().map(|(_, it)| (it.flow.inside.0.ip(), Table::Calls));
+        let calls = self.calls.iter().map(|(_, it)| (it.flow.get().inside.0.ip(), Table::Calls));
         let registrations =
-            self.registrations.iter().map(|(_, it)| (it.flow.inside.0.ip(), Table::Registrations));
+            self.registrations.iter().map(|(_, it)| (it.flow.get().inside.0.ip(), Table::Registrations));
         for (host, table) in flows.chain(transactions).chain(calls).chain(registrations) {
             self.shares.count(host, table);
         }

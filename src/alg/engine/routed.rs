@@ -75,7 +75,7 @@ impl Engine {
         let leg = self.calls.get_mut(&context.call).and_then(|call| call.legs.get_mut(index));
         let Some(leg) = leg.filter(|leg| leg.routed != streams) else { return };
         let is_change = !leg.routed.is_empty() || !leg.local.is_empty();
-        let before = std::mem::replace(&mut leg.routed, streams.to_vec());
+        let before = std::mem::replace(&mut leg.routed, streams.into());
         if super::media::may_fail(context) && is_change {
             leg.remember(context.transaction, Before::Routed(before));
         }

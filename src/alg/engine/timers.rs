@@ -77,8 +77,8 @@ impl Engine {
     fn expire_registrations(&mut self, now: Instant) {
         let mut flows: Vec<FlowKey> = Vec::new();
         while let Some((_, gone)) = self.registrations.pop_expired(now) {
-            if flows.last() != Some(&gone.flow) {
-                flows.push(gone.flow);
+            if flows.last() != Some(&gone.flow.get()) {
+                flows.push(gone.flow.get());
             }
             self.count_registration_off(*gone, "expired");
         }
@@ -116,7 +116,7 @@ impl Engine {
     fn leg_is_due(&mut self, now: Instant, key: Key, index: usize) {
         let idle = self.policy.media_inactivity;
         let Some(call) = self.calls.get_mut(&key) else { return };
-        let (flow, ringing, answered) = (call.flow, call.legs.len(), call.answered.is_some());
+        let (flow, ringing, answered) = (call.flow.get(), call.legs.len(), call.answered.is_some());
         let Some(leg) = call.legs.get_mut(index) else { return };
         match leg.phase {
             Phase::Confirmed => {}
@@ -159,7 +159,7 @@ impl Engine {
     /// Whether a flow of a silent leg still has media.
     pub(super) fn heard(&mut self, now: Instant, call_key: Key, tags: Tags, alive: bool) {
         let Some(call) = self.calls.get_mut(&call_key) else { return };
-        let flow = call.flow;
+        let flow = call.flow.get();
         let Some(index) = call.position(tags) else { return };
         let Some(leg) = call.legs.get_mut(index) else { return };
         leg.asked = leg.asked.saturating_sub(1);
@@ -218,8 +218,8 @@ impl Engine {
 
     pub(super) fn renew_one(&mut self, key: &BindingKey) {
         let Some(binding) = self.bindings.get(key) else { return };
-        let peers = binding.peers().collect();
-        let pinholes = Pinholes::from_iter([binding.pinhole]);
+        let peers = binding.peers(key.transport()).collect();
+        let pinholes = Pinholes::from_iter([key.pinhole(binding.public())]);
         let lifetime = self.policy.pinhole_lifetime;
         self.background(Op::Renew { pinholes, peers, lifetime }, "renew");
     }

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use super::super::binding::BindingKey;
 use super::super::call::{Call, Leg, Target};
-use super::super::command::{PinnedFlow, Transport};
+use super::super::command::{Pinhole, PinnedFlow, Transport};
+use super::super::endpoint::Outside;
 use super::super::registration::GRACE;
 use super::super::views::{BindingView, CallView, LegView, RegistrationView, StreamView};
 use super::Engine;
@@ -23,7 +24,9 @@ impl Engine {
 
     /// How many calls go by these UDP ports of servers.
     pub fn count_calls_by(&self, ports: &[u16]) -> usize {
-        let by = |call: &Call| call.flow.transport == Transport::Udp && ports.contains(&call.flow.far.port());
+        let by = |call: &Call| {
+            call.flow.get().transport == Transport::Udp && ports.contains(&call.flow.get().far.port())
+        };
         self.calls.iter().filter(|(_, call)| call.invited && by(call)).count()
     }
 
@@ -31,23 +34,26 @@ impl Engine {
     pub fn registrations(&self, now: Instant) -> impl Iterator<Item = RegistrationView> + '_ {
         self.registrations.with_deadlines().map(move |(_, it, due)| RegistrationView {
             who: it.who.to_string(),
-            inside: it.flow.inside,
-            registrar: it.flow.far,
-            public: it.public,
+            inside: it.flow.get().inside,
+            registrar: it.flow.get().far,
+            public: Outside(it.public.endpoint()),
             left: due.saturating_duration_since(now + GRACE),
         })
     }
 
     /// All bindings, in no order that means anything.
     pub fn bindings(&self) -> impl Iterator<Item = BindingView> + '_ {
-        self.bindings.iter().map(|(key, it)| BindingView {
-            transport: key.transport(),
-            inside: it.pinhole.inside,
-            public: it.pinhole.public,
-            uplink: it.pinhole.uplink,
-            owners: it.owners,
-            admitted: it.peers.iter().map(|peer| peer.far).collect(),
-            latched: it.latched.iter().map(|(flow, _)| flow.far).collect(),
+        self.bindings.iter().map(|(key, it)| {
+            let Pinhole { transport, inside, public, uplink } = key.pinhole(it.public());
+            BindingView {
+                transport,
+                inside,
+                public,
+                uplink,
+                owners: it.owners,
+                admitted: it.peers.iter().map(|peer| peer.far).collect(),
+                latched: it.latched.iter().map(|(flow, _)| flow.far).collect(),
+            }
         })
     }
 
@@ -56,11 +62,11 @@ impl Engine {
         let is_whole = |leg: &Leg| leg.tags.local != 0 && leg.tags.remote != 0;
         let forked = call.legs.iter().any(is_whole);
         CallView {
-            call_id: call.names.call_id.to_string(),
-            from: call.names.from.to_string(),
-            to: call.names.to.to_string(),
-            inside: call.flow.inside,
-            far: call.flow.far,
+            call_id: call.names.call_id().to_owned(),
+            from: call.names.from().to_owned(),
+            to: call.names.to().to_owned(),
+            inside: call.flow.get().inside,
+            far: call.flow.get().far,
             answered: call.answered.map(|then| now.saturating_duration_since(then)),
             legs: call
                 .legs
@@ -93,10 +99,9 @@ impl Engine {
         let binding = self.bindings.get(&key)?;
         let pinned = leg.pins.iter().map(|pin| pin.flow());
         let latched = binding.latched.iter().map(|(flow, _)| *flow);
-        let mut flows: Vec<PinnedFlow> =
-            pinned.filter(|flow| flow.public == binding.pinhole.public).collect();
+        let mut flows: Vec<PinnedFlow> = pinned.filter(|flow| flow.public == binding.public()).collect();
         flows.extend(latched);
-        let (inside, public) = (key.inside(), binding.pinhole.public);
+        let (inside, public) = (key.inside(), binding.public());
         Some(StreamView { media: 0, rtcp: false, transport: key.transport(), inside, public, target, flows })
     }
 }

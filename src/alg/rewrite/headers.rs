@@ -208,7 +208,7 @@ fn restore_via(
     for value in [via.received, via.maddr].into_iter().flatten() {
         if is_ours(value) {
             let bracketed = value.of(bytes).first() == Some(&b'[');
-            let text = if bracketed { inside.host.as_bytes() } else { inside.address.as_bytes() };
+            let text = if bracketed { inside.host().as_bytes() } else { inside.address().as_bytes() };
             edits.replace(value, text, Rule::ViaParameter)?;
         }
     }
@@ -314,9 +314,13 @@ impl Sides<'_> {
     ) -> Result<(), Conflict> {
         let same_port = port_number(bytes, port, default) == Some(self.public.endpoint.0.port());
         if same_port {
-            edits.replace(host, self.public.host.as_bytes(), rule)?;
+            edits.replace(host, self.public.host().as_bytes(), rule)?;
         } else {
-            edits.replace(port.map_or(host, |port| host.to(port)), self.public.host_port.as_bytes(), rule)?;
+            edits.replace(
+                port.map_or(host, |port| host.to(port)),
+                self.public.host_port().as_bytes(),
+                rule,
+            )?;
         }
         Ok(())
     }
@@ -351,7 +355,7 @@ impl Sides<'_> {
         let Some(maddr) = maddr.filter(|maddr| host::address(maddr.of(bytes)) == Some(from)) else {
             return Ok(());
         };
-        Ok(edits.replace(maddr, to.host.as_bytes(), rule)?)
+        Ok(edits.replace(maddr, to.host().as_bytes(), rule)?)
     }
 
     /// Puts the phone's own text back: that of `form`, or else its usual one. `false`: it is there already.
@@ -371,7 +375,7 @@ impl Sides<'_> {
             edits.replace(span, text.as_bytes(), rule)?;
         } else if names.is_empty() {
             let canonical = PublicSide::new(Outside(self.inside.0));
-            edits.replace(span, canonical.host_port.as_bytes(), rule)?;
+            edits.replace(span, canonical.host_port().as_bytes(), rule)?;
         } else {
             // It has only ever called itself by its public address.
             return Ok(false);

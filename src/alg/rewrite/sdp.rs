@@ -153,7 +153,7 @@ pub fn outbound(
     public_of: impl Fn(Transport, SocketAddr) -> Option<SocketAddr>,
     edits: &mut Edits,
 ) -> Result<(), Conflict> {
-    let address = public.address.as_bytes();
+    let address = public.address().as_bytes();
     let inside = |it: &Address| it.ip.is_some_and(&is_inside);
     // What somebody else has open is not this message's: its port would change and its address stay.
     let public_of =
@@ -310,7 +310,7 @@ pub(super) fn replace_port(
 
 pub(super) fn replace_address(span: Span, ip: IpAddr, rule: Rule, edits: &mut Edits) -> Result<(), Conflict> {
     let text = PublicSide::new(crate::alg::endpoint::Outside(SocketAddr::new(ip, 0)));
-    Ok(edits.replace(span, text.address.as_bytes(), rule)?)
+    Ok(edits.replace(span, text.address().as_bytes(), rule)?)
 }
 
 /// The address that holds for `media`: its first `c=`.

@@ -156,7 +156,7 @@ mod tests {
         let (phone, server) = (at("192.168.1.10:5060"), at("198.51.100.1:5060"));
         nat.track(server, phone);
         let ask = |source, destination| Command {
-            id: CommandId(1),
+            id: CommandId::nth(1),
             op: Op::Lookup { transport: crate::alg::Transport::Udp, source, destination },
         };
         let mut outcomes = Vec::new();

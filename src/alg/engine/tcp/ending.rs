@@ -129,11 +129,11 @@ impl Engine {
         while let Some((key, direction, end)) = pop_due(&mut self.connections.stuck, now) {
             self.look_once_more(now, key, direction, end);
         }
-        while let Some((key, mut connection)) = self.connections.table.pop_expired(now) {
+        while let Some(key) = self.connections.table.peek_expired(now) {
+            let Some(connection) = self.connections.table.get_mut(&key) else { break };
             let is_alive = connection.stage == Stage::Open && mem::take(&mut connection.active);
             let line = connection.line(&key);
-            // The map gave it away; it goes back before anything else is done with it.
-            self.connections.table.put_back(key, connection, now + FOLLOWED / 2);
+            self.connections.table.set_deadline(&key, now + FOLLOWED / 2);
             if !is_alive {
                 self.take_connection(&key, true);
             } else {

@@ -36,7 +36,7 @@ impl Core for FakeCore {
         self.journal.borrow_mut().push(match &input {
             Input::Packet(packet) => format!("packet {}", packet.id.0),
             Input::Translated { packet, .. } => format!("translated {}", packet.0),
-            Input::CommandDone { id, outcome } => format!("done {} {outcome:?}", id.0),
+            Input::CommandDone { id, outcome } => format!("done {} {outcome:?}", id.number()),
             Input::AddressGone(address) => format!("gone {address}"),
             Input::FlowDestroyed(_) => "destroyed".into(),
             Input::Mtu { interface, mtu } => format!("told {interface} {mtu}"),
@@ -64,7 +64,7 @@ impl Core for FakeCore {
                     far: ([2, 2, 2, 2], 2).into(),
                 };
                 let op = Op::Sustain { flow, lifetime: Duration::ZERO };
-                return Some(Output::Command(Command { id: CommandId(id), op }));
+                return Some(Output::Command(Command { id: CommandId::nth(id), op }));
             }
             Out::Accept(id) => (id, Action::Accept { identity: None }),
             Out::Restamp(id, identity) => (id, Action::Accept { identity: Some(identity) }),
@@ -169,7 +169,7 @@ pub(super) struct FakeExecutor {
 
 impl Executor for FakeExecutor {
     fn execute(&mut self, commands: &[Command], outcomes: &mut Vec<Outcome>) {
-        let ids: Vec<u64> = commands.iter().map(|command| command.id.0).collect();
+        let ids: Vec<u64> = commands.iter().map(|command| command.id.number()).collect();
         self.journal.borrow_mut().push(format!("execute {ids:?}"));
         outcomes.extend(
             ids.iter().map(|id| if self.failing.contains(id) { Err(Failure::Full) } else { Ok(Reply::Done) }),
