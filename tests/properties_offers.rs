@@ -19,8 +19,14 @@ use call::{Call, step};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+/// How many calls; PROPTEST_CASES in the environment asks for more.
+fn config() -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    ProptestConfig { cases: asked.unwrap_or(600), failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn what_both_sides_agreed_on_is_open_and_nothing_else(

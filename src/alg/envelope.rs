@@ -49,6 +49,8 @@ impl Method {
 pub struct Envelope {
     /// The status code of a response; `None` for a request.
     pub status: Option<u16>,
+    /// The number of CSeq.
+    pub cseq: u32,
     /// The method, from CSeq.
     pub method: Method,
     /// The method's token in CSeq.
@@ -137,6 +139,7 @@ impl Envelope {
         }
         Ok(Self {
             status,
+            cseq: cseq.number,
             method: Method::of(cseq.method.of(bytes)),
             method_span: cseq.method,
             request_uri,

@@ -33,6 +33,8 @@ pub struct Transaction {
     pub host: IpAddr,
     /// Its method.
     pub method: Method,
+    /// The number of its CSeq, which the ACK to an INVITE repeats (RFC 3261 section 13.2.2.4).
+    pub cseq: u32,
     /// The call it belongs to, if its method can belong to one.
     pub call: Key,
     /// The tags of the dialog: the phone's and the far end's; 0: none yet.

@@ -27,6 +27,57 @@ fn a_refused_re_invite_leaves_the_old_session_and_closes_what_it_opened() {
 }
 
 #[test]
+fn a_first_offer_in_a_running_call_that_is_refused_opens_nothing() {
+    // The call began with all streams off.
+    let mut bench = Bench::default();
+    invite(&mut bench, &sdp("192.168.1.10", 0));
+    replies(&mut bench, "200 OK", &sdp("22.33.44.22", 0));
+    asks(&mut bench, "INVITE", 2, "z9hG4bK-first", &offer());
+    bench.binding(RTP);
+    answers(&mut bench, "488 Not Acceptable Here", "INVITE", 2, "z9hG4bK-first", "");
+    assert!(bench.kernel.pinholes.is_empty(), "{:?}", bench.kernel);
+    hang_up(&mut bench);
+}
+
+#[test]
+fn a_refused_offer_does_not_age_the_doors_that_are_in_use() {
+    let mut bench = Bench::default();
+    call_up(&mut bench);
+    bench.advance(secs(33));
+    let public = bench.binding(RTP);
+    let exchange = |bench: &mut Bench, n: u32, status: &str, ours: &str, theirs: &str| {
+        let branch = format!("z9hG4bK-age{n}");
+        asks(bench, "INVITE", n, &branch, ours);
+        answers(bench, status, "INVITE", n, &branch, theirs);
+    };
+    let other = sdp("192.168.1.10", 42000);
+    exchange(&mut bench, 2, "488 Not Acceptable Here", &other, "");
+    exchange(&mut bench, 3, "200 OK", &format!("{}a=inactive\n", offer()), &far_sdp());
+    // It moves, and back: as after any other move its port is there still.
+    exchange(&mut bench, 4, "200 OK", &other, &far_sdp());
+    assert_eq!(bench.binding(RTP), public);
+    exchange(&mut bench, 5, "200 OK", &offer(), &far_sdp());
+    assert_eq!(bench.binding(RTP), public);
+    hang_up(&mut bench);
+}
+
+#[test]
+fn an_offer_that_is_still_open_when_another_is_refused_is_not_pinned() {
+    // The far end is on hold as of old; its offer crosses one of the phone's, and both are refused.
+    let mut bench = Bench::default();
+    invite(&mut bench, &offer());
+    replies(&mut bench, "200 OK", &sdp("0.0.0.0", 30000));
+    let before = bench.kernel.clone();
+    asks(&mut bench, "INVITE", 2, "z9hG4bK-ours", &format!("{}a=inactive\n", offer()));
+    let got = far_asks(&mut bench, &far_request("INVITE", 1, "z9hG4bK-theirs", &far_sdp()));
+    answers(&mut bench, "491 Request Pending", "INVITE", 2, "z9hG4bK-ours", "");
+    assert_eq!(bench.kernel.pins, []);
+    phone_answers(&mut bench, &got, "491 Request Pending", "");
+    assert_eq!((&bench.kernel.pins, &bench.kernel.peers), (&before.pins, &before.peers));
+    hang_up(&mut bench);
+}
+
+#[test]
 fn a_re_invite_that_nobody_answers_is_taken_back() {
     let mut bench = Bench::default();
     call_up(&mut bench);
@@ -190,6 +241,31 @@ fn the_offer_may_come_with_the_answer_and_its_answer_with_the_ack() {
     far_asks(&mut bench, &ack);
     bench.assert_pinned("192.168.1.10:42000", "22.33.44.77:35000");
     hang_up(&mut bench);
+}
+
+#[test]
+fn a_late_copy_of_an_ack_that_answered_an_offer_changes_nothing() {
+    // By then the far end has moved on (RFC 3261 section 13.2.2.4: each copy of the 2xx gets the ACK again).
+    for update in [false, true] {
+        let mut bench = Bench::default();
+        call_up(&mut bench);
+        let got = far_asks(&mut bench, &far_request("INVITE", 1, "z9hG4bK-late", ""));
+        phone_answers(&mut bench, &got, "200 OK", &offer());
+        let ack = far_request("ACK", 1, "z9hG4bK-late-ack", &sdp("22.33.44.77", 35000));
+        far_asks(&mut bench, &ack);
+        bench.assert_pinned(RTP, "22.33.44.77:35000");
+        let method = if update { "UPDATE" } else { "INVITE" };
+        let moves = far_request(method, 2, "z9hG4bK-moves", &sdp("22.33.44.99", 36000));
+        let got = far_asks(&mut bench, &moves);
+        far_asks(&mut bench, &ack);
+        phone_answers(&mut bench, &got, "200 OK", &offer());
+        bench.assert_pinned(RTP, "22.33.44.99:36000");
+        let kernel = bench.kernel.clone();
+        let copy = far_asks(&mut bench, &ack);
+        assert!(copy.text().contains("22.33.44.77"));
+        assert_eq!(bench.kernel, kernel);
+        hang_up(&mut bench);
+    }
 }
 
 #[test]
@@ -507,6 +583,7 @@ fn an_endpoint_that_moves_with_every_late_offer_leaves_nothing_behind() {
     for by_phone in [false, true] {
         let mut bench = Bench::default();
         call_up(&mut bench);
+        bench.advance(secs(33));
         for n in 0..50u16 {
             let (branch, ack, port) = (format!("z9hG4bK-l{n}"), format!("z9hG4bK-la{n}"), 42000 + 2 * n);
             let (cseq, ours) = (u32::from(10 + n), sdp("192.168.1.10", port));

@@ -257,6 +257,22 @@ fn f27_rtcp_follows_its_stream() {
 }
 
 #[test]
+fn f27_rtcp_that_was_elsewhere_comes_to_the_next_port() {
+    // Nothing says where RTCP is then: the far end sends it to the port after that of RTP (RFC 3550 section 11).
+    let mut bench = Bench::default();
+    invite(&mut bench, &two("192.168.1.10", 40000, "a=rtcp:53000"));
+    replies(&mut bench, "200 OK", &far_sdp());
+    bench.assert_pinned("192.168.1.10:53000", "22.33.44.22:30001");
+    let rtp = bench.binding(RTP);
+    asks(&mut bench, "INVITE", 2, "z9hG4bK-next", &offer());
+    answers(&mut bench, "200 OK", "INVITE", 2, "z9hG4bK-next", &far_sdp());
+    bench.assert_pinned("192.168.1.10:40001", "22.33.44.22:30001");
+    assert_eq!(bench.binding(RTP), rtp);
+    assert_eq!(bench.binding("192.168.1.10:40001").port(), rtp.port() + 1);
+    hang_up(&mut bench);
+}
+
+#[test]
 fn a_second_call_with_the_same_port_keeps_its_media_when_the_first_one_ends() {
     let mut bench = Bench::default();
     call_up(&mut bench);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -11,7 +11,10 @@ use sipalg::alg::Sizes;
 use super::common::messages::{PHONE, PROXY, answer, message};
 use super::common::{Bench, Kernel, at};
 use super::description::{Line, PHONE_IP, Side, Where, line, read, write};
-use super::model::{Model, Own, pins};
+use super::model::{Model, Own};
+
+/// The longest time that anything is repeated, or waited for.
+const TIMER_B: Duration = Duration::from_secs(32);
 
 /// How an exchange ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,8 +111,10 @@ pub(crate) struct Call {
     /// Of messages, for branches, CSeq and versions.
     serial: u32,
     model: Model,
+    /// How long other branches of a fork may answer the phone's first INVITE.
+    forks_until: Instant,
     /// What was sent in this exchange, and in the one before.
-    log: [Vec<(Side, String)>; 2],
+    log: [Vec<(Instant, Side, String)>; 2],
 }
 
 impl Call {
@@ -118,7 +123,8 @@ impl Call {
         let mut bench = Bench::default();
         bench.track(PHONE, PROXY);
         let (serial, model, log) = (0, Model::default(), [Vec::new(), Vec::new()]);
-        let mut call = Self { bench, phone_calls, lines: 0, serial, model, log };
+        let forks_until = bench.now + TIMER_B;
+        let mut call = Self { bench, phone_calls, lines: 0, serial, model, forks_until, log };
         if !phone_calls {
             // The phone has said something to its provider before.
             let hello = call.request(Side::Phone, "OPTIONS", 0, 0, false, "").replace("c@call", "hello");
@@ -173,6 +179,9 @@ impl Call {
         let request = self.request(asks, method, serial, serial, in_dialog, &asked);
         let request = self.send(asks, request);
         if !late && asks == Side::Phone {
+            if !in_dialog {
+                self.model.forks = request.own().named();
+            }
             self.model.offered(&request.own(), &self.bench.kernel);
         }
         self.model.assert_goes_on(&self.bench.kernel);
@@ -203,7 +212,7 @@ impl Call {
                 self.assert_as(&before, "refused");
             }
             End::Unanswered => {
-                self.bench.advance(Duration::from_secs(33));
+                self.bench.advance(TIMER_B + Duration::from_secs(1));
                 self.assert_as(&before, "nobody has answered");
             }
             End::Crossed => {
@@ -225,7 +234,9 @@ impl Call {
         let late_copies = std::mem::replace(earlier, std::mem::take(now));
         let before = self.bench.kernel.clone();
         if step.repeats {
-            for (side, text) in late_copies {
+            // Nothing is repeated for longer than 64*T1 (RFC 3261 section 17).
+            let late_copies = late_copies.into_iter().filter(|(sent, ..)| self.bench.now - *sent < TIMER_B);
+            for (_, side, text) in late_copies.collect::<Vec<_>>() {
                 match side {
                     Side::Phone => self.bench.out(PHONE, PROXY, &text),
                     Side::Far => self.bench.inn(PROXY, PHONE, &text),
@@ -236,11 +247,13 @@ impl Call {
         self.bench.advance(Duration::from_secs(step.rest));
         self.bench.assert_renewed();
         self.assert_as(&before, "time has gone by");
+        if self.forks_until <= self.bench.now {
+            self.model.forks.clear();
+        }
     }
 
     fn assert_as(&self, before: &Kernel, when: &str) {
-        let state = |it: &Kernel| (it.pinholes.clone(), it.peers.clone(), pins(it), it.expected.clone());
-        assert_eq!(state(&self.bench.kernel), state(before), "{when}");
+        self.model.assert_as(before, &self.bench.kernel, self.forks_until <= self.bench.now, when);
     }
 
     fn refuse(&mut self, asks: Side, request: &Sent, status: &str, serial: u32) {
@@ -271,7 +284,7 @@ impl Call {
                 assert!(!body.contains("22.33.44.55"), "{got}");
             }
         }
-        self.log[0].push((side, wrote.clone()));
+        self.log[0].push((self.bench.now, side, wrote.clone()));
         Sent { wrote, got }
     }
 

@@ -45,7 +45,7 @@ impl Own {
     }
 
     /// All endpoints that the phone has named.
-    fn named(&self) -> BTreeSet<SocketAddr> {
+    pub(crate) fn named(&self) -> BTreeSet<SocketAddr> {
         let pairs = self.wrote.iter().flat_map(|it| &it.pairs);
         pairs.flat_map(|(rtp, rtcp)| [Some(*rtp), *rtcp]).flatten().collect()
     }
@@ -84,6 +84,8 @@ pub(crate) struct Model {
     doors: [BTreeMap<SocketAddr, SocketAddr>; 2],
     /// What the phone's last two descriptions that differ have named.
     named: [BTreeSet<SocketAddr>; 2],
+    /// What the phone's first INVITE has named: other branches of a fork may answer it for a while.
+    pub(crate) forks: BTreeSet<SocketAddr>,
 }
 
 impl Model {
@@ -130,7 +132,7 @@ impl Model {
             *known = far;
         }
         for (public, inside) in &kernel.pinholes {
-            let known = self.named.iter().any(|it| it.contains(&inside.0));
+            let known = self.named.iter().chain([&self.forks]).any(|it| it.contains(&inside.0));
             assert!(known, "{public} leads to {inside}, which nobody has named lately: {:?}", self.named);
         }
         let mut allowed = self.own.flows(&self.far, true);
@@ -149,6 +151,18 @@ impl Model {
         }
         self.doors.swap(0, 1);
         self.doors[0] = if silent { self.doors[1].clone() } else { all };
+    }
+
+    /// All is as it was. `forks_end`: doors that were kept for other answers only may have closed.
+    pub(crate) fn assert_as(&self, before: &Kernel, kernel: &Kernel, forks_end: bool, when: &str) {
+        let others = |it: &Kernel| (it.peers.clone(), pins(it), it.expected.clone());
+        assert_eq!(others(kernel), others(before), "{when}");
+        let mut expected = before.pinholes.clone();
+        expected.retain(|public, inside| {
+            let is_spare = self.forks.contains(&inside.0) && !self.named[0].contains(&inside.0);
+            kernel.pinholes.contains_key(public) || !forks_end || !is_spare
+        });
+        assert_eq!(kernel.pinholes, expected, "{when}");
     }
 
     fn assert_led(&self, doors: &BTreeMap<SocketAddr, SocketAddr>, kernel: &Kernel) {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::super::call::{Leg, Phase};
 use super::super::command::{FlowKey, Op, Transport};
-use super::super::envelope::Method;
+use super::super::envelope::{Envelope, Method};
 use super::super::event::Event;
 use super::super::flow::{Direction, Flow};
 use super::super::guard;
@@ -73,6 +73,19 @@ impl Engine {
         }
     }
 
+    /// Whether the message is a copy of an ACK whose INVITE is not the latest word on media any more. ACKs have no transaction
+    /// of their own, and that of a late offer has a description.
+    pub(super) fn is_overtaken(&self, context: &Context<'_>) -> bool {
+        let Envelope { status, method, cseq, .. } = context.envelope;
+        let call = self.calls.get(&context.call);
+        let leg = call.and_then(|call| call.legs.get(call.position(context.tags)?));
+        let latest = leg.and_then(|leg| self.transactions.get(&leg.latest));
+        let is_of = |it: &Transaction| {
+            (it.method, it.direction, it.cseq) == (Method::Invite, context.direction, cseq)
+        };
+        method == Method::Ack && status.is_none() && latest.is_some_and(|latest| !is_of(latest))
+    }
+
     fn track_request(&mut self, context: &Context<'_>, scratch: &Scratch, form: Option<FormId>) {
         let method = context.envelope.method;
         if context.direction == Direction::Outbound {
@@ -93,6 +106,7 @@ impl Engine {
             direction: context.direction,
             host: context.flow.inside.0.ip(),
             method,
+            cseq: context.envelope.cseq,
             call: context.call,
             tags: context.tags,
             form,

@@ -121,7 +121,7 @@ impl Engine {
         let Some(leg) = self.calls.get_mut(&context.call).and_then(|call| call.legs.get_mut(index)) else {
             return;
         };
-        if may_fail(context) && !leg.remote.is_empty() {
+        if may_fail(context) && !(leg.remote.is_empty() && leg.is_early()) {
             leg.remember(context.transaction, Before::Remote(leg.remote.clone()));
         }
         leg.held.remote = held;
@@ -167,13 +167,17 @@ impl Engine {
         let changes = leg.held.local != held || (*leg.local != *streams && !streams.is_empty());
         // The same offer again, with credentials, changes nothing, but is what the first one depends on now.
         let again = leg.pending.iter().any(|it| matches!(it.before, Before::Local(_)));
-        if may_fail(context) && (changes || again) && !leg.local.is_empty() {
+        // A leg that begins with this is over if it is refused.
+        if may_fail(context) && (changes || again) && !(leg.local.is_empty() && leg.is_early()) {
             leg.remember(context.transaction, Before::Local(leg.local.clone()));
         }
         leg.held.local = held;
         // A late offer, or its answer (RFC 3264 section 4), is final: nobody accepts it after this.
         let is_final = !may_fail(context) && leg.pending.iter().all(|it| it.by != context.transaction);
-        self.replace_local(context.call, index, streams);
+        // Port 0 or hold: what was open stays, to be there when the call resumes.
+        if !streams.is_empty() {
+            self.replace_local(context.call, index, streams);
+        }
         if changes && is_final {
             self.close_stale(context.now, context.call, index);
         }
@@ -183,8 +187,7 @@ impl Engine {
     pub(super) fn replace_local(&mut self, call: Key, index: usize, streams: &[Stream]) {
         let leg = self.calls.get_mut(&call).and_then(|call| call.legs.get_mut(index));
         let Some(leg) = leg else { return };
-        if *leg.local == *streams || streams.is_empty() {
-            // Port 0 or hold: what was open stays, to be there when the call resumes.
+        if *leg.local == *streams {
             return;
         }
         for key in streams.iter().flat_map(Stream::keys) {

@@ -163,6 +163,7 @@ impl Engine {
         let counts = self.counts(&context);
         let is_read = matches!(carries, Carries::Descriptions | Carries::Protected)
             && counts
+            && !self.is_overtaken(&context)
             && negotiates(&envelope, direction);
         if is_read {
             self.wait_for_turn(&context, &mut scratch.needs);

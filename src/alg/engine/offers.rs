@@ -8,7 +8,7 @@
 use std::time::Instant;
 
 use super::super::binding::BindingKey;
-use super::super::call::{Before, Leg};
+use super::super::call::{Before, Leg, Stream};
 use super::super::command::Op;
 use super::super::key::Key;
 use super::super::transaction::Tags;
@@ -32,7 +32,12 @@ impl Engine {
     pub(super) fn close_stale(&mut self, now: Instant, call_key: Key, index: usize) {
         let leg = self.calls.get_mut(&call_key).and_then(|call| call.legs.get_mut(index));
         let Some(leg) = leg else { return };
-        let gone: Vec<_> = leg.retired.drain(..leg.stale.min(leg.retired.len())).collect();
+        let mut gone: Vec<_> = leg.retired.drain(..leg.stale.min(leg.retired.len())).collect();
+        // What an offer had put off that was refused is in use again. It is not off, and has not been for a while when it is.
+        let Leg { retired, local, .. } = leg;
+        let in_use = |key: &BindingKey| local.iter().flat_map(Stream::keys).any(|it| it == *key);
+        gone.extend(retired.iter().copied().filter(in_use));
+        retired.retain(|key| !in_use(key));
         leg.stale = leg.retired.len();
         self.give_back(now, call_key, index, &gone);
     }
@@ -45,7 +50,8 @@ impl Engine {
             let Some(leg) = call.legs.get_mut(index) else { return };
             let Some(at) = leg.pending.iter().position(|it| it.by == by) else { return };
             let pending = leg.pending.swap_remove(at);
-            // As long as another offer is open, what was there before it is in force (RFC 3264 section 8.3.1).
+            // As long as another offer is open, what was there before it is in force (RFC 3264 section 8.3.1), and is pinned
+            // still. That offer may be refused too, so nothing is pinned for it.
             let is_last = leg.pending.is_empty();
             let kept = leg.retired.len();
             match pending.before {
@@ -62,10 +68,12 @@ impl Engine {
                     self.replace_local(call_key, index, &streams);
                 }
             }
-            let mut scratch = self.spare.take().unwrap_or_default();
-            scratch.needs.clear();
-            self.pin_leg(now, call_key, index, is_last, &mut scratch);
-            self.spare = Some(scratch);
+            if is_last {
+                let mut scratch = self.spare.take().unwrap_or_default();
+                scratch.needs.clear();
+                self.pin_leg(now, call_key, index, true, &mut scratch);
+                self.spare = Some(scratch);
+            }
             let leg = self.calls.get_mut(&call_key).and_then(|call| call.legs.get_mut(index));
             let Some(leg) = leg else { return };
             let refused = leg.retired.split_off(kept.min(leg.retired.len()));

@@ -45,7 +45,18 @@ impl Engine {
             binding.is_some_and(|it| it.state == State::Open && it.public().0.ip() == public)
         };
         if !wanted.clone().all(is_open) {
-            self.open(context, transport, public, &wanted.clone().collect(), needs)?;
+            let all: Endpoints = wanted.clone().collect();
+            // RTCP that is elsewhere has no place beside RTP: that is for the next description, which may have it there.
+            let (beside, apart) = if is_run(&all) { (all.as_slice(), &[][..]) } else { all.split_at(1) };
+            self.open(context, transport, public, beside, needs)?;
+            if let Err(reason) = self.open(context, transport, public, apart, needs) {
+                for key in beside.iter().copied().map(key) {
+                    if self.bindings.get(&key).is_some_and(|binding| binding.owners == 0) {
+                        self.close(context.now, &[key]);
+                    }
+                }
+                return Err(reason);
+            }
         }
         for pair in 0.. {
             let Some(rtp) = wanted.next().map(key) else { break };
@@ -61,7 +72,7 @@ impl Engine {
         context: &Context<'_>,
         transport: Transport,
         public: IpAddr,
-        wanted: &Endpoints,
+        wanted: &[Inside],
         needs: &mut Vec<CommandId>,
     ) -> Result<(), Reason> {
         let Context { lan, uplink, .. } = *context;
@@ -82,7 +93,6 @@ impl Engine {
                 return Err(Reason::TableFull);
             }
             let host = context.flow.inside.0.ip();
-            // RTP and RTCP get neighbours also where the phone's own are not: `a=rtcp` says which is which.
             let count = u16::try_from(missing.len()).map_err(|_| Reason::Refused)?;
             self.bindings.admit_host(host, missing.len(), context.now, &self.policy).map_err(reason_of)?;
             let port_of = |inside: Inside| Some(self.bindings.get(&key(inside))?.public().0.port());
@@ -215,6 +225,12 @@ pub(super) fn endpoints(stream: &LocalStream) -> Option<impl Iterator<Item = Ins
     };
     let last = port.checked_add(ports - 1)?;
     Some((port..=last).map(move |port| Inside(SocketAddr::new(ip, port))).chain(own_rtcp))
+}
+
+/// Whether each endpoint is beside the one before it.
+fn is_run(endpoints: &[Inside]) -> bool {
+    let next = |it: SocketAddr| Some(SocketAddr::new(it.ip(), it.port().checked_add(1)?));
+    endpoints.iter().zip(endpoints.iter().skip(1)).all(|(one, other)| next(one.0) == Some(other.0))
 }
 
 /// Where the `missing` ports of a stream belong, if one of those beside them is open: it comes back to a stream that kept
