@@ -22,7 +22,7 @@ use proptest::prelude::*;
 /// How many calls; PROPTEST_CASES in the environment asks for more.
 fn config() -> ProptestConfig {
     let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
-    ProptestConfig { cases: asked.unwrap_or(600), failure_persistence: None, ..ProptestConfig::default() }
+    ProptestConfig { cases: asked.unwrap_or(300), failure_persistence: None, ..ProptestConfig::default() }
 }
 
 proptest! {

@@ -1,7 +1,7 @@
 //! Dialogs and transactions from their first message to their last.
 
-use crate::common::Bench;
 use crate::common::messages::{Dialog, PHONE, PROXY, request, response, sdp};
+use crate::common::{Bench, at};
 use crate::{
     FAR, PUBLIC, RTP, answers, asks, assert_all_forgotten, call_up, far_asks, far_request, far_sdp, hang_up,
     invite, offer, phone_answers, replies, secs,
@@ -602,6 +602,25 @@ fn an_endpoint_that_moves_with_every_late_offer_leaves_nothing_behind() {
         }
         hang_up(&mut bench);
     }
+}
+
+#[test]
+fn a_door_that_others_keep_open_leaves_no_flow_of_a_call_that_has_left_it() {
+    // For 32 s other branches of the INVITE may answer, and hold the door. This call has left it, with nothing in its place.
+    let mut bench = Bench::default();
+    call_up(&mut bench);
+    let video = |ip, port| sdp(ip, 0) + &format!("m=video {port} RTP/AVP 31\n");
+    for (n, port) in [(2, 41000), (3, 42000)] {
+        let branch = format!("z9hG4bK-left{n}");
+        asks(&mut bench, "INVITE", n, &branch, &video("192.168.1.10", port));
+        answers(&mut bench, "200 OK", "INVITE", n, &branch, &video("22.33.44.22", 0));
+    }
+    bench.binding(RTP);
+    assert_eq!(bench.kernel.pins, []);
+    bench.advance(secs(33));
+    assert!(bench.kernel.pinholes.values().all(|it| it.0 != at(RTP)), "{:?}", bench.kernel.pinholes);
+    assert_eq!(bench.kernel.pins, []);
+    hang_up(&mut bench);
 }
 
 #[test]

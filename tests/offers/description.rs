@@ -158,6 +158,8 @@ pub(crate) fn write(side: Side, lines: &[Line], session: bool, version: u32) -> 
             Rtcp::Unsaid => String::new(),
             Rtcp::Next => format!("a=rtcp:{}\n", port + 1),
             Rtcp::Elsewhere => format!("a=rtcp:{elsewhere}\n"),
+            // Of a stream on hold as of old nothing is read (RFC 3264 section 8.4: no RTCP goes there either).
+            Rtcp::Address if end.place == Where::Held => String::new(),
             Rtcp::Address => {
                 let ip = if side == Side::Phone { PHONE_IP } else { FAR_IPS[2] };
                 format!("a=rtcp:{elsewhere} IN IP4 {ip}\n")

@@ -1,7 +1,7 @@
 //! What must be open, from what the two sides have said and were told.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use super::common::Kernel;
 use super::description::Read;
@@ -71,6 +71,13 @@ pub(crate) fn pins(kernel: &Kernel) -> BTreeSet<Flow> {
     kernel.pins.iter().map(|it| (it.inside.0, it.public.0, it.far)).collect()
 }
 
+/// Who has a flow is let in, and nobody else.
+fn assert_admitted(kernel: &Kernel) {
+    let admitted: BTreeSet<_> = kernel.peers.iter().map(|it| (it.public.0, it.far)).collect();
+    let flows = kernel.pins.iter();
+    assert_eq!(admitted, flows.map(|it| (it.public.0, Some(it.far.ip()))).collect(), "{:?}", kernel.pins);
+}
+
 /// What was agreed upon, and what was before.
 #[derive(Default)]
 pub(crate) struct Model {
@@ -112,11 +119,7 @@ impl Model {
         let there = pins(kernel);
         let missing: Vec<_> = self.agreed.difference(&there).collect();
         assert!(missing.is_empty(), "not pinned: {missing:?} of {:?}", kernel.pins);
-        let peers = |flows: &BTreeSet<Flow>| -> BTreeSet<(SocketAddr, Option<IpAddr>)> {
-            flows.iter().map(|(_, public, far)| (*public, Some(far.ip()))).collect()
-        };
-        let admitted: BTreeSet<_> = kernel.peers.iter().map(|it| (it.public.0, it.far)).collect();
-        assert_eq!(admitted, peers(&there), "who has a flow is let in, and nobody else");
+        assert_admitted(kernel);
 
         // 5: nothing more is there than this exchange and the one before account for.
         let silent = own.named().is_empty();
@@ -137,8 +140,9 @@ impl Model {
         }
         let mut allowed = self.own.flows(&self.far, true);
         if allowed.is_empty() {
-            // Neither side says anything new: what was there may stay.
+            // Nothing runs: what was there may stay.
             allowed = pins(before);
+            allowed.extend(self.begun(before, &there));
         }
         let spare: Vec<_> = there.difference(&allowed).collect();
         assert!(spare.is_empty(), "pinned for nothing: {spare:?}");
@@ -155,14 +159,26 @@ impl Model {
 
     /// All is as it was. `forks_end`: doors that were kept for other answers only may have closed.
     pub(crate) fn assert_as(&self, before: &Kernel, kernel: &Kernel, forks_end: bool, when: &str) {
-        let others = |it: &Kernel| (it.peers.clone(), pins(it), it.expected.clone());
-        assert_eq!(others(kernel), others(before), "{when}");
+        let (mut expected, there) = (pins(before), pins(kernel));
+        if self.own.flows(&self.far, true).is_empty() {
+            expected.extend(self.begun(before, &there));
+        }
+        assert_eq!(there, expected, "{when}");
+        assert_admitted(kernel);
+        assert_eq!(kernel.expected, before.expected, "{when}");
         let mut expected = before.pinholes.clone();
         expected.retain(|public, inside| {
             let is_spare = self.forks.contains(&inside.0) && !self.named[0].contains(&inside.0);
             kernel.pinholes.contains_key(public) || !forks_end || !is_spare
         });
         assert_eq!(kernel.pinholes, expected, "{when}");
+    }
+
+    /// As long as nothing runs, what an offer has begun may stay: between a door that was there, and where the far end was.
+    fn begun(&self, before: &Kernel, there: &BTreeSet<Flow>) -> Vec<Flow> {
+        let known: Vec<_> = self.far.iter().flat_map(|it| &it.pairs).collect();
+        let known = |far| known.iter().any(|(rtp, rtcp)| *rtp == far || *rtcp == Some(far));
+        there.iter().filter(|it| before.pinholes.contains_key(&it.1) && known(it.2)).copied().collect()
     }
 
     fn assert_led(&self, doors: &BTreeMap<SocketAddr, SocketAddr>, kernel: &Kernel) {

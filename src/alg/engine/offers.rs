@@ -88,14 +88,23 @@ impl Engine {
             let Some(binding) = self.bindings.get_mut(key) else { continue };
             binding.owners = binding.owners.saturating_sub(1);
             let (public, over) = (binding.public(), binding.owners == 0);
-            if !over {
+            let leg = self.calls.get_mut(&call_key).and_then(|call| call.legs.get_mut(index));
+            let Some(leg) = leg.filter(|leg| leg.bindings().all(|it| it != *key)) else { continue };
+            let admitted: Vec<_> = leg.admitted.iter().filter(|(it, _)| it == key).copied().collect();
+            let pinned = leg.strike(key, public);
+            if over {
+                self.close(now, &[*key]);
+                for flow in pinned {
+                    self.background(Op::Unpin { flow }, "unpin");
+                }
                 continue;
             }
-            let leg = self.calls.get_mut(&call_key).and_then(|call| call.legs.get_mut(index));
-            let pinned = leg.map_or_else(Vec::new, |leg| leg.strike(key, public));
-            self.close(now, &[*key]);
-            for flow in pinned {
-                self.background(Op::Unpin { flow }, "unpin");
+            // Another leg, or another call, keeps it open, and has flows of its own.
+            for (key, far) in &admitted {
+                self.dismiss(key, *far);
+            }
+            for flow in &pinned {
+                self.unpin(flow);
             }
         }
     }

@@ -9,9 +9,10 @@ use std::time::Instant;
 use smallvec::SmallVec;
 
 use super::super::binding::{Admitted, BindingKey};
-use super::super::call::{Call, Leg, Pin, Target};
+use super::super::call::{Before, Call, Leg, Pending, Pin, Target};
 use super::super::command::{CommandId, Op, Peer, PinnedFlow, Transport};
 use super::super::endpoint::{Inside, Outside};
+use super::super::flow::Direction;
 use super::super::key::Key;
 use super::super::policy::MediaSource;
 use super::commands::Inflight;
@@ -121,11 +122,21 @@ impl Engine {
             flows.extend(leg.pins.iter().map(Pin::flow));
             peers.extend(leg.admitted.iter().copied());
         }
+        // What the far end offers meanwhile is not agreed upon, and may be refused too (RFC 3261 section 14.2).
+        let crosses = |it: &&Pending| {
+            self.transactions.get(&it.by).is_some_and(|it| it.direction == Direction::Inbound && !it.finished)
+        };
+        let agreed =
+            leg.pending.iter().filter(|_| !is_answer).filter(crosses).find_map(|it| match &it.before {
+                Before::Remote(remotes) => Some(remotes),
+                Before::Local(_) | Before::Routed(_) => None,
+            });
+        let remotes = agreed.unwrap_or(&leg.remote);
         // A stream that stands at a public endpoint of the phone's own by now keeps its doors, as one on hold does, and is
         // pinned by that endpoint alone.
         let moved = |media| leg.routed.iter().any(|it| it.media == media && it.known_as != [None; 2]);
         for stream in leg.local.iter().filter(|stream| !moved(stream.media)) {
-            let Some(remote) = leg.remote.get(usize::from(stream.media)) else { continue };
+            let Some(remote) = remotes.get(usize::from(stream.media)) else { continue };
             let keys = [Some(stream.rtp), stream.rtcp];
             for (key, target) in keys.into_iter().zip(remote.targets(stream.mux)) {
                 let target = target.and_then(|target| target.of_pair(stream.pair, remote.count));
