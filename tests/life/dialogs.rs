@@ -62,19 +62,24 @@ fn a_refused_offer_does_not_age_the_doors_that_are_in_use() {
 }
 
 #[test]
-fn an_offer_that_is_still_open_when_another_is_refused_is_not_pinned() {
+fn an_offer_that_crosses_another_is_not_pinned_before_it_is_accepted() {
     // The far end is on hold as of old; its offer crosses one of the phone's, and both are refused.
-    let mut bench = Bench::default();
-    invite(&mut bench, &offer());
-    replies(&mut bench, "200 OK", &sdp("0.0.0.0", 30000));
-    let before = bench.kernel.clone();
-    asks(&mut bench, "INVITE", 2, "z9hG4bK-ours", &format!("{}a=inactive\n", offer()));
-    let got = far_asks(&mut bench, &far_request("INVITE", 1, "z9hG4bK-theirs", &far_sdp()));
-    answers(&mut bench, "491 Request Pending", "INVITE", 2, "z9hG4bK-ours", "");
-    assert_eq!(bench.kernel.pins, []);
-    phone_answers(&mut bench, &got, "491 Request Pending", "");
-    assert_eq!((&bench.kernel.pins, &bench.kernel.peers), (&before.pins, &before.peers));
-    hang_up(&mut bench);
+    for theirs_first in [false, true] {
+        let mut bench = Bench::default();
+        invite(&mut bench, &offer());
+        replies(&mut bench, "200 OK", &sdp("0.0.0.0", 30000));
+        let before = bench.kernel.clone();
+        let theirs = far_request("INVITE", 1, "z9hG4bK-theirs", &far_sdp());
+        let got = theirs_first.then(|| far_asks(&mut bench, &theirs));
+        asks(&mut bench, "INVITE", 2, "z9hG4bK-ours", &format!("{}a=inactive\n", offer()));
+        let got = got.unwrap_or_else(|| far_asks(&mut bench, &theirs));
+        assert_eq!(bench.kernel.pins, []);
+        answers(&mut bench, "491 Request Pending", "INVITE", 2, "z9hG4bK-ours", "");
+        assert_eq!(bench.kernel.pins, []);
+        phone_answers(&mut bench, &got, "491 Request Pending", "");
+        assert_eq!((&bench.kernel.pins, &bench.kernel.peers), (&before.pins, &before.peers));
+        hang_up(&mut bench);
+    }
 }
 
 #[test]
