@@ -1,6 +1,7 @@
 //! Other networks than one router with one uplink: two uplinks, a NAT behind a NAT, a gateway at each end.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 
 use super::gateway::Gateway;
 use super::kernel;
@@ -120,33 +121,41 @@ fn f16_two_uplinks_and_routing_by_policy_each_call_has_the_address_of_its_own_wa
     parties[0].hang_up(&provider, "call0");
 }
 
-/// An address that stands in a rule is not masquerade's: conntrack would keep it for as long as the phone keeps the flow alive.
+/// The address of the second uplink.
+const SECOND: Ipv4Addr = Ipv4Addr::new(33, 44, 55, 66);
+
+/// A router whose uplinks have a rule with an address of their own each, a provider that is reached by both, and a phone. An
+/// address that stands in a rule is not masquerade's: conntrack would keep it for as long as the phone keeps the flow alive.
+fn two_fixed_uplinks(net: &mut Net) -> (Namespace, Namespace, Namespace) {
+    let mut switch = Switch::new(net, &["inside", "outside", "other"]);
+    let nat = format!(
+        r#"table ip fixed {{
+    chain postrouting {{
+        type nat hook postrouting priority srcnat - 1;
+        oifname "wan" snat to {PUBLIC}
+        oifname "wan2" snat to {SECOND}
+    }}
+}}
+"#
+    );
+    let router = router(net, "router", r#""wan", "wan2""#, &nat);
+    switch.plug(net, &router, "lan", "inside", "192.168.1.1/24");
+    switch.plug(net, &router, "wan", "outside", &format!("{PUBLIC}/24"));
+    switch.plug(net, &router, "wan2", "other", &format!("{SECOND}/24"));
+    router.ip("route add default via 33.44.55.1");
+    let outside = outside(net, &mut switch);
+    switch.plug(net, &outside, "wan2", "other", "33.44.55.1/24");
+    let host = phone(net, &mut switch, "phone", "inside", inside(0), "192.168.1.1");
+    (router, outside, host)
+}
+
 #[test]
 fn f16_with_static_nat_a_phone_whose_uplink_goes_down_registers_by_the_other_one_at_its_second_attempt() {
     if Mode::chosen() != Mode::Sipalg {
         return;
     }
     let mut net = Net::new();
-    let mut switch = Switch::new(&mut net, &["inside", "outside", "other"]);
-    let second = Ipv4Addr::new(33, 44, 55, 66);
-    let nat = format!(
-        r#"table ip fixed {{
-    chain postrouting {{
-        type nat hook postrouting priority srcnat - 1;
-        oifname "wan" snat to {PUBLIC}
-        oifname "wan2" snat to {second}
-    }}
-}}
-"#
-    );
-    let router = router(&mut net, "router", r#""wan", "wan2""#, &nat);
-    switch.plug(&net, &router, "lan", "inside", "192.168.1.1/24");
-    switch.plug(&net, &router, "wan", "outside", &format!("{PUBLIC}/24"));
-    switch.plug(&net, &router, "wan2", "other", &format!("{second}/24"));
-    router.ip("route add default via 33.44.55.1");
-    let outside = outside(&mut net, &mut switch);
-    switch.plug(&net, &outside, "wan2", "other", "33.44.55.1/24");
-    let host = phone(&mut net, &mut switch, "phone", "inside", inside(0), "192.168.1.1");
+    let (router, outside, host) = two_fixed_uplinks(&mut net);
     let _gateway = Gateway::start(&router, "");
     let provider = Party::new(&outside, PROXY);
     let party = Party::new(&host, inside(0));
@@ -162,9 +171,9 @@ fn f16_with_static_nat_a_phone_whose_uplink_goes_down_registers_by_the_other_one
     wait::until("the old mapping to go", || {
         (Gateway::ask(&router, "registrations")["total"] == 0).then_some(())
     });
-    register(2, second);
-    register(3, second);
-    assert_eq!(Gateway::ask(&router, "registrations")["entries"][0]["public"], format!("{second}:5060"));
+    register(2, SECOND);
+    register(3, SECOND);
+    assert_eq!(Gateway::ask(&router, "registrations")["entries"][0]["public"], format!("{SECOND}:5060"));
     // And back. Where nothing moves, nothing is lost.
     router.ip("link set wan up");
     party.send(provider.address(), &request("REGISTER", 4, "register", party.address(), ""));
@@ -173,6 +182,43 @@ fn f16_with_static_nat_a_phone_whose_uplink_goes_down_registers_by_the_other_one
     });
     register(4, PUBLIC);
     register(5, PUBLIC);
+}
+
+#[test]
+fn f16_with_static_nat_a_connection_whose_uplink_goes_down_is_reset_and_the_next_one_goes_by_the_other() {
+    if Mode::chosen() != Mode::Sipalg {
+        return;
+    }
+    let mut net = Net::new();
+    let (router, outside, host) = two_fixed_uplinks(&mut net);
+    let _gateway = Gateway::start(&router, "");
+    let server = SocketAddr::from((PROXY, 5060));
+    let listener = outside.within(|| TcpListener::bind(server)).expect("the port is free");
+    let register = |n: u32, address: Ipv4Addr| {
+        let mut phone = host.within(|| TcpStream::connect_timeout(&server, wait::LONG)).expect("connected");
+        let (mut provider, from) = listener.accept().expect("it is there");
+        assert_eq!(from.ip(), address);
+        for stream in [&phone, &provider] {
+            stream.set_read_timeout(Some(wait::LONG)).expect("not zero");
+        }
+        let local = phone.local_addr().expect("connected");
+        let text = request("REGISTER", n, "register", local, "").replace("SIP/2.0/UDP", "SIP/2.0/TCP");
+        phone.write_all(text.replace('\n', "\r\n").as_bytes()).expect("sent");
+        let mut seen = String::new();
+        while !seen.ends_with("\r\n\r\n") {
+            let mut byte = [0];
+            provider.read_exact(&mut byte).expect("it comes");
+            seen.push(char::from(byte[0]));
+        }
+        assert!(seen.contains(&format!("Contact: <sip:a@{address}:")), "{seen}");
+        (phone, provider)
+    };
+    let (mut phone, _provider) = register(1, PUBLIC);
+    router.ip("link set wan down");
+    phone.write_all(b"\r\n\r\n").expect("the keep-alive is sent");
+    let error = phone.read(&mut [0; 10]).expect_err("nobody is there any more");
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    register(2, SECOND);
 }
 
 #[test]

@@ -262,3 +262,54 @@ fn f35_another_nat_and_another_gateway_on_the_way_are_noticed_once() {
         assert_eq!(told.len(), 1, "{:?}", bench.events);
     }
 }
+
+#[test]
+fn f16_a_call_whose_signalling_has_moved_goes_with_the_address_of_its_media() {
+    let mut bench = two_uplinks();
+    call_up(&mut bench);
+    bench.uplink = 9;
+    bench.out(PHONE, PROXY, register(2));
+    bench.renumber("99.88.77.66");
+    registered(&mut bench, 2);
+    bench.assert_pinned(RTP, FAR);
+    bench.lose("22.33.44.55");
+    bench.assert_all_closed();
+    assert_eq!((bench.engine.sizes().calls, bench.engine.sizes().registrations), (0, 1));
+}
+
+#[test]
+fn f16_a_call_whose_media_has_moved_survives_the_loss_of_its_signallings_address() {
+    let mut bench = two_uplinks();
+    call_up(&mut bench);
+    // Both move to the other uplink, and the signalling moves back.
+    bench.uplink = 9;
+    bench.out(PHONE, PROXY, register(2));
+    bench.renumber("99.88.77.66");
+    let sent = asks(&mut bench, "INVITE", 2, "z9hG4bK-re", &offer()).text();
+    assert!(sent.contains("c=IN IP4 99.88.77.66\r\n"), "{sent}");
+    let contact = "Contact: <sip:bob@22.33.44.21:5060>\n";
+    let seen = bench.public(PHONE, PROXY);
+    bench.inn(PROXY, PHONE, answer(&sent, "200 OK", seen, contact, &far_sdp()));
+    bench.assert_pinned(RTP, FAR);
+    bench.uplink = WAN;
+    bench.out(PHONE, PROXY, register(3));
+    bench.renumber("22.33.44.55");
+    registered(&mut bench, 3);
+    bench.lose("22.33.44.55");
+    bench.assert_pinned(RTP, FAR);
+    assert_eq!(bench.kernel.pinholes.len(), 2, "those that it left behind are closed");
+    assert_eq!((bench.engine.sizes().calls, bench.engine.sizes().registrations), (1, 0));
+    // What it left behind is none of its business when it ends: another call has the same port by the first uplink now.
+    bench.renumber("22.33.44.99");
+    let second = Dialog { call_id: "second", branch: "z9hG4bK-second", ..Dialog::default() };
+    bench.out(PHONE, PROXY, request("INVITE", PHONE, 1, second, false, &offer()));
+    let seen = bench.public(PHONE, PROXY).to_string();
+    bench.inn(PROXY, PHONE, response("200 OK", "INVITE", &seen, 1, second, &far_sdp()));
+    let bye = asks(&mut bench, "BYE", 9, "z9hG4bK-bye", "").text();
+    bench.inn(PROXY, PHONE, answer(&bye, "200 OK", bench.public(PHONE, PROXY), "", ""));
+    assert_eq!(bench.engine.sizes().calls, 1);
+    assert_eq!(bench.kernel.pinholes.len(), 2, "{:?}", bench.kernel);
+    bench.assert_pinned(RTP, FAR);
+    bench.lose("22.33.44.99");
+    bench.assert_all_closed();
+}

@@ -709,6 +709,29 @@ fn an_inbound_call_that_rings_for_long_after_one_180_has_media() {
 }
 
 #[test]
+fn an_invite_that_comes_by_two_ways_is_refused_once_and_answered_once() {
+    // RFC 3261 section 8.2.2.2: a fork on the way here has met again, and the phone says 482 to the second branch.
+    let mut bench = Bench::default();
+    bench.out(PHONE, PROXY, request("MESSAGE", PHONE, 1, Dialog::default(), false, ""));
+    let branches = ["z9hG4bK-one", "z9hG4bK-two"];
+    let copies = branches.map(|branch| {
+        far_request("INVITE", 1, branch, &far_sdp()).replace(
+            "To: \"Alice\" <sip:alice@provider.example>;tag=alice-1",
+            "To: <sip:alice@provider.example>",
+        )
+    });
+    let [one, two] = copies.map(|copy| far_asks(&mut bench, &copy));
+    phone_answers(&mut bench, &one, "180 Ringing", "");
+    phone_answers(&mut bench, &two, "482 Loop Detected", "");
+    bench.advance(secs(40));
+    phone_answers(&mut bench, &one, "200 OK", &offer());
+    bench.assert_pinned(RTP, FAR);
+    assert_eq!(bench.engine.sizes().calls, 1);
+    let ended = bench.events.iter().any(|event| matches!(event, Event::CallEnded { .. }));
+    assert!(!ended, "{:?}", bench.events);
+}
+
+#[test]
 fn a_call_that_rings_for_an_hour_without_a_word_is_over() {
     let mut bench = Bench::default();
     invite(&mut bench, &offer());

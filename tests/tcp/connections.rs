@@ -9,7 +9,7 @@ use crate::hand::{Hand, Made};
 use crate::messages::{Message, expected, written};
 use crate::properties::{patient, play, world};
 use crate::scenes::{SECOND, calm, growing, idle, many, syn, text_of, wire_of};
-use crate::world::{PHONE, PUBLIC, SERVER, Wires, World, at};
+use crate::world::{PHONE, PUBLIC, SERVER, WAN, Wires, World, at};
 
 #[test]
 fn a_reset_goes_on_with_the_right_number_and_ends_the_connection() {
@@ -243,6 +243,32 @@ fn a_connection_that_conntrack_forgets_is_forgotten_if_nothing_was_changed() {
     hand.settle(SECOND);
     assert!(hand.world.followed.is_empty());
     assert_eq!(hand.world.resets, []);
+}
+
+#[test]
+fn f16_a_connection_that_leaves_by_another_uplink_is_reset_if_its_address_stays_behind() {
+    for is_translated in [true, false] {
+        for owner in [Some(WAN), None] {
+            let mut hand = Hand::new();
+            let first = growing().0;
+            if is_translated {
+                hand.out(0, &first);
+            }
+            hand.world.owner = owner;
+            hand.world.uplink = 9;
+            let line = *hand.world.followed.first().unwrap();
+            let at = if is_translated { first.len() as i64 } else { 0 };
+            for _ in 0..2 {
+                hand.out(at, "");
+                hand.settle(SECOND);
+            }
+            let asked = |op: &&Op| matches!(op, Op::Reroute { flow, to: 9, .. } if flow.far == line.far);
+            assert_eq!(hand.world.commands.iter().filter(asked).count(), 1);
+            let expected = if owner.is_some() { vec![line] } else { vec![] };
+            assert_eq!(hand.world.resets, expected);
+            assert_eq!(hand.world.engine.sizes().connections, usize::from(owner.is_none()));
+        }
+    }
 }
 
 #[test]

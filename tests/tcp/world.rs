@@ -77,6 +77,9 @@ pub struct World {
     unconfirmed: u32,
     /// The server began.
     pub from_outside: bool,
+    /// The interface by which the phone's segments leave, and the one whose own the public address is.
+    pub uplink: u32,
+    pub owner: Option<u32>,
     pub followed: BTreeSet<Line>,
     pub resets: Vec<Line>,
     pub pinholes: BTreeMap<SocketAddr, SocketAddr>,
@@ -116,6 +119,8 @@ impl World {
             second: None,
             unconfirmed: 0,
             from_outside: false,
+            uplink: WAN,
+            owner: Some(WAN),
             followed: BTreeSet::new(),
             resets: Vec::new(),
             pinholes: BTreeMap::new(),
@@ -293,7 +298,7 @@ impl World {
         let (indev, outdev) = match (point, outbound) {
             (QueuePoint::BeforeConntrack, _) => (WAN, 0),
             (QueuePoint::Learn, _) => (0, if self.from_outside { LAN } else { WAN }),
-            (_, true) => (LAN, WAN),
+            (_, true) => (LAN, self.uplink),
             (_, false) => (WAN, LAN),
         };
         self.engine.handle(self.now, Input::Packet(PacketIn { id, point, indev, outdev, bytes: &bytes }));
@@ -422,6 +427,9 @@ impl World {
                 self.followed.remove(line);
             }
             Op::Reset { line } => self.resets.push(*line),
+            Op::Reroute { from, to, .. } if self.owner != Some(*from) || self.owner == Some(*to) => {
+                return Err(Failure::NotFound);
+            }
             Op::Open { pinholes, .. } => {
                 self.pinholes.extend(pinholes.iter().map(|it| (it.inside.0, it.public.0)));
             }

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::super::binding::BindingKey;
-use super::super::call::Leg;
+use super::super::call::Stream;
 use super::super::command::{FlowKey, Op};
 use super::super::event::Event;
 use super::super::key::Key;
@@ -32,7 +32,8 @@ impl Engine {
             .calls
             .iter()
             .filter(|(_, call)| {
-                on_lost_flow(&call.flow.get()) || call.legs.iter().any(|leg| self.uses(leg, address))
+                let is_at = |key| self.is_at(&key, address);
+                on_lost_flow(&call.flow.get()) || call.legs.iter().any(|leg| leg.bindings().any(is_at))
             })
             .map(|(key, _)| *key)
             .collect();
@@ -42,12 +43,14 @@ impl Engine {
             // A leg without media is where its call's signalling is.
             while let Some(call) = self.calls.get(&key)
                 && let Some(index) = call.legs.iter().position(|leg| {
-                    let silent = leg.bindings().next().is_none();
-                    self.uses(leg, address) || (silent && on_lost_flow(&call.flow.get()))
+                    let mut media = leg.local.iter().flat_map(Stream::keys);
+                    let silent = leg.local.is_empty();
+                    media.any(|key| self.is_at(&key, address)) || silent && on_lost_flow(&call.flow.get())
                 })
             {
                 self.end_leg(now, key, index, "lost");
             }
+            self.forget_retired(now, key, address);
         }
         for key in &flows {
             self.lose_flow(now, key);
@@ -65,7 +68,18 @@ impl Engine {
         self.bindings.get(key).is_some_and(|binding| binding.public().0.ip() == address)
     }
 
-    fn uses(&self, leg: &Leg, address: IpAddr) -> bool {
-        leg.bindings().any(|key| self.is_at(&key, address))
+    /// A phone that took its call to another uplink in time has left these behind.
+    fn forget_retired(&mut self, now: Instant, call_key: Key, address: IpAddr) {
+        let legs = self.calls.get(&call_key).map_or(0, |call| call.legs.len());
+        for index in 0..legs {
+            let leg = self.calls.get(&call_key).and_then(|call| call.legs.get(index));
+            let Some(leg) = leg else { return };
+            let gone: Vec<_> = leg.retired.iter().copied().filter(|key| self.is_at(key, address)).collect();
+            let leg = self.calls.get_mut(&call_key).and_then(|call| call.legs.get_mut(index));
+            let Some(leg) = leg else { return };
+            leg.stale = leg.retired.iter().take(leg.stale).filter(|key| !gone.contains(key)).count();
+            leg.retired.retain(|key| !gone.contains(key));
+            self.give_back(now, call_key, index, &gone);
+        }
     }
 }

@@ -83,7 +83,7 @@ impl Engine {
     }
 
     /// Gives back bindings that a leg has just struck from its list; those that nobody else owns close.
-    fn give_back(&mut self, now: Instant, call_key: Key, index: usize, keys: &[BindingKey]) {
+    pub(super) fn give_back(&mut self, now: Instant, call_key: Key, index: usize, keys: &[BindingKey]) {
         for key in keys {
             let Some(binding) = self.bindings.get_mut(key) else { continue };
             binding.owners = binding.owners.saturating_sub(1);

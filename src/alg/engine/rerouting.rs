@@ -4,12 +4,13 @@
 //! phone's messages would leave by the new way with the old one's address, and the answers would go astray, for as long as
 //! the phone keeps the flow alive. The kernel prevents that for masquerade only. So the shell is asked whose the address is
 //! ([`Op::Reroute`]): if it was the old uplink's own, conntrack's entry goes, the message is dropped, and when the phone
-//! repeats it the NAT decides anew. An address that belongs to no uplink alone goes with the flow. Media under way is not
-//! touched: the far end goes on to send to where it was told, until the phone tells it something else.
+//! repeats it the NAT decides anew. An address that belongs to no uplink alone goes with the flow. A TCP connection can't be
+//! taken along: both of its ends are reset, and the phone connects anew. Media under way is not touched: the far end goes on
+//! to send to where it was told, until the phone tells it something else.
 
 use std::time::Instant;
 
-use super::super::command::{Failure, FlowKey, Op};
+use super::super::command::{Failure, FlowKey, Op, Transport};
 use super::super::endpoint::Outside;
 use super::super::flow::Mapping;
 use super::super::io::PacketIn;
@@ -24,6 +25,14 @@ impl Engine {
         let purpose = Inflight::Reroute { flow, public, uplink: to };
         let command = self.command(Op::Reroute { flow, public, from, to }, purpose);
         self.park(id, None, &[command]);
+    }
+
+    /// A segment of a connection leaves by `to`. It does not wait: it is lost, or comes again.
+    pub(super) fn ask_for_another_connection(&mut self, flow: FlowKey, to: u32) {
+        let Some(known) = self.flows.get(&flow).filter(|it| it.leaves_elsewhere(to)) else { return };
+        let Some(public) = known.public().map(|side| side.endpoint) else { return };
+        let from = known.uplink;
+        self.command(Op::Reroute { flow, public, from, to }, Inflight::Reroute { flow, public, uplink: to });
     }
 
     /// No failure: the entry is gone.
@@ -42,6 +51,9 @@ impl Engine {
         if failure.is_some() {
             flow.note_interfaces(0, uplink);
             return self.failed("reroute", failure.filter(|it| *it != Failure::NotFound));
+        }
+        if key.transport == Transport::Tcp {
+            self.cut_connection(&key);
         }
         self.lose_flow(now, &key);
         if let Some(flow) = self.flows.get_mut(&key) {

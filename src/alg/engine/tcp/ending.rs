@@ -111,9 +111,17 @@ impl Engine {
         let Some(connection) = self.connections.table.get(&key).filter(|it| it.public == public) else {
             return;
         };
-        let translated = connection.line(&key).filter(|_| connection.is_translated());
-        self.take_connection(&key, translated.is_none());
-        if let Some(line) = translated {
+        if connection.is_translated() {
+            self.cut_connection(&key);
+        } else {
+            self.take_connection(&key, true);
+        }
+    }
+
+    /// Nobody can carry it on: both ends get a reset.
+    pub(in super::super) fn cut_connection(&mut self, key: &FlowKey) {
+        let line = self.take_connection(key, false).and_then(|it| it.line(key));
+        if let Some(line) = line {
             self.background(Op::Reset { line }, "reset");
         }
     }

@@ -214,6 +214,9 @@ impl Engine {
                 Direction::Outbound => (packet.indev, packet.outdev),
                 Direction::Inbound => (packet.outdev, packet.indev),
             };
+            if direction == Direction::Outbound {
+                self.ask_for_another_connection(key, uplink);
+            }
             self.note_interfaces(&key, lan, uplink);
             return self.segment(now, packet, segment, key, direction);
         }
