@@ -208,11 +208,11 @@ timeless!(
 
 /// The form of a struct is a struct of the forms of its fields.
 macro_rules! kept {
-    ($(#[$doc:meta])* $name:ident of $of:ty { $($(#[$meta:meta])* $field:ident: $type:ty),* $(,)? }) => {
+    ($(#[$doc:meta])* $name:ident of $of:ty { $($field:ident: $type:ty),* $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[allow(missing_docs)] // the fields are those of what is kept
-        pub struct $name { $($(#[$meta])* pub $field: <$type as Kept>::Form),* }
+        pub struct $name { $(pub $field: <$type as Kept>::Form),* }
 
         impl Kept for $of {
             type Form = $name;
@@ -255,7 +255,6 @@ kept! {
         direction: Direction,
         host: IpAddr,
         method: Method,
-        #[serde(default)]
         cseq: u32,
         call: Key,
         tags: Tags,
