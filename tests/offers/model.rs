@@ -9,6 +9,9 @@ use super::description::Read;
 /// A flow of media: the phone's endpoint, the public one that the far end was told, and the far end's.
 pub(crate) type Flow = (SocketAddr, SocketAddr, SocketAddr);
 
+/// The phone's endpoint and the public one, of RTP or RTCP; nothing if there is none.
+type Place = Option<(SocketAddr, SocketAddr)>;
+
 /// What one description of the phone was, on both sides of the NAT.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Own {
@@ -18,7 +21,7 @@ pub(crate) struct Own {
 
 impl Own {
     /// The phone's endpoint and the public one, RTP and RTCP of all streams; by the index of the line.
-    fn places(&self) -> Vec<(usize, Vec<[Option<(SocketAddr, SocketAddr)>; 2]>)> {
+    fn places(&self) -> Vec<(usize, Vec<[Place; 2]>)> {
         assert_eq!(self.wrote.len(), self.told.len(), "a line got lost");
         let lines = self.wrote.iter().zip(&self.told).enumerate();
         let lines = lines.map(|(index, (wrote, told))| {
