@@ -261,7 +261,7 @@ kept! {
         form: Option<FormId>,
         answered: bool,
         finished: bool,
-        ended: Option<Tags>,
+        ended: ThinVec<Tags>,
         lifetime: Option<Duration>,
     }
 }

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use thin_vec::ThinVec;
+
 use crate::expiring::ExpiringMap;
 
 use super::command::FlowKey;
@@ -46,8 +48,8 @@ pub struct Transaction {
     pub answered: bool,
     /// A final response was seen.
     pub finished: bool,
-    /// An INVITE's dialog that came and ended while its answers may still be repeated.
-    pub ended: Option<Tags>,
+    /// An INVITE's dialogs that came and ended while its answers may still be repeated: several phones may have answered.
+    pub ended: ThinVec<Tags>,
     /// REGISTER only: what was asked for.
     pub lifetime: Option<Duration>,
 }

@@ -235,6 +235,29 @@ fn every_branch_of_a_fork_has_its_media_and_the_losers_go() {
 }
 
 #[test]
+fn late_copies_of_what_ended_phones_had_answered_begin_nothing() {
+    let mut bench = Bench::default();
+    invite(&mut bench, &offer());
+    let answered = ["a", "b", "c"].map(|to_tag| {
+        let dialog = Dialog { to_tag, ..Dialog::default() };
+        let text = response("200 OK", "INVITE", PUBLIC, 1, dialog, &far_sdp());
+        bench.inn(PROXY, PHONE, &text);
+        (to_tag, text)
+    });
+    for (n, (to_tag, _)) in (2..).zip(&answered) {
+        let branch = format!("z9hG4bK-bye{n}");
+        let dialog = Dialog { branch: &branch, to_tag, ..Dialog::default() };
+        bench.out(PHONE, PROXY, request("BYE", PHONE, n, dialog, true, ""));
+        bench.inn(PROXY, PHONE, response("200 OK", "BYE", PUBLIC, n, dialog, ""));
+    }
+    bench.assert_all_closed();
+    for (_, text) in answered {
+        bench.inn(PROXY, PHONE, text);
+        bench.assert_all_closed();
+    }
+}
+
+#[test]
 fn the_offer_may_come_with_the_answer_and_its_answer_with_the_ack() {
     // Third party call control (RFC 3725): the INVITE that comes in has no description.
     let mut bench = Bench::default();

@@ -6,6 +6,8 @@
 
 use std::time::{Duration, Instant};
 
+use thin_vec::ThinVec;
+
 use super::super::call::{Leg, Phase};
 use super::super::command::{FlowKey, Op, Transport};
 use super::super::envelope::{Envelope, Method};
@@ -58,7 +60,7 @@ impl Engine {
                 let Some(transaction) = transaction else { return true };
                 // The dialog is over, or was when its own request was asked: it does not begin again.
                 let in_dialog = transaction.tags.local != 0 && transaction.tags.remote != 0;
-                if leg.is_none() && (in_dialog || transaction.ended == Some(context.tags)) {
+                if leg.is_none() && (in_dialog || transaction.ended.contains(&context.tags)) {
                     return false;
                 }
                 if !transaction.finished {
@@ -112,7 +114,7 @@ impl Engine {
             form,
             answered: false,
             finished: false,
-            ended: None,
+            ended: ThinVec::new(),
             lifetime: matches!(method, Method::Register | Method::Subscribe | Method::Publish)
                 .then(|| registration::requested(context.bytes, &scratch.message))
                 .flatten(),

@@ -111,7 +111,11 @@ impl Engine {
         let over = call.legs.is_empty();
         let is_whole = leg.tags.local != 0 && leg.tags.remote != 0;
         if let Some(transaction) = self.transactions.get_mut(&leg.made_by).filter(|_| is_whole) {
-            transaction.ended = Some(leg.tags);
+            // No INVITE has more legs at a time; of so many that ended copies come of the last ones.
+            if transaction.ended.len() >= MAX_LEGS {
+                transaction.ended.remove(0);
+            }
+            transaction.ended.push(leg.tags);
         }
         if let Some(deadline) = call.deadline() {
             self.calls.set_deadline(&call_key, deadline);
