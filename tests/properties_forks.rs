@@ -1,6 +1,8 @@
 //! An INVITE that forks: branches ring, speak and answer in any order, and calls end in any order (RFC 3261 sections 13
 //! and 16.7, RFC 6337 section 3.1).
 //!
+//! The gateway may restart between any two of them.
+//!
 //! The model says who has to be heard after each step: whoever has described his media and may still be talked to. The
 //! engine is asked by what the simulated kernel has.
 
@@ -10,9 +12,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use common::messages::{Dialog, PHONE, PROXY, message, request, response, sdp};
+use common::restart::restart;
 use common::{Bench, at};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use sipalg::alg::Policy;
 
 const PUBLIC: &str = "22.33.44.55:17375";
 const BRANCHES: usize = 4;
@@ -35,6 +39,8 @@ enum Step {
     Cancel,
     Refuse,
     Wait(u64),
+    /// The gateway restarts.
+    Restart,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -49,6 +55,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Cancel),
         1 => Just(Step::Refuse),
         2 => (1..9u64).prop_map(|n| Step::Wait(5 * n)),
+        1 => Just(Step::Restart),
     ]
 }
 
@@ -207,6 +214,7 @@ impl Fork {
                 self.bench.advance(Duration::from_secs(seconds));
                 self.bench.assert_renewed();
             }
+            Step::Restart => restart(&mut self.bench, Duration::ZERO, Policy::default()),
             Step::Ring(_)
             | Step::Speak(_)
             | Step::Answer(_)

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use common::messages::{Dialog, PROXY, answer, message, request, sdp};
+use common::restart::restart;
 use common::{Bench, at};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -23,16 +24,31 @@ struct Exchange {
     ports: [u16; 2],
     is_accepted: bool,
     rest: u64,
+    /// The gateway restarts after it.
+    restarts: bool,
 }
 
 fn exchange() -> impl Strategy<Value = Exchange> {
     let port = || (0..3u16).prop_map(|n| 40_000 + 2 * n);
-    (0..2usize, [port(), port()], prop::bool::weighted(0.7), prop_oneof![Just(0), Just(40)])
-        .prop_map(|(offerer, ports, is_accepted, rest)| Exchange { offerer, ports, is_accepted, rest })
+    (
+        0..2usize,
+        [port(), port()],
+        prop::bool::weighted(0.7),
+        prop_oneof![Just(0), Just(40)],
+        prop::bool::weighted(0.2),
+    )
+        .prop_map(|(offerer, ports, is_accepted, rest, restarts)| Exchange {
+            offerer,
+            ports,
+            is_accepted,
+            rest,
+            restarts,
+        })
 }
 
 struct Pair {
     bench: Bench,
+    policy: Policy,
     is_direct: bool,
     /// Who called, and so has the server's first request.
     caller: usize,
@@ -44,7 +60,8 @@ struct Pair {
 impl Pair {
     fn new(is_direct: bool, caller: usize) -> Self {
         let media_local = if is_direct { MediaLocal::Direct } else { MediaLocal::Hairpin };
-        let mut bench = Bench::new(Policy { media_local, ..Policy::default() });
+        let policy = Policy { media_local, ..Policy::default() };
+        let mut bench = Bench::new(policy.clone());
         for (n, phone) in PHONES.into_iter().enumerate() {
             let (branch, call_id) = (format!("z9hG4bK-o{n}"), format!("options{n}"));
             let dialog = Dialog { branch: &branch, call_id: &call_id, ..Dialog::default() };
@@ -52,7 +69,7 @@ impl Pair {
             let seen = bench.public(phone, PROXY);
             bench.inn(PROXY, phone, answer(&text, "200 OK", seen, "", ""));
         }
-        Self { bench, is_direct, caller, n: 0, ports: None }
+        Self { bench, policy, is_direct, caller, n: 0, ports: None }
     }
 
     /// The server has a dialog of its own with each phone.
@@ -141,6 +158,10 @@ impl Pair {
         }
         self.bench.advance(Duration::from_secs(it.rest));
         self.assert_ways();
+        if it.restarts {
+            restart(&mut self.bench, Duration::ZERO, self.policy.clone());
+            self.assert_ways();
+        }
     }
 
     /// What a phone is told of another one's media.

@@ -8,58 +8,18 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::messages::{Dialog, MEDIA, PHONE, PROXY, message, request, response, sdp};
+use common::restart::{held, restart, written};
 use common::{Bench, LAN, Passed, WAN, at, kind, packet};
 use proptest::prelude::*;
 use serde_json::Value;
 use sipalg::alg::{
-    Engine, Event, Held, Input, Inside, Op, Output, Outside, PacketId, PacketIn, Peer, Pinhole, Policy,
-    QueuePoint, Reason, Reply, State, Transport,
+    Engine, Event, Held, Input, Inside, Op, Output, Outside, PacketId, PacketIn, Peer, Policy, QueuePoint,
+    Reason, Reply, State, Transport,
 };
 use sipalg::packet::Datagram;
 
 const PUBLIC: &str = "22.33.44.55:17375";
 const NO_TIME: Duration = Duration::ZERO;
-
-/// What the simulated kernel has, as the real one would list it.
-fn held(bench: &Bench) -> Held {
-    let hour = Duration::from_secs(3600);
-    let pinhole = |(public, inside): (&std::net::SocketAddr, &Inside)| {
-        (
-            Pinhole {
-                transport: if bench.kernel.tcp.contains(public) { Transport::Tcp } else { Transport::Udp },
-                inside: *inside,
-                public: Outside(*public),
-                uplink: WAN,
-            },
-            hour,
-        )
-    };
-    Held {
-        pinholes: bench.kernel.pinholes.iter().map(pinhole).collect(),
-        owned: bench.kernel.pinholes.keys().map(|public| (Outside(*public), hour)).collect(),
-        peers: bench.kernel.peers.iter().map(|peer| (*peer, hour)).collect(),
-        followed: Vec::new(),
-    }
-}
-
-/// A state after a trip through a file.
-fn written(state: &State) -> State {
-    let text = serde_json::to_string(state).unwrap();
-    let read: State = serde_json::from_str(&text).unwrap();
-    assert_eq!(read, *state);
-    read
-}
-
-/// A new engine takes over what the old one knew; it was `away` for so long. Its own seed is another one.
-fn restart(bench: &mut Bench, away: Duration, policy: Policy) {
-    let state = written(&bench.engine.export(bench.now));
-    bench.now += away;
-    bench.engine = Engine::new(Policy { seed: [7, 8], ..policy });
-    bench.engine.import(bench.now, away, state);
-    let held = held(bench);
-    bench.engine.reconcile(bench.now, &held);
-    bench.advance(NO_TIME);
-}
 
 /// What remains of an earlier step: what went on, or that time passed.
 type Step = fn(&mut Bench) -> Option<Passed>;

@@ -7,6 +7,7 @@
 
 pub mod messages;
 pub mod naive;
+pub mod restart;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};

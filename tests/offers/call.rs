@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use proptest::sample::select;
-use sipalg::alg::Sizes;
+use sipalg::alg::{Policy, Sizes};
 
 use super::common::messages::{PHONE, PROXY, answer, message};
+use super::common::restart::restart;
 use super::common::{Bench, Kernel, at};
 use super::description::{Line, PHONE_IP, Side, Where, line, read, write};
-use super::model::{Model, Own};
+use super::model::{Model, Own, pins};
 
 /// The longest time that anything is repeated, or waited for.
 const TIMER_B: Duration = Duration::from_secs(32);
@@ -43,6 +44,8 @@ pub(crate) struct Step {
     session: [bool; 2],
     /// What was said in the exchange before comes again.
     repeats: bool,
+    /// After so many messages of it the gateway restarts.
+    restart: Option<usize>,
     /// Seconds until the next one.
     rest: u64,
 }
@@ -50,10 +53,13 @@ pub(crate) struct Step {
 /// In short, for a list of steps is long: who offers what to whom, as the body of each side.
 impl fmt::Debug for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { by_phone, update, late, trying, end, count, repeats, rest, .. } = self;
+        let Self { by_phone, update, late, trying, end, count, repeats, restart, rest, .. } = self;
         let asks = if *by_phone { Side::Phone } else { Side::Far };
         let method = if *update { "UPDATE" } else { "INVITE" };
-        write!(f, "{asks:?} {method} late={late} trying={trying} {end:?} repeats={repeats} rest={rest}")?;
+        write!(
+            f,
+            "{asks:?} {method} late={late} trying={trying} {end:?} repeats={repeats} restart={restart:?} rest={rest}"
+        )?;
         for side in [Side::Phone, Side::Far] {
             let lines = self.lines.get(..*count).unwrap_or_default();
             let body = write(side, lines, self.session[side as usize], 0);
@@ -75,8 +81,9 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
     let how =
         (any::<bool>(), prop::bool::weighted(0.3), prop::bool::weighted(0.25), any::<bool>(), any::<bool>());
     let rest = prop_oneof![3 => Just(0u64), 1 => 1..40u64, 1 => 40..100u64];
-    (how, end, lines, count, any::<[bool; 2]>(), rest).prop_map(
-        |((by_phone, update, late, trying, repeats), end, lines, count, session, rest)| Step {
+    let restart = prop::option::weighted(0.2, 0..4usize);
+    (how, end, lines, count, any::<[bool; 2]>(), restart, rest).prop_map(
+        |((by_phone, update, late, trying, repeats), end, lines, count, session, restart, rest)| Step {
             by_phone,
             update,
             late,
@@ -86,6 +93,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
             count,
             session,
             repeats,
+            restart,
             rest,
         },
     )
@@ -115,6 +123,8 @@ pub(crate) struct Call {
     forks_until: Instant,
     /// What was sent in this exchange, and in the one before.
     log: [Vec<(Instant, Side, String)>; 2],
+    /// After so many more messages the gateway restarts.
+    restart: Option<usize>,
 }
 
 impl Call {
@@ -124,7 +134,7 @@ impl Call {
         bench.track(PHONE, PROXY);
         let (serial, model, log) = (0, Model::default(), [Vec::new(), Vec::new()]);
         let forks_until = bench.now + TIMER_B;
-        let mut call = Self { bench, phone_calls, lines: 0, serial, model, forks_until, log };
+        let mut call = Self { bench, phone_calls, lines: 0, serial, model, forks_until, log, restart: None };
         if !phone_calls {
             // The phone has said something to its provider before.
             let hello = call.request(Side::Phone, "OPTIONS", 0, 0, false, "").replace("c@call", "hello");
@@ -155,6 +165,7 @@ impl Call {
     }
 
     fn run(&mut self, step: &Step, in_dialog: bool) {
+        self.restart = step.restart;
         let asks = if step.by_phone { Side::Phone } else { Side::Far };
         let answers = asks.other();
         let crossed = step.end == End::Crossed;
@@ -285,6 +296,12 @@ impl Call {
             }
         }
         self.log[0].push((self.bench.now, side, wrote.clone()));
+        if self.restart == Some(0) {
+            restart(&mut self.bench, Duration::ZERO, Policy::default());
+            let there = |it: &Kernel| (it.pinholes.clone(), it.peers.clone(), pins(it));
+            assert_eq!(there(&self.bench.kernel), there(&kernel), "a restart");
+        }
+        self.restart = self.restart.and_then(|left| left.checked_sub(1));
         Sent { wrote, got }
     }
 
