@@ -27,7 +27,7 @@ mod several;
 
 use std::time::Duration;
 
-use common::messages::{Dialog, PHONE, PROXY, answer, message, request, response, sdp};
+use common::messages::{self, Dialog, PHONE, PROXY, answer, request, response, sdp};
 use common::{Bench, Passed, at};
 
 /// The public endpoint of the first flow of a bench.
@@ -65,15 +65,13 @@ fn answers(bench: &mut Bench, status: &str, method: &str, cseq: u32, branch: &st
 
 /// A request of the far end in the dialog that the phone began.
 fn far_request(method: &str, cseq: u32, branch: &str, body: &str) -> String {
-    let kind = if body.is_empty() { "" } else { "\nContent-Type: application/sdp" };
-    message(
-        &format!(
-            "{method} sip:alice@{PUBLIC} SIP/2.0\nVia: SIP/2.0/UDP 22.33.44.20;branch={branch}\n\
-             From: <sip:bob@provider.example>;tag=bob-1\nTo: \"Alice\" <sip:alice@provider.example>;tag=alice-1\n\
-             Call-ID: call-1@192.168.1.10\nCSeq: {cseq} {method}\nContact: <sip:bob@22.33.44.21:5060>{kind}"
-        ),
-        body,
-    )
+    messages::far_request(method, PUBLIC, cseq, Dialog { branch, ..Dialog::default() }, body)
+}
+
+/// The far end calls a phone that has said something to its provider before; what the phone gets.
+fn far_invites(bench: &mut Bench, branch: &str) -> Passed {
+    let first = far_request("INVITE", 1, branch, &far_sdp()).replace(";tag=alice-1", "");
+    bench.inn(PROXY, PHONE, &first)
 }
 
 /// The far end asks; what the phone gets.

@@ -10,6 +10,7 @@ mod common;
 
 use std::time::Duration;
 
+use common::cases::cases;
 use common::messages::{Dialog, PROXY, message, request, response, sdp};
 use common::{Bench, LAN, Passed, WAN, at, packet};
 use proptest::collection::vec;
@@ -291,10 +292,6 @@ fn template(method: &'static str, with_body: bool) -> impl Strategy<Value = Temp
         head.push(text("\r\n"));
         Template { head, body }
     })
-}
-
-fn cases(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 proptest! {

@@ -11,7 +11,8 @@ mod common;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use common::messages::{Dialog, PHONE, PROXY, message, request, response, sdp};
+use common::cases::cases;
+use common::messages::{Dialog, PHONE, PROXY, answer, far_request, request, response, sdp};
 use common::restart::restart;
 use common::{Bench, at};
 use proptest::collection::vec;
@@ -163,7 +164,7 @@ impl Fork {
                 let port = self.branches[it].port;
                 let text = self.far("INVITE", it, &sdp("22.33.44.22", port));
                 let got = self.bench.inn(PROXY, PHONE, &text).text();
-                let ok = common::messages::answer(&got, "200 OK", at(PROXY), "", &offer());
+                let ok = answer(&got, "200 OK", at(PROXY), "", &offer());
                 self.bench.out(PHONE, PROXY, ok);
                 self.branches[it].media = Some(port);
                 self.branches[it].last = None;
@@ -180,7 +181,7 @@ impl Fork {
                 } else {
                     let text = self.far("BYE", branch, "");
                     let got = self.bench.inn(PROXY, PHONE, &text).text();
-                    self.bench.out(PHONE, PROXY, common::messages::answer(&got, "200 OK", at(PROXY), "", ""));
+                    self.bench.out(PHONE, PROXY, answer(&got, "200 OK", at(PROXY), "", ""));
                 }
                 self.branches[branch].stage = Stage::Over;
                 // Who only rang has said nothing that would keep a call.
@@ -228,17 +229,8 @@ impl Fork {
 
     /// A request of the far end in one of the dialogs.
     fn far(&self, method: &str, branch: usize, body: &str) -> String {
-        let (tag, n) = (&self.tags[branch], self.cseq);
-        let kind = if body.is_empty() { "" } else { "\nContent-Type: application/sdp" };
-        message(
-            &format!(
-                "{method} sip:alice@{PUBLIC} SIP/2.0\nVia: SIP/2.0/UDP 22.33.44.20;branch=z9hG4bK-far{n}\n\
-                 From: <sip:bob@provider.example>;tag={tag}\n\
-                 To: \"Alice\" <sip:alice@provider.example>;tag=alice-1\n\
-                 Call-ID: call-1@192.168.1.10\nCSeq: {n} {method}\nContact: <sip:bob@22.33.44.21:5060>{kind}"
-            ),
-            body,
-        )
+        let via = format!("z9hG4bK-far{}", self.cseq);
+        far_request(method, PUBLIC, self.cseq, Dialog { branch: &via, ..self.dialog(branch) }, body)
     }
 
     /// Whether anybody of this branch may still send.
@@ -280,14 +272,8 @@ fn offer() -> String {
     sdp("192.168.1.10", 40_000)
 }
 
-/// How many calls; PROPTEST_CASES in the environment asks for more.
-fn config() -> ProptestConfig {
-    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
-    ProptestConfig { cases: asked.unwrap_or(300), failure_persistence: None, ..ProptestConfig::default() }
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(cases(300))]
 
     #[test]
     fn whoever_may_be_talked_to_is_heard_and_nobody_else(steps in vec(step(), 0..24)) {

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use common::cases::cases;
 use common::messages::{Dialog, PROXY, answer, message, request, sdp};
 use common::restart::restart;
 use common::{Bench, at};
@@ -72,59 +73,23 @@ impl Pair {
         Self { bench, policy, is_direct, caller, n: 0, ports: None }
     }
 
-    /// The server has a dialog of its own with each phone.
-    fn request_of(&mut self, phone: usize, method: &str, body: &str) -> String {
-        let in_dialog = self.n > 1;
-        let (branch, call_id) = (format!("z9hG4bK-{method}{phone}-{}", self.n), format!("call{phone}"));
-        let dialog = Dialog { branch: &branch, call_id: &call_id, ..Dialog::default() };
-        let cseq = self.n;
-        if phone == self.caller {
-            return request(method, PHONES[phone], cseq, dialog, in_dialog, body);
-        }
-        self.callees(phone, method, body, false)
-    }
-
-    /// A request in the dialog of the phone that was called: by itself, or by the server.
-    fn callees(&self, phone: usize, method: &str, body: &str, by_server: bool) -> String {
-        let n = self.n;
-        let seen = self.bench.public(PHONES[phone], PROXY);
-        let kind = if body.is_empty() { "" } else { "\nContent-Type: application/sdp" };
-        // The phone's tag is the one that it answers with.
-        let (server, own) = ("<sip:bob@provider.example>;tag=server", "<sip:alice@provider.example>");
-        let own_tag = if n > 1 || !by_server { ";tag=bob-1" } else { "" };
-        let (via, uri, from, to) = if by_server {
-            (
-                "22.33.44.20".to_owned(),
-                format!("sip:alice@{seen}"),
-                server.to_owned(),
-                format!("{own}{own_tag}"),
-            )
-        } else {
-            let via = format!("{};rport", PHONES[phone]);
-            (via, "sip:bob@22.33.44.20".to_owned(), format!("{own}{own_tag}"), server.to_owned())
-        };
-        message(
-            &format!(
-                "{method} {uri} SIP/2.0\nVia: SIP/2.0/UDP {via};branch=z9hG4bK-{method}c{n}\nFrom: {from}\nTo: {to}\n\
-                 Call-ID: call{phone}\nCSeq: {n} {method}\nContact: <sip:x@{}>{kind}",
-                if by_server { "22.33.44.20" } else { PHONES[phone] },
-            ),
-            body,
-        )
-    }
-
-    /// A request of the server to this phone.
-    fn by_server(&mut self, phone: usize, method: &str, body: &str) -> String {
-        if phone != self.caller {
-            return self.callees(phone, method, body, true);
-        }
+    /// A request in the dialog that the server has with this phone: who called began it.
+    fn request(&self, phone: usize, by_server: bool, method: &str, body: &str) -> String {
         let (n, seen) = (self.n, self.bench.public(PHONES[phone], PROXY));
+        let by_caller = (phone == self.caller) != by_server;
+        let [own, other] = if by_caller { ["caller-1", "bob-1"] } else { ["bob-1", "caller-1"] };
+        let other = if n > 1 { format!(";tag={other}") } else { String::new() };
+        let (uri, host, rport) = if by_server {
+            (format!("sip:alice@{seen}"), "22.33.44.20", "")
+        } else {
+            ("sip:bob@provider.example".to_owned(), PHONES[phone], ";rport")
+        };
         let kind = if body.is_empty() { "" } else { "\nContent-Type: application/sdp" };
         message(
             &format!(
-                "{method} sip:alice@{seen} SIP/2.0\nVia: SIP/2.0/UDP 22.33.44.20;branch=z9hG4bK-{method}s{n}\n\
-                 From: <sip:bob@provider.example>;tag=bob-1\nTo: \"Alice\" <sip:alice@provider.example>;tag=alice-1\n\
-                 Call-ID: call{phone}\nCSeq: {n} {method}\nContact: <sip:x@22.33.44.20>{kind}"
+                "{method} {uri} SIP/2.0\nVia: SIP/2.0/UDP {host};branch=z9hG4bK-{method}{phone}-{n}{rport}\n\
+                 From: <sip:one@provider.example>;tag={own}\nTo: <sip:two@provider.example>{other}\n\
+                 Call-ID: call{phone}\nCSeq: {n} {method}\nContact: <sip:x@{host}>{kind}"
             ),
             body,
         )
@@ -137,10 +102,10 @@ impl Pair {
         let is_accepted = it.is_accepted || is_first;
         self.n += 1;
         let offer = sdp(HOSTS[offerer], it.ports[offerer]);
-        let asked = self.request_of(offerer, "INVITE", &offer);
+        let asked = self.request(offerer, false, "INVITE", &offer);
         let sent = self.bench.out(PHONES[offerer], PROXY, asked).text();
         assert!(!sent.contains("192.168."), "{sent}");
-        let relayed = self.by_server(other, "INVITE", &body_of(&sent));
+        let relayed = self.request(other, true, "INVITE", &body_of(&sent));
         let got = self.bench.inn(PROXY, PHONES[other], relayed).text();
         self.assert_told(&got, offerer, it.ports[offerer]);
         let status = if is_accepted { "200 OK" } else { "488 Not Acceptable Here" };
@@ -197,11 +162,11 @@ impl Pair {
 
     fn hang_up(mut self, by: usize) {
         self.n += 1;
-        let asked = self.request_of(by, "BYE", "");
+        let asked = self.request(by, false, "BYE", "");
         let sent = self.bench.out(PHONES[by], PROXY, asked).text();
         let seen = self.bench.public(PHONES[by], PROXY);
         self.bench.inn(PROXY, PHONES[by], answer(&sent, "200 OK", seen, "", ""));
-        let relayed = self.by_server(1 - by, "BYE", "");
+        let relayed = self.request(1 - by, true, "BYE", "");
         let got = self.bench.inn(PROXY, PHONES[1 - by], relayed).text();
         self.bench.out(PHONES[1 - by], PROXY, answer(&got, "200 OK", at(PROXY), "", ""));
         self.bench.advance(Duration::from_secs(70));
@@ -214,14 +179,8 @@ fn body_of(text: &str) -> String {
     text.split_once("\r\n\r\n").expect("the headers end").1.replace("\r\n", "\n")
 }
 
-/// How many calls; PROPTEST_CASES in the environment asks for more.
-fn config() -> ProptestConfig {
-    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
-    ProptestConfig { cases: asked.unwrap_or(300), failure_persistence: None, ..ProptestConfig::default() }
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(cases(300))]
 
     #[test]
     fn each_is_told_where_the_other_is(

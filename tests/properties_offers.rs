@@ -16,17 +16,12 @@ mod description;
 mod model;
 
 use call::{Call, step};
+use common::cases::cases;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// How many calls; PROPTEST_CASES in the environment asks for more.
-fn config() -> ProptestConfig {
-    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
-    ProptestConfig { cases: asked.unwrap_or(300), failure_persistence: None, ..ProptestConfig::default() }
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(cases(300))]
 
     #[test]
     fn what_both_sides_agreed_on_is_open_and_nothing_else(

@@ -13,10 +13,10 @@ use sipalg::sip::{
 use sipalg::span::Span;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// That many cases; a failure is printed, and wants to become a test of its own rather than a file of seeds.
-fn cases(cases: u32) -> ProptestConfig {
-    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
-}
+#[path = "common/cases.rs"]
+mod cases;
+
+use cases::cases;
 
 // ---- spans ----
 

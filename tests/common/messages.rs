@@ -89,6 +89,21 @@ pub fn response(
     message(&headers, body)
 }
 
+/// A request of the far end, in a dialog that the phone at `public` (as the far end sees it) began.
+pub fn far_request(method: &str, public: &str, cseq: u32, dialog: Dialog<'_>, body: &str) -> String {
+    let Dialog { call_id, from_tag, to_tag, branch } = dialog;
+    let kind = if body.is_empty() { "" } else { "\nContent-Type: application/sdp" };
+    message(
+        &format!(
+            "{method} sip:alice@{public} SIP/2.0\nVia: SIP/2.0/UDP 22.33.44.20;branch={branch}\n\
+             From: <sip:bob@provider.example>;tag={to_tag}\n\
+             To: \"Alice\" <sip:alice@provider.example>;tag={from_tag}\n\
+             Call-ID: {call_id}\nCSeq: {cseq} {method}\nContact: <sip:bob@22.33.44.21:5060>{kind}"
+        ),
+        body,
+    )
+}
+
 /// The response to `request` as whoever got it writes it: what RFC 3261 section 8.2.6.2 says is repeated to the
 /// letter, folds included; `;rport` is filled in if there is one. `more` are header lines, with their `\n`.
 pub fn answer(request: &str, status: &str, seen: SocketAddr, more: &str, body: &str) -> String {

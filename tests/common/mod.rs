@@ -5,6 +5,7 @@
 
 #![allow(dead_code, unreachable_pub)] // each test file uses its own part
 
+pub mod cases;
 pub mod messages;
 pub mod naive;
 pub mod restart;

@@ -6,6 +6,7 @@ use proptest::sample::select;
 use sipalg::alg::{Policy, Prefix, Reason, Transport, Tuples};
 
 use crate::PUBLIC;
+use crate::common::cases::cases;
 use crate::common::messages::{PHONE, PROXY, answer, message};
 use crate::common::{Bench, LAN, WAN, at, packet};
 
@@ -220,7 +221,7 @@ fn written(all: &[Said]) -> String {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(cases(300))]
 
     /// Whatever a phone, or a proxy for the hosts behind it, says in its dialogs, comes back to the letter in each of them:
     /// the route set as a whole, and the Contact in the Request-URI.

@@ -115,9 +115,7 @@ fn f16_a_phone_whose_way_out_moves_to_another_uplink_is_translated_anew_when_it_
     let sent = asks(&mut bench, "INVITE", 2, "z9hG4bK-re", &offer()).text();
     assert!(sent.contains("c=IN IP4 99.88.77.66\r\n"), "{sent}");
     // And back.
-    bench.uplink = WAN;
-    assert_eq!(bench.out(PHONE, PROXY, register(3)).reason, Reason::Rerouted);
-    bench.renumber("22.33.44.55");
+    reroute(&mut bench, WAN, "22.33.44.55", 3);
     assert!(registered(&mut bench, 3).contains("Contact: <sip:alice@22.33.44.55:"));
 }
 
@@ -263,13 +261,18 @@ fn f35_another_nat_and_another_gateway_on_the_way_are_noticed_once() {
     }
 }
 
+/// The phone's way out moves to another uplink; its first message by it is lost.
+fn reroute(bench: &mut Bench, uplink: u32, address: &str, n: u32) {
+    bench.uplink = uplink;
+    assert_eq!(bench.out(PHONE, PROXY, register(n)).reason, Reason::Rerouted);
+    bench.renumber(address);
+}
+
 #[test]
 fn f16_a_call_whose_signalling_has_moved_goes_with_the_address_of_its_media() {
     let mut bench = two_uplinks();
     call_up(&mut bench);
-    bench.uplink = 9;
-    bench.out(PHONE, PROXY, register(2));
-    bench.renumber("99.88.77.66");
+    reroute(&mut bench, 9, "99.88.77.66", 2);
     registered(&mut bench, 2);
     bench.assert_pinned(RTP, FAR);
     bench.lose("22.33.44.55");
@@ -282,18 +285,14 @@ fn f16_a_call_whose_media_has_moved_survives_the_loss_of_its_signallings_address
     let mut bench = two_uplinks();
     call_up(&mut bench);
     // Both move to the other uplink, and the signalling moves back.
-    bench.uplink = 9;
-    bench.out(PHONE, PROXY, register(2));
-    bench.renumber("99.88.77.66");
+    reroute(&mut bench, 9, "99.88.77.66", 2);
     let sent = asks(&mut bench, "INVITE", 2, "z9hG4bK-re", &offer()).text();
     assert!(sent.contains("c=IN IP4 99.88.77.66\r\n"), "{sent}");
     let contact = "Contact: <sip:bob@22.33.44.21:5060>\n";
     let seen = bench.public(PHONE, PROXY);
     bench.inn(PROXY, PHONE, answer(&sent, "200 OK", seen, contact, &far_sdp()));
     bench.assert_pinned(RTP, FAR);
-    bench.uplink = WAN;
-    bench.out(PHONE, PROXY, register(3));
-    bench.renumber("22.33.44.55");
+    reroute(&mut bench, WAN, "22.33.44.55", 3);
     registered(&mut bench, 3);
     bench.lose("22.33.44.55");
     bench.assert_pinned(RTP, FAR);

@@ -10,9 +10,9 @@
 
 use std::time::Instant;
 
-use super::super::command::{Failure, FlowKey, Op, Transport};
+use super::super::command::{CommandId, Failure, FlowKey, Op, Transport};
 use super::super::endpoint::Outside;
-use super::super::flow::Mapping;
+use super::super::flow::{Mapping, PublicSide};
 use super::super::io::PacketIn;
 use super::Engine;
 use super::commands::Inflight;
@@ -20,11 +20,9 @@ use super::commands::Inflight;
 impl Engine {
     /// A packet of a known flow leaves by another uplink than those before; it waits for the answer.
     pub(super) fn ask_for_another_way(&mut self, packet: &PacketIn<'_>, flow: FlowKey, public: Outside) {
-        let PacketIn { id, outdev: to, .. } = *packet;
         let from = self.flows.get(&flow).map_or(0, |flow| flow.uplink);
-        let purpose = Inflight::Reroute { flow, public, uplink: to };
-        let command = self.command(Op::Reroute { flow, public, from, to }, purpose);
-        self.park(id, None, &[command]);
+        let command = self.ask_whose(flow, public, [from, packet.outdev]);
+        self.park(packet.id, None, &[command]);
     }
 
     /// A segment of a connection leaves by `to`. It does not wait: it is lost, or comes again.
@@ -32,7 +30,12 @@ impl Engine {
         let Some(known) = self.flows.get(&flow).filter(|it| it.leaves_elsewhere(to)) else { return };
         let Some(public) = known.public().map(|side| side.endpoint) else { return };
         let from = known.uplink;
-        self.command(Op::Reroute { flow, public, from, to }, Inflight::Reroute { flow, public, uplink: to });
+        self.ask_whose(flow, public, [from, to]);
+    }
+
+    fn ask_whose(&mut self, flow: FlowKey, public: Outside, [from, to]: [u32; 2]) -> CommandId {
+        let purpose = Inflight::Reroute { flow, public, uplink: to };
+        self.command(Op::Reroute { flow, public, from, to }, purpose)
     }
 
     /// No failure: the entry is gone.
@@ -44,7 +47,7 @@ impl Engine {
         uplink: u32,
         failure: Option<Failure>,
     ) {
-        let is_it = |side: &super::super::flow::PublicSide| side.endpoint == public;
+        let is_it = |side: &PublicSide| side.endpoint == public;
         let Some(flow) = self.flows.get_mut(&key).filter(|flow| flow.public().is_some_and(is_it)) else {
             return;
         };

@@ -77,8 +77,9 @@ impl Engine {
     fn expire_registrations(&mut self, now: Instant) {
         let mut flows: Vec<FlowKey> = Vec::new();
         while let Some((_, gone)) = self.registrations.pop_expired(now) {
-            if flows.last() != Some(&gone.flow.get()) {
-                flows.push(gone.flow.get());
+            let flow = gone.flow.get();
+            if flows.last() != Some(&flow) {
+                flows.push(flow);
             }
             self.count_registration_off(*gone, "expired");
         }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::super::binding::BindingKey;
 use super::super::call::{Call, Leg, Target};
-use super::super::command::{Pinhole, PinnedFlow, Transport};
+use super::super::command::{FlowKey, Pinhole, PinnedFlow, Transport};
 use super::super::endpoint::Outside;
 use super::super::registration::GRACE;
 use super::super::views::{BindingView, CallView, LegView, RegistrationView, StreamView};
@@ -24,10 +24,8 @@ impl Engine {
 
     /// How many calls go by these UDP ports of servers.
     pub fn count_calls_by(&self, ports: &[u16]) -> usize {
-        let by = |call: &Call| {
-            call.flow.get().transport == Transport::Udp && ports.contains(&call.flow.get().far.port())
-        };
-        self.calls.iter().filter(|(_, call)| call.invited && by(call)).count()
+        let by = |flow: FlowKey| flow.transport == Transport::Udp && ports.contains(&flow.far.port());
+        self.calls.iter().filter(|(_, call)| call.invited && by(call.flow.get())).count()
     }
 
     /// All registrations, in no order that means anything.
