@@ -371,6 +371,7 @@ mod tests {
         assert_eq!((map.place(&2), map.at(place)), (Some(place), Some((&2, &"here"))));
         map.set_deadline(&2, s(8));
         assert_eq!((map.pop_expired(s(7)), map.peek_expired(s(7))), (None, None));
+        assert_eq!(map.due.len(), 1, "the item of the one that is gone is gone too");
         assert_eq!((map.peek_expired(s(8)), map.pop_expired(s(8))), (Some(2), Some((2, "here"))));
         assert_eq!((map.peek_expired(s(9)), map.pop_expired(s(9))), (None, None));
     }
