@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use sipalg::alg::{Op, Policy, Reason};
+use sipalg::packet::Segment;
 
 use crate::endpoint::{Endpoint, Habits};
 use crate::hand::{Hand, Made};
 use crate::messages::{Message, expected, written};
-use crate::properties::{patient, play, world};
+use crate::properties::{Scene, patient, play, world};
 use crate::scenes::{SECOND, calm, growing, idle, many, syn, text_of, wire_of};
 use crate::world::{PHONE, PUBLIC, SERVER, WAN, Wires, World, at};
 
@@ -62,6 +63,29 @@ fn one_end_may_finish_long_before_the_other() {
     assert_eq!(world.phone.received, expected(&inn, &world.pinholes));
     world.wait(121 * SECOND);
     assert_eq!(world.engine.sizes().connections, 0);
+}
+
+#[test]
+fn who_never_hears_that_his_end_has_arrived_is_translated_for_as_long_as_he_asks() {
+    let scene = Scene { out: vec![Message::Text(1, 10), Message::Invite(2, 40_000)], ..calm() };
+    let mut world = world(&scene, Policy::default());
+    world.phone.stream = written(&scene.out);
+    world.phone.connect(world.now);
+    world.server.closing = true;
+    world.run(10 * SECOND, |world| world.phone.fin_received && world.server.is_open());
+    world.wait(SECOND);
+    world.phone.closing = true;
+    world.run(20 * SECOND, |world| world.server.fin_received);
+    (world.wires.behind, world.taping) = (100, true);
+    world.wait(1000 * SECOND);
+    let ends = world.tape.iter().filter_map(|(outbound, bytes)| {
+        let segment = Segment::parse(bytes).unwrap();
+        (*outbound && segment.fin()).then(|| segment.sequence().wrapping_add(segment.payload().len() as u32))
+    });
+    let ends: Vec<u32> = ends.collect();
+    let end = expected(&scene.out, &world.pinholes).len() as u32;
+    assert!(ends.len() > 50, "{ends:?}");
+    assert_eq!(ends, vec![scene.phone.isn.wrapping_add(1 + end); ends.len()]);
 }
 
 #[test]
@@ -150,7 +174,7 @@ fn a_connection_that_nobody_knows_from_its_syn_is_not_read() {
     let message = Message::Text(1, 10).written();
     world.route(Hand::bytes(&Made { outbound: true, payload: message.clone(), ..Made::default() }));
     world.wait(SECOND);
-    assert_eq!(sipalg::packet::Segment::parse(&world.tape[0].1).unwrap().payload(), message);
+    assert_eq!(Segment::parse(&world.tape[0].1).unwrap().payload(), message);
     assert!(world.commands.is_empty());
 }
 

@@ -57,13 +57,14 @@ impl Engine {
     /// Both ends have finished, or nobody needs us any more.
     pub(super) fn check_end(&mut self, now: Instant, key: FlowKey) {
         let Some(connection) = self.connections.table.get(&key) else { return };
-        if connection.stage != Stage::Open {
-            return;
-        }
-        if connection.is_needless() {
-            self.take_connection(&key, true);
-        } else if connection.is_finished() {
-            self.finish(now, key, LINGER);
+        match connection.stage {
+            Stage::Open if connection.is_needless() => drop(self.take_connection(&key, true)),
+            Stage::Open if connection.is_finished() => self.finish(now, key, LINGER),
+            // One end has not heard that it is over.
+            Stage::Closed if connection.is_finished() => {
+                self.connections.table.set_deadline(&key, now + LINGER);
+            }
+            Stage::Opening(_) | Stage::Open | Stage::Closed => {}
         }
     }
 
