@@ -72,8 +72,17 @@ for series in "$@"; do
     (
         tidy
         start=$(date +%s)
-        boot "$store/$series.log" $LIMIT "$store/$series.kernel/boot/vmlinuz" "$store/$series.cpio" \
-            "mitigations=off no_timer_check" "$series: "
+        guest() {
+            boot "$store/$series.log" $LIMIT "$store/$series.kernel/boot/vmlinuz" "$store/$series.cpio" \
+                "mitigations=off no_timer_check" "$series: "
+        }
+        guest
+        # A kernel changes its own code by way of an int3, and under load one emulated processor may meet it when the other
+        # has long taken it back. That says nothing of sipalg.
+        if [ -z "$end" ] && grep -q 'Oops: int3:' "$store/$series.log"; then
+            echo "$series: the emulator has crashed its kernel (int3); once more"
+            guest
+        fi
         echo "$series: $(($(date +%s) - start)) s"
         [ "$end" = 0 ]
     ) &
