@@ -27,8 +27,8 @@ pub use value::{Place, User};
 /// Where the settings are, unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/sipalg/sipalg.toml";
 
-/// The longest `sip.tcp-patience`, in seconds: below what the shell keeps a packet without a verdict for (30 s), and what a
-/// transaction lives (32 s).
+/// The longest `sip.tcp-patience`, in seconds: twice that is below what the shell keeps a packet without a verdict for (60 s),
+/// and it is below what a transaction lives (32 s).
 const LONGEST_PATIENCE: u64 = 25;
 /// The most of `limits.connections`: the ruleset's maps have room for so many (`lines4` in `sipalg.nft`).
 const MOST_CONNECTIONS: u32 = 131_072;

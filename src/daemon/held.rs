@@ -15,9 +15,9 @@ use crate::packet;
 pub const PACKETS: usize = 1024;
 /// Most bytes held of each kind: room for that many packets of usual size, not for that many of 64 KiB.
 const BYTES: usize = 8 << 20;
-/// A verdict waits for commands, which take milliseconds, or for the rest of a message, which takes no longer than
-/// `sip.tcp-patience` may be (25 s). What is held longer was forgotten.
-pub const LIFETIME: Duration = Duration::from_secs(30);
+/// A verdict waits for commands, which take milliseconds, or for what has to go before, for which nothing waits longer than
+/// twice as long as `sip.tcp-patience` may be (25 s). What is held longer was forgotten.
+pub const LIFETIME: Duration = Duration::from_secs(60);
 
 /// The held packets.
 #[derive(Debug)]

@@ -5,8 +5,8 @@
 //!
 //! What must hold, for every script:
 //!
-//! 1. Every packet gets at most one verdict; what is held is asked for, or dropped, before its time is over, and none is
-//!    asked for without end.
+//! 1. Every packet gets at most one verdict. What is held is asked for, or dropped, within twice the engine's patience,
+//!    however far the rest of its stream comes meanwhile; and none is asked for without end.
 //! 2. Every packet that goes on is a segment of the same ends with right sums.
 //! 3. As long as nobody sends a byte twice and not the same, nobody gets one twice and not the same, unless he had
 //!    acknowledged it.
@@ -62,6 +62,7 @@ struct Packet {
     point: QueuePoint,
     outbound: bool,
     bytes: Vec<u8>,
+    came: Instant,
     agains: u32,
 }
 
@@ -324,7 +325,7 @@ impl<'a> Script<'a> {
     fn queue(&mut self, point: QueuePoint, outbound: bool, bytes: Vec<u8>) {
         self.last += 1;
         let id = PacketId(self.last);
-        self.pending.insert(id, Packet { point, outbound, bytes, agains: 0 });
+        self.pending.insert(id, Packet { point, outbound, bytes, came: self.now, agains: 0 });
         self.hand_in(id);
         self.settle();
     }
@@ -349,6 +350,12 @@ impl<'a> Script<'a> {
             }
             let Some(command) = self.waiting.pop_front() else { break };
             self.answer(&command);
+        }
+        // One that waits for the kernel waits for as long as that takes.
+        if self.waiting.is_empty() {
+            let (now, most) = (self.now, self.policy.tcp_patience * 2);
+            let is_forgotten = |packet: &Packet| now.saturating_duration_since(packet.came) > most;
+            assert!(!self.pending.values().any(is_forgotten), "held for longer than may be");
         }
         let (sizes, limits) = (self.engine.sizes(), self.policy.limits);
         assert!(sizes.held_segments <= limits.tcp_held && sizes.connections <= limits.connections);

@@ -79,6 +79,53 @@ fn what_lies_behind_a_gap_is_dropped_in_time_and_comes_again() {
 }
 
 #[test]
+fn what_is_held_while_others_go_on_is_dropped_in_time_too_and_comes_again() {
+    let messages: Vec<Message> = (1..=4).map(|number| Message::Text(number, 40)).collect();
+    let at = |index: usize| messages[..index].iter().map(|it| text_of(it).len() as i64).sum();
+    let mut hand = Hand::new();
+    assert_eq!(hand.out(at(3), text_of(&messages[3])), []);
+    for (index, message) in messages[..2].iter().enumerate() {
+        assert_eq!(hand.settle(15 * SECOND), []);
+        assert_eq!(hand.out(at(index), text_of(message))[0].text, wire_of(message));
+    }
+    assert_eq!(hand.settle(9 * SECOND), []);
+    assert_eq!(hand.world.engine.sizes().held_segments, 1);
+    assert_eq!(hand.settle(2 * SECOND), []);
+    assert_eq!((hand.refused(), hand.world.engine.sizes().held_segments), (None, 0));
+    for (index, message) in messages.iter().enumerate().skip(2) {
+        assert_eq!(hand.out(at(index), text_of(message))[0].text, wire_of(message));
+    }
+}
+
+#[test]
+fn both_directions_lose_patience_at_the_same_time() {
+    let (out, inn) = (text_of(&Message::Text(1, 40)), text_of(&Message::Request(1, 400)));
+    let mut hand = Hand::new();
+    assert_eq!(hand.out(0, &out[..100]), []);
+    assert_eq!(hand.inn(0, &inn[..100]), []);
+    // Nobody looks in between, as in a daemon that was stopped.
+    hand.world.now += 41 * SECOND;
+    let seen = hand.settle(SECOND);
+    assert_eq!(hand.world.engine.sizes().held_segments, 0);
+    assert_eq!(seen.iter().filter(|it| it.text.len() == 100).count(), 2);
+}
+
+#[test]
+fn patience_begins_anew_when_nothing_was_held_meanwhile() {
+    let message = text_of(&Message::Text(1, 40));
+    let mut hand = Hand::new();
+    assert_eq!(hand.out(0, &message[..100]), []);
+    // Acknowledged ahead of time, so it is held no longer.
+    assert!(hand.settle(18 * SECOND).iter().all(|probe| probe.text.is_empty()));
+    assert_eq!(hand.world.engine.sizes().held_segments, 0);
+    assert_eq!(hand.out(100, &message[100..150]), []);
+    assert_eq!(hand.world.engine.sizes().held_segments, 1);
+    // Nor is this one; and nobody gives up who has nothing to wait for.
+    assert!(hand.settle(15 * SECOND).iter().all(|probe| probe.text.len() <= 1));
+    assert_eq!(hand.refused(), None);
+}
+
+#[test]
 fn segments_that_overtook_each_other_go_on_in_order() {
     let messages = [Message::Text(1, 40), Message::Text(2, 900), Message::Text(3, 40)];
     let whole = String::from_utf8(written(&messages)).unwrap();
@@ -284,6 +331,22 @@ fn an_outage_longer_than_all_patience_ends_no_inspection() {
         let wanted = text(&expected(&scene.out, &world.pinholes));
         assert_eq!(text(&world.server.received), wanted, "{outage} s");
     }
+}
+
+#[test]
+fn what_was_sent_beyond_the_window_of_a_receiver_that_nobody_translates_for_any_more_is_heeded() {
+    // The phone was told of a window as wide as its message is long, which is let go before it is complete.
+    let phone = Habits { isn: u32::MAX, mss: 536, nagle: true, lazy: true, cwnd: 7, ..Habits::default() };
+    let server = Habits { mss: 1460, window: 6549, stamps: true, ..phone };
+    let mut scene = Scene { phone, server, slow: 14, ..calm() };
+    scene.out.extend([Message::Text(2, 22_980), Message::Text(3, 48_532)]);
+    scene.inn = vec![Message::Request(1, 2756), Message::Request(2, 39_900)];
+    let mut world = world(&scene, Policy { tcp_patience: Duration::from_millis(500), ..Policy::default() });
+    (world.phone.stream, world.server.stream) = (written(&scene.out), written(&scene.inn));
+    (world.phone.closing, world.server.closing) = (true, true);
+    world.phone.connect(world.now);
+    world.run(600 * SECOND, |world| world.phone.is_done() && world.server.is_done());
+    assert!(!world.log.is_empty());
 }
 
 /// Both ends write so many messages of this length, which have parts, and none waits for the other.

@@ -20,6 +20,11 @@ pub struct Scene {
     pub slow: u64,
 }
 
+/// So short that it often ends while others go on.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// What a SYN waits for the kernel is not counted as patience, and neither is what a command takes meanwhile.
+const MOMENT: Duration = Duration::from_millis(50);
+
 /// Patience beyond everything, so that nothing is ever let go.
 pub fn patient() -> Policy {
     Policy { tcp_patience: Duration::from_secs(3600), ..Policy::default() }
@@ -149,5 +154,17 @@ proptest! {
     #[test]
     fn both_ends_get_the_rewritten_messages_and_come_to_their_end(scene in scene()) {
         play(&scene);
+    }
+
+    #[test]
+    fn nothing_is_held_for_longer_than_twice_the_patience(scene in scene()) {
+        let mut world = world(&scene, Policy { tcp_patience: PATIENCE, ..Policy::default() });
+        world.phone.stream = written(&scene.out);
+        world.server.stream = written(&scene.inn);
+        world.phone.closing = true;
+        world.server.closing = true;
+        world.phone.connect(world.now);
+        world.run(Duration::from_secs(7200), |world| world.phone.is_done() && world.server.is_done());
+        prop_assert!(world.longest_held <= 2 * PATIENCE + MOMENT, "{:?}", world.longest_held);
     }
 }

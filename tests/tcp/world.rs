@@ -54,6 +54,7 @@ enum Arrival {
 struct Pending {
     point: QueuePoint,
     bytes: Vec<u8>,
+    came: Instant,
 }
 
 pub struct World {
@@ -89,6 +90,8 @@ pub struct World {
     pub slow: Duration,
     pub failures: VecDeque<(&'static str, Failure)>,
     pub most_held: usize,
+    /// For how long a packet has waited for its verdict.
+    pub longest_held: Duration,
     pub commands: Vec<Op>,
     /// Packets as they went on, by direction: `true` is outbound.
     pub tape: Vec<(bool, Vec<u8>)>,
@@ -129,6 +132,7 @@ impl World {
             slow: Duration::from_millis(1),
             failures: VecDeque::new(),
             most_held: 0,
+            longest_held: Duration::ZERO,
             commands: Vec::new(),
             tape: Vec::new(),
             taping: false,
@@ -287,13 +291,13 @@ impl World {
     fn queue(&mut self, point: QueuePoint, bytes: Vec<u8>) {
         self.serial += 1;
         let id = PacketId(self.serial);
-        self.pending.insert(id, Pending { point, bytes });
+        self.pending.insert(id, Pending { point, bytes, came: self.now });
         self.hand_in(id);
         self.drain();
     }
 
     fn hand_in(&mut self, id: PacketId) {
-        let Some(Pending { point, bytes }) = self.pending.get(&id).cloned() else { return };
+        let Some(Pending { point, bytes, .. }) = self.pending.get(&id).cloned() else { return };
         let outbound = Segment::parse(&bytes).unwrap().source().ip() == self.phone.at.ip();
         let (indev, outdev) = match (point, outbound) {
             (QueuePoint::BeforeConntrack, _) => (WAN, 0),
@@ -339,6 +343,7 @@ impl World {
             }
             for (id, fate) in verdicts {
                 let pending = self.pending.remove(&id).expect("one verdict for each packet");
+                self.longest_held = self.longest_held.max(self.now - pending.came);
                 if let Some(changed) = fate {
                     self.go_on(pending.point, changed.unwrap_or(pending.bytes));
                 }

@@ -185,9 +185,9 @@ impl Connection {
 
     /// Whether it was let go before anything was changed in either direction, and nothing is kept.
     pub fn is_needless(&self) -> bool {
-        [&self.outbound, &self.inbound]
-            .iter()
-            .all(|half| !half.is_inspected() && half.is_untouched() && half.held() == 0)
+        [&self.outbound, &self.inbound].iter().all(|half| {
+            !half.is_inspected() && half.is_untouched() && half.is_within_window() && half.held() == 0
+        })
     }
 
     /// Whether it goes on, and its ends take it for longer or shorter than the other has made it.

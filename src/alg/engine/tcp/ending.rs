@@ -74,6 +74,7 @@ impl Engine {
         self.connections.count(key, connection.counted, Load::default());
         for direction in [Direction::Outbound, Direction::Inbound] {
             self.outputs.extend(connection.half_mut(direction).drop_held().map(Queued::Again));
+            self.connections.holding.remove(&(*key, direction));
         }
         if let Some(line) = connection.line(key) {
             let ends = (line.far, line.public.0);
@@ -129,8 +130,8 @@ impl Engine {
 
     pub(in super::super) fn expire_connections(&mut self, now: Instant) {
         while self.connections.openings.pop_expired(now).is_some() {}
-        while let Some((key, direction, decided)) = pop_due(&mut self.connections.holding, now) {
-            self.impatient(key, direction, decided);
+        while let Some(((key, direction), ())) = self.connections.holding.pop_expired(now) {
+            self.impatient(now, key, direction);
         }
         while let Some((key, direction, end)) = pop_due(&mut self.connections.watched, now) {
             self.look_again(now, key, direction, end);

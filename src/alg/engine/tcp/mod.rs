@@ -6,8 +6,9 @@
 //! message by message, by the same code that reads datagrams, and it goes on, is held, or is turned into a probe.
 //!
 //! A held segment has no verdict; it is asked for with [`Output::Again`](super::super::io::Output) and handled as if it
-//! had just come. Nothing is ever held for longer than [`Policy::tcp_patience`](super::super::policy::Policy): then the
-//! connection is let go, which means that from there on only its numbers are translated.
+//! had just come. If nothing of its stream has been decided for [`Policy::tcp_patience`](super::super::policy::Policy), the
+//! connection is let go, which means that from there on only its numbers are translated. What lies behind a gap so long is
+//! dropped, and so is what has been held for twice as long while others went on: its sender sends it again.
 //!
 //! | module | what |
 //! |---|---|
@@ -66,8 +67,9 @@ pub(super) struct Connections {
     openings: ExpiringMap<(SocketAddr, SocketAddr), Opening, FixedState>,
     /// Messages that wait for commands.
     stalled: Parking<(FlowKey, Direction)>,
-    /// When holding ends, for whom, and what was decided when it began; by time.
-    holding: Moments,
+    /// The directions in which segments are held, until the patience with the first of them ends. No more than two for each
+    /// connection.
+    holding: ExpiringMap<(FlowKey, Direction), (), FixedState>,
     /// When it is looked whether a sender has stopped, which, and how far it had come; by time.
     watched: Moments,
     /// The same, of those that have.
@@ -88,7 +90,7 @@ impl Connections {
             lines: HashMap::with_hasher(hasher.clone()),
             openings: ExpiringMap::new(OPENINGS, hasher.clone()),
             stalled: Parking::new(limits.parked, hasher.clone()),
-            holding: VecDeque::new(),
+            holding: ExpiringMap::new(usize::MAX, hasher.clone()),
             watched: VecDeque::new(),
             stuck: VecDeque::new(),
             mtus: HashMap::with_hasher(hasher.clone()),
@@ -112,9 +114,10 @@ impl Connections {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let moments = [&self.holding, &self.watched, &self.stuck];
+        let moments = [&self.watched, &self.stuck];
         let first = moments.into_iter().filter_map(|all| all.front().map(|(due, ..)| *due)).min();
-        [self.table.poll_timeout(), self.openings.poll_timeout(), first].into_iter().flatten().min()
+        let tables = [self.table.poll_timeout(), self.openings.poll_timeout(), self.holding.poll_timeout()];
+        tables.into_iter().chain([first]).flatten().min()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&FlowKey, &Connection, Instant)> {
@@ -258,7 +261,7 @@ impl Engine {
             return self.accept(packet.id, None, Reason::Segment);
         }
         connection.active = true;
-        let was_held = connection.half_mut(direction).take_held(packet.id);
+        let since = connection.half_mut(direction).take_held(packet.id);
         connection.acknowledge(segment, direction);
         if segment.rst() {
             return self.reset(now, packet, segment, key, direction);
@@ -266,7 +269,7 @@ impl Engine {
         if segment.urg() {
             self.let_go(key, "S2", "urgent data, of which nobody knows where it belongs");
         }
-        self.carry(now, packet, segment, key, direction, was_held);
+        self.carry(now, packet, segment, key, direction, since);
         self.check_end(now, key);
         self.connections.recount(&key);
     }

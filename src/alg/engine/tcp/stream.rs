@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::super::super::command::{CommandId, Failure, FlowKey};
 use super::super::super::event::Event;
 use super::super::super::flow::Direction;
-use super::super::super::io::{PacketId, PacketIn};
+use super::super::super::io::PacketIn;
 use super::super::super::policy::OnFailure;
 use super::super::super::tcp::frame::{self, Foreign, Frame};
 use super::super::super::tcp::map::Position;
@@ -32,11 +32,12 @@ impl Engine {
         segment: &Segment<'_>,
         key: FlowKey,
         direction: Direction,
-        was_held: bool,
+        since: Option<Instant>,
     ) {
         let Some(connection) = self.connections.table.get_mut(&key) else {
             return self.outputs.push_back(Queued::Again(packet.id));
         };
+        let was_held = since.is_some();
         let extent = connection.extent(segment, direction);
         let half = connection.half_mut(direction);
         if !half.is_inspected() || (extent.from == extent.to && !extent.fin) {
@@ -50,7 +51,7 @@ impl Engine {
             News::Gap if !was_held && half.is_held(extent) => {
                 return self.probe(packet, segment, key, direction);
             }
-            News::Gap => return self.hold(now, packet, key, extent, direction),
+            News::Gap => return self.hold(now, packet, key, extent, direction, since),
             News::Conflict => {
                 self.let_go(key, "S2", "a byte of a TCP stream was sent twice, and not the same")
             }
@@ -70,7 +71,7 @@ impl Engine {
         let is_to_spend = half.is_to_spend(packet.id);
         if half.is_decided(extent) {
             if half.goes_after_others(extent) {
-                self.hold(now, packet, key, extent, direction);
+                self.hold(now, packet, key, extent, direction, since);
             } else {
                 self.pass(packet, segment, key, extent, direction);
             }
@@ -80,7 +81,7 @@ impl Engine {
             half.own();
             self.probe(packet, segment, key, direction);
         } else if was_held || news == News::New {
-            self.hold(now, packet, key, extent, direction);
+            self.hold(now, packet, key, extent, direction, since);
             self.look_later(now, key, direction);
         } else {
             // What is held comes again: its sender waits for an acknowledgment, and gets one.
@@ -98,14 +99,15 @@ impl Engine {
         self.let_due_go(key, direction);
     }
 
-    /// Holds a segment if there is room; if not it is dropped, and sent again.
-    pub(super) fn hold(
+    /// Holds a segment if there is room, or goes on doing so; if not it is dropped, and sent again.
+    fn hold(
         &mut self,
         now: Instant,
         packet: &PacketIn<'_>,
         key: FlowKey,
         extent: Extent,
         direction: Direction,
+        since: Option<Instant>,
     ) {
         let limits = self.policy.limits;
         let (host, all) = (self.connections.host(&key).held, self.connections.load.held);
@@ -113,21 +115,19 @@ impl Engine {
         let Some(half) = self.half_of(key, direction) else {
             return self.accept(packet.id, None, Reason::NotInspected);
         };
-        if full || !half.hold(packet.id, extent) {
+        if full || !half.hold(packet.id, extent, since, now) {
             return self.drop_packet(packet.id, Reason::TableFull);
         }
         self.connections.recount(&key);
         self.watch(now, key, direction);
     }
 
-    /// Sees to it that nothing is held for ever: from here on what is held waits for the next bytes to be decided.
+    /// Sees to it that nothing is held for ever.
     fn watch(&mut self, now: Instant, key: FlowKey, direction: Direction) {
-        let Some(half) = self.half_of(key, direction).filter(|half| half.held() > 0) else { return };
-        let decided = half.decided();
-        let is_first = half.waiting_since.replace(decided) != Some(decided);
-        if is_first {
-            let due = now + self.policy.tcp_patience;
-            self.connections.holding.push_back((due, key, direction, decided));
+        let patience = self.policy.tcp_patience;
+        let due = self.half_of(key, direction).and_then(|half| half.watch(now, patience));
+        if let Some(due) = due.filter(|_| self.connections.holding.get(&(key, direction)).is_none()) {
+            let _ = self.connections.holding.insert((key, direction), (), due);
         }
     }
 
@@ -335,24 +335,23 @@ impl Engine {
         }
     }
 
-    /// A segment has been held for as long as may be.
-    pub(super) fn impatient(&mut self, key: FlowKey, direction: Direction, decided: Position) {
+    /// Something may have been held for as long as may be.
+    pub(super) fn impatient(&mut self, now: Instant, key: FlowKey, direction: Direction) {
+        let patience = self.policy.tcp_patience;
         let Some(half) = self.half_of(key, direction) else { return };
-        if half.waiting_since == Some(decided) {
-            half.waiting_since = None;
-        }
-        if half.held() == 0 || half.decided() != decided || !half.is_inspected() {
-            return;
-        }
-        if half.is_between_messages() {
-            // Only what lies behind a gap is held. Its sender has it still.
-            let dropped: Vec<PacketId> = half.drop_held().collect();
-            self.connections.recount(&key);
-            for id in dropped {
-                self.drop_packet(id, Reason::Segment);
-            }
+        // What is dropped its sender has still: it comes again.
+        let dropped = if !half.is_stalled(now, patience) {
+            half.drop_overdue(now, patience)
+        } else if half.is_between_messages() {
+            // Only what lies behind a gap is held.
+            half.drop_held().collect()
         } else {
-            self.let_go(key, "S2", "a message in a TCP stream was not complete in time");
+            return self.let_go(key, "S2", "a message in a TCP stream was not complete in time");
+        };
+        self.connections.recount(&key);
+        for id in dropped {
+            self.drop_packet(id, Reason::Segment);
         }
+        self.watch(now, key, direction);
     }
 }

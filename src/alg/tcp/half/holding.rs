@@ -3,6 +3,8 @@
 //! It is only told here which segments wait and when their time has come; what goes on in their place is for
 //! [`sending`](super::sending).
 
+use std::time::{Duration, Instant};
+
 use super::super::map::Position;
 use super::{Extent, Half, Held};
 use crate::alg::io::PacketId;
@@ -23,20 +25,43 @@ impl Half {
         self.is_inspected() && !self.held.is_empty() && !self.is_between_messages()
     }
 
-    /// Takes a segment out of those that are held; whether it was one.
-    pub fn take_held(&mut self, packet: PacketId) -> bool {
-        let before = self.held.len();
-        self.held.retain(|held| held.packet != packet);
-        self.held.len() < before
+    /// Takes a segment out of those that are held; since when it was.
+    pub fn take_held(&mut self, packet: PacketId) -> Option<Instant> {
+        let place = self.held.iter().position(|held| held.packet == packet)?;
+        Some(self.held.remove(place).since)
     }
 
-    /// Keeps a segment from going on; `false`: too many are held.
-    pub fn hold(&mut self, packet: PacketId, extent: Extent) -> bool {
+    /// Keeps a segment from going on; `since`: it goes on doing so. `false`: too many are held.
+    pub fn hold(&mut self, packet: PacketId, extent: Extent, since: Option<Instant>, now: Instant) -> bool {
         if self.held.len() >= MOST_HELD {
             return false;
         }
-        self.held.push(Held { packet, from: extent.from, to: extent.to, asked: false });
+        if self.held.is_empty() && since.is_none() {
+            self.stalled = None;
+        }
+        let (Extent { from, to, .. }, since) = (extent, since.unwrap_or(now));
+        self.held.push(Held { packet, from, to, since, asked: false });
         true
+    }
+
+    /// When patience with what is held, and has not been asked for, comes to its end; `None`: there is nothing. It lasts twice as long for a segment as it
+    /// does for the next bytes to be decided.
+    pub fn watch(&mut self, now: Instant, patience: Duration) -> Option<Instant> {
+        let oldest = self.held.iter().filter(|held| !held.asked).map(|held| held.since).min()?;
+        Some((*self.stalled.get_or_insert(now) + patience).min(oldest + 2 * patience))
+    }
+
+    /// Whether segments have been held for all of `patience` without anything having been decided.
+    pub fn is_stalled(&self, now: Instant, patience: Duration) -> bool {
+        let is_over = |since| now.saturating_duration_since(since) >= patience;
+        !self.held.is_empty() && self.stalled.is_some_and(is_over)
+    }
+
+    /// The segments that have been held for twice as long as that, though others were decided meanwhile. They are not held
+    /// any longer.
+    pub fn drop_overdue(&mut self, now: Instant, patience: Duration) -> Vec<PacketId> {
+        let is_over = |held: &mut Held| now.saturating_duration_since(held.since) >= 2 * patience;
+        self.held.extract_if(.., |held| !held.asked && is_over(held)).map(|held| held.packet).collect()
     }
 
     /// Whether a segment must wait because others, which are held or have been asked for, go before it.
@@ -93,13 +118,18 @@ impl Half {
         let may = !self.waits
             && end > decided
             && self.owned < end
-            && (anyway || self.pieces >= WINDOW * (self.spent + 1))
+            && (anyway || self.has_gap() || self.pieces >= WINDOW * (self.spent + 1))
             && self.can_own();
         let last = self.held.iter().filter(|held| !held.asked && held.to > decided && held.to <= end);
         let packet = last.filter(|_| may).max_by_key(|held| held.to)?.packet;
         self.spent += 1;
         self.to_spend = Some(packet);
         self.to_spend
+    }
+
+    /// Whether something is missing before a segment that is held: its sender has lost it, and repeats what follows, too.
+    fn has_gap(&self) -> bool {
+        self.held.iter().any(|held| held.from > self.buffer.end())
     }
 
     /// Whether this segment is the one that is to be spent. It is so once.

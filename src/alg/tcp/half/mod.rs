@@ -31,10 +31,12 @@
 //! | [`holding`] | what waits, and what is acknowledged meanwhile |
 //! | [`sending`] | what goes to the receiver in a segment's place |
 //!
-//! Nothing here reads SIP, builds a packet or knows the time.
+//! Nothing here reads SIP or builds a packet; of times only those are kept since when something waits.
 
 mod holding;
 mod sending;
+
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -63,7 +65,7 @@ pub struct Half {
     sent: Position,
     /// Up to here we have acknowledged to the sender.
     owned: Position,
-    /// Up to here the sender has sent.
+    /// Up to here the sender has sent, or was told that it may.
     top: Position,
     /// Where its FIN is, once it has gone to the receiver.
     fin: Option<Position>,
@@ -122,9 +124,9 @@ pub struct Half {
     /// The next message is complete, and the kernel refused what it needs: it is to pass as it came.
     #[serde(skip)]
     pub refused: bool,
-    /// What was decided when segments began to be held.
+    /// Since when segments are held without anything having been decided.
     #[serde(skip)]
-    pub waiting_since: Option<Position>,
+    pub(super) stalled: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,6 +134,7 @@ struct Held {
     packet: PacketId,
     from: Position,
     to: Position,
+    since: Instant,
     /// It has been asked for.
     asked: bool,
 }
@@ -207,7 +210,7 @@ impl Half {
             stuck: false,
             waits: false,
             refused: false,
-            waiting_since: None,
+            stalled: None,
         }
     }
 
@@ -237,9 +240,15 @@ impl Half {
         self.decided != Position::MAX
     }
 
-    /// Whether nothing was changed, and nothing is to come from here: this direction needs nobody.
+    /// Whether nothing was changed, and nothing is to come from here.
     pub fn is_untouched(&self) -> bool {
         self.map.is_identity() && !self.owes()
+    }
+
+    /// Whether the sender keeps to the window that its receiver gives. It may have been told of a wider one, for a message
+    /// that was waited for; what it says from beyond its receiver would not heed.
+    pub fn is_within_window(&self) -> bool {
+        self.map.wire(self.top) <= self.edge
     }
 
     /// Bytes that are kept.
@@ -293,12 +302,15 @@ impl Half {
             self.map.push(self.decided + offset as u64, len, text);
         }
         self.decided += length as u64;
-        (self.pieces, self.spent, self.to_spend) = (0, 0, None);
+        (self.pieces, self.spent, self.to_spend, self.stalled) = (0, 0, None, None);
         self.tidy();
     }
 
     /// Looks for messages no longer.
     pub fn let_go(&mut self) {
+        if self.is_inspected() {
+            self.top = self.top.max(self.decided + self.needed as u64);
+        }
         self.decided = Position::MAX;
     }
 
@@ -413,7 +425,7 @@ impl Half {
     pub fn rest(&mut self) {
         self.buffer.truncate(self.owned.max(self.decided));
         self.held.clear();
-        (self.needed, self.waits, self.refused, self.waiting_since) = (0, false, false, None);
+        (self.needed, self.waits, self.refused, self.stalled) = (0, false, false, None);
         (self.pieces, self.spent, self.to_spend) = (0, 0, None);
         (self.watched, self.stuck) = (false, false);
     }
@@ -470,7 +482,7 @@ mod tests {
         for number in 0..20 {
             let extent = come(&mut half);
             assert!(!half.spends());
-            half.hold(PacketId(number), extent);
+            half.hold(PacketId(number), extent, None, Instant::now());
         }
         half.own();
         assert!(half.spend_held(false).is_none() && !half.owes());
