@@ -16,8 +16,12 @@ mod bounds;
 mod connections;
 #[path = "life/dialogs.rs"]
 mod dialogs;
+#[path = "life/endings.rs"]
+mod endings;
 #[path = "life/media.rs"]
 mod media;
+#[path = "life/offers.rs"]
+mod offers;
 #[path = "life/parties.rs"]
 mod parties;
 #[path = "life/registrations.rs"]
