@@ -15,8 +15,9 @@
 //!   makes of them, so for it both ends count in the numbers of the inside one.
 //!
 //! A segment gets its verdict at once, or it is *held*: it has none, like a packet that waits for a command, and is
-//! asked for with [`Output::Again`] when its time has come, within [`Policy::tcp_patience`](super::Policy). The shell must never let a TCP segment
-//! pass as it came for want of room, time or at its end: it drops it, and TCP sends it again.
+//! asked for with [`Output::Again`] when its time has come, within twice [`Policy::tcp_patience`](super::Policy). The
+//! shell must never let a TCP segment pass as it came for want of room, time or at its end: it drops it, and TCP sends it
+//! again.
 
 use std::net::{IpAddr, SocketAddr};
 
