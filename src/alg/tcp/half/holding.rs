@@ -44,8 +44,8 @@ impl Half {
         true
     }
 
-    /// When patience with what is held, and has not been asked for, comes to its end; `None`: there is nothing. It lasts twice as long for a segment as it
-    /// does for the next bytes to be decided.
+    /// When patience with what is held, and has not been asked for, comes to its end; `None`: there is nothing. It lasts
+    /// twice as long for a segment as it does for the next bytes to be decided.
     pub fn watch(&mut self, now: Instant, patience: Duration) -> Option<Instant> {
         let oldest = self.held.iter().filter(|held| !held.asked).map(|held| held.since).min()?;
         Some((*self.stalled.get_or_insert(now) + patience).min(oldest + 2 * patience))
