@@ -86,6 +86,9 @@ pub struct Leg {
     pub asked: u8,
     /// The last question was answered with no; asked once more, for conntrack tells late.
     pub silent: bool,
+    /// The session interval in seconds: before it ends one side says that the session goes on (RFC 4028 section 4). `None`:
+    /// nobody promised.
+    pub interval: Option<u32>,
     /// The server to which the phone sends the requests of this dialog.
     pub server: IpAddr,
     /// The phone's streams.
@@ -263,6 +266,7 @@ impl Leg {
             heard: now,
             asked: 0,
             silent: false,
+            interval: None,
             server,
             local: Streams::new(),
             routed: ThinVec::new(),

@@ -92,6 +92,14 @@ pub fn requested(bytes: &[u8], message: &Message) -> Option<Duration> {
     own.or_else(|| expires_header(bytes, message)).or(any.then_some(UNNAMED))
 }
 
+/// The session interval of a 2xx to an INVITE or UPDATE (RFC 4028 section 4), in seconds; `None`: nobody will refresh it.
+pub fn session_interval(bytes: &[u8], message: &Message) -> Option<u32> {
+    let Span { start, end } = message.first(HeaderName::SessionExpires)?.value;
+    let digits = bytes.get(start as usize..end as usize)?.iter().take_while(|byte| byte.is_ascii_digit());
+    let interval = seconds(bytes, Span { start, end: start + digits.count() as u32 })?;
+    u32::try_from(interval.as_secs()).ok().filter(|seconds| *seconds > 0)
+}
+
 fn expires_header(bytes: &[u8], message: &Message) -> Option<Duration> {
     seconds(bytes, message.first(HeaderName::Expires)?.value)
 }

@@ -290,6 +290,7 @@ kept! {
         heard: Instant,
         asked: u8,
         silent: bool,
+        interval: Option<u32>,
         server: IpAddr,
         local: Streams,
         routed: ThinVec<LocalStream>,

@@ -87,6 +87,8 @@ pub struct Bench {
     pub lans: BTreeMap<IpAddr, u32>,
     /// Whether the kernel may have lost what is renewed.
     pub forgets: bool,
+    /// No media flows: who asks for it finds nothing. What was pinned stands until it is taken back.
+    pub mute: bool,
     /// Whether commands are answered at once. If not, they pile up in `waiting`.
     pub answers: bool,
     pub waiting: VecDeque<Command>,
@@ -156,6 +158,7 @@ impl Bench {
             uplink: WAN,
             lans: BTreeMap::new(),
             forgets: false,
+            mute: false,
             answers: true,
             waiting: VecDeque::new(),
             one_trip: std::env::var("SIPALG_TRIPS").is_ok_and(|trips| trips == "1"),
@@ -494,7 +497,8 @@ impl Bench {
     }
 
     fn pinned(&self, source: SocketAddr, destination: SocketAddr) -> Option<Tuples> {
-        let pin = self.kernel.pins.iter().find(|pin| pin.inside.0 == source && pin.far == destination)?;
+        let is_asked = |pin: &&PinnedFlow| !self.mute && pin.inside.0 == source && pin.far == destination;
+        let pin = self.kernel.pins.iter().find(is_asked)?;
         Some(Tuples {
             transport: Transport::Udp,
             orig_source: source,

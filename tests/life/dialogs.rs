@@ -271,6 +271,35 @@ fn a_session_with_timer_lives_for_days() {
 }
 
 #[test]
+fn two_sides_that_are_mute_are_together_for_as_long_as_their_session_timer_says() {
+    let timer = |text: String| text.replacen("CSeq:", "Session-Expires: 3600 ;refresher=uac\nCSeq:", 1);
+    let update = |bench: &mut Bench, n: u32, with_timer: bool| {
+        let branch = format!("z9hG4bK-st{n}");
+        asks(bench, "UPDATE", 10 + n, &branch, "");
+        let dialog = Dialog { branch: &branch, ..Dialog::default() };
+        let answer = response("200 OK", "UPDATE", PUBLIC, 10 + n, dialog, "");
+        bench.inn(PROXY, PHONE, if with_timer { timer(answer) } else { answer });
+    };
+    let mut bench = Bench::default();
+    invite(&mut bench, &offer());
+    let answer = response("200 OK", "INVITE", PUBLIC, 1, Dialog::default(), &far_sdp());
+    bench.inn(PROXY, PHONE, timer(answer));
+    bench.media_dies(RTP, FAR);
+    bench.media_dies("192.168.1.10:40001", "22.33.44.22:30001");
+    // Refreshed at half of the time, as RFC 4028 section 7.2 has it; the phone's and the far end's media is dead all day.
+    for n in 0..24 {
+        bench.advance(secs(1800));
+        assert_eq!(bench.engine.sizes().calls, 1, "after {n} refreshes");
+        update(&mut bench, n, true);
+    }
+    // Nobody refreshes it any more: it is over a while after the hour, not before.
+    bench.advance(secs(3500));
+    assert_eq!(bench.engine.sizes().calls, 1);
+    bench.advance(secs(1000));
+    bench.assert_all_closed();
+}
+
+#[test]
 fn a_phone_that_is_transferred_gets_the_invite_with_replaces_to_the_letter() {
     // The other end of an attended transfer (RFC 3891 section 1): a third party takes Bob's place in Alice's call.
     let mut bench = Bench::default();

@@ -1,13 +1,16 @@
 //! How a call ends, or never begins: BYE and its refusals, CANCEL and its races, refusals, challenges and redirections
 //! that lead to nothing (RFC 3261 9, 15).
 
-use crate::common::Bench;
-use crate::common::messages::{Dialog, PHONE, PROXY, request, response};
+use crate::common::messages::{Dialog, PHONE, PROXY, answer, request, response, sdp};
+use crate::common::{Bench, Passed, at};
 use crate::{
-    FAR, PUBLIC, RTP, answers, asks, call_up, far_asks, far_request, far_sdp, hang_up, invite, offer,
-    phone_answers, replies, secs,
+    FAR, PUBLIC, RTP, answers, asks, call_up, far_asks, far_invites, far_request, far_sdp, hang_up, invite,
+    offer, phone_answers, replies, secs,
 };
 use sipalg::alg::Event;
+
+/// Another server that the phone speaks with, and so can send to it.
+const STRANGER: &str = "66.6.6.6:5060";
 
 #[test]
 fn an_answer_that_crosses_its_cancel_is_a_call() {
@@ -144,4 +147,80 @@ fn a_call_that_rings_for_an_hour_without_a_word_is_over() {
     bench.advance(secs(2));
     bench.assert_all_closed();
     assert_eq!(bench.engine.sizes().calls, 0);
+}
+
+/// One of the phones behind a PBX inside answers what the far end asked.
+fn answers_as(bench: &mut Bench, tag: &str, got: &Passed, status: &str, body: &str) -> Passed {
+    let contact = "Contact: <sip:alice@192.168.1.10:5060>\n";
+    let text = answer(&got.text(), status, at(PROXY), contact, body);
+    let to = "To: \"Alice\" <sip:alice@provider.example>";
+    assert!(text.contains(to), "{text}");
+    bench.out(PHONE, PROXY, text.replacen(to, &format!("{to};tag={tag}"), 1))
+}
+
+/// The far end calls, and the phone has media before it has answered.
+fn rings_with_media(bench: &mut Bench) -> Passed {
+    bench.out(PHONE, PROXY, request("MESSAGE", PHONE, 1, Dialog::default(), false, ""));
+    let got = far_invites(bench, "z9hG4bK-in");
+    answers_as(bench, "kitchen", &got, "183 Session Progress", &offer());
+    bench.assert_pinned(RTP, FAR);
+    got
+}
+
+/// What the far end sends to take its call back.
+fn cancel() -> String {
+    far_request("CANCEL", 1, "z9hG4bK-in", "").replace(";tag=alice-1", "")
+}
+
+#[test]
+fn an_inbound_call_with_early_media_that_its_caller_cancels_is_over() {
+    let mut bench = Bench::default();
+    let got = rings_with_media(&mut bench);
+    let cancelled = far_asks(&mut bench, &cancel());
+    answers_as(&mut bench, "kitchen", &cancelled, "200 OK", "");
+    answers_as(&mut bench, "kitchen", &got, "487 Request Terminated", "");
+    bench.assert_all_closed();
+}
+
+#[test]
+fn an_inbound_call_with_early_media_that_is_refused_is_over() {
+    for status in ["486 Busy Here", "487 Request Terminated", "603 Decline"] {
+        let mut bench = Bench::default();
+        let got = rings_with_media(&mut bench);
+        answers_as(&mut bench, "kitchen", &got, status, "");
+        bench.assert_all_closed();
+    }
+}
+
+#[test]
+fn a_forged_cancel_ends_no_call_whatever_the_phone_says_to_it() {
+    for status in ["200 OK", "481 Call/Transaction Does Not Exist"] {
+        let mut bench = Bench::default();
+        let got = rings_with_media(&mut bench);
+        bench.out(PHONE, STRANGER, request("OPTIONS", PHONE, 1, Dialog::default(), false, ""));
+        let forged = bench.inn(STRANGER, PHONE, cancel());
+        let reply = answer(&forged.text(), status, at(STRANGER), "", "");
+        bench.out(PHONE, STRANGER, reply);
+        bench.advance(secs(100));
+        bench.assert_pinned(RTP, FAR);
+        answers_as(&mut bench, "kitchen", &got, "200 OK", &offer());
+        bench.assert_pinned(RTP, FAR);
+    }
+}
+
+#[test]
+fn of_the_phones_that_ring_inside_the_one_that_answers_keeps_its_media() {
+    let mut bench = Bench::default();
+    let got = rings_with_media(&mut bench);
+    answers_as(&mut bench, "hall", &got, "183 Session Progress", &sdp("192.168.1.10", 42000));
+    bench.assert_pinned("192.168.1.10:42000", FAR);
+    answers_as(&mut bench, "hall", &got, "200 OK", &sdp("192.168.1.10", 42000));
+    bench.inn(PROXY, PHONE, far_request("ACK", 1, "z9hG4bK-ack", "").replace("tag=alice-1", "tag=hall"));
+    bench.advance(secs(100));
+    bench.assert_pinned("192.168.1.10:42000", FAR);
+    assert!(bench.kernel.pins.iter().all(|pin| pin.inside.0.port() >= 42000), "{:?}", bench.kernel.pins);
+    let got =
+        far_asks(&mut bench, &far_request("BYE", 2, "z9hG4bK-bye", "").replace("tag=alice-1", "tag=hall"));
+    phone_answers(&mut bench, &got, "200 OK", "");
+    bench.assert_all_closed();
 }

@@ -152,6 +152,9 @@ impl Engine {
             401 | 407 | 422 | 494 => self.expect_again(call),
             _ => self.take_back_offer(now, call, context.transaction),
         }
+        if matches!((transaction.method, status), (Method::Invite | Method::Update, 200..=299)) {
+            self.time_session(context, scratch);
+        }
         match (transaction.method, status) {
             (Method::Invite, ..=199) => self.ring(context),
             (Method::Invite, 200..=299) => self.confirm(context),
@@ -201,6 +204,15 @@ impl Engine {
         let seen = String::from_utf8_lossy(seen.of(bytes)).into_owned();
         let (inside, far) = (context.flow.inside, context.flow.far);
         self.event(Event::Upstream { inside, far, sent, seen, what });
+    }
+
+    /// Two sides that are both mute say that they are there by refreshing the session: until then silence is no end.
+    fn time_session(&mut self, context: &Context<'_>, scratch: &Scratch) {
+        let interval = registration::session_interval(context.bytes, &scratch.message);
+        let Some(call) = self.calls.get_mut(&context.call) else { return };
+        if let Some(leg) = call.position(context.tags).and_then(|index| call.legs.get_mut(index)) {
+            leg.interval = interval;
+        }
     }
 
     /// A provisional answer: somebody is there, timer B is off.

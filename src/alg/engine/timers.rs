@@ -131,6 +131,8 @@ impl Engine {
         let died = leg.bindings().filter_map(|key| self.bindings.get(&key)?.died).max();
         leg.heard = died.map_or(leg.heard, |died| died.max(leg.heard));
         let quiet = now.saturating_duration_since(leg.heard);
+        let interval = Duration::from_secs(leg.interval.unwrap_or_default().into());
+        let idle = idle.max(interval.min(LONGEST_HOLD));
         if quiet < idle {
             leg.deadline = leg.heard + idle;
             return self.sustain_idle(now, flow);
