@@ -148,6 +148,16 @@ impl<K: Copy + Eq + Hash, V, S: BuildHasher> ExpiringMap<K, V, S> {
         self.at(place).map(|(key, _)| *key)
     }
 
+    /// The key of the entry that [`ExpiringMap::pop_earliest`] would take out.
+    pub fn peek_earliest(&mut self) -> Option<K> {
+        while let Some(due) = self.poll_timeout() {
+            if let Some(key) = self.peek_expired(due) {
+                return Some(key);
+            }
+        }
+        None
+    }
+
     /// Takes out the entry with the earliest deadline.
     pub fn pop_earliest(&mut self) -> Option<(K, V)> {
         // Each turn that takes nothing puts an entry where its deadline is.

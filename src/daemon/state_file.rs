@@ -25,6 +25,8 @@ const VERSION: u32 = 3;
 const DIRECTORY: &str = "/var/lib/sipalg";
 /// The file's name in it.
 const NAME: &str = "state";
+/// So many files of the same kind are set aside, of which the last gives way to the next.
+const ASIDE: u32 = 5;
 /// Full tables take about a fifth of this.
 const LARGEST: u64 = 1 << 30;
 
@@ -184,8 +186,15 @@ pub(super) fn read(path: &Path) -> io::Result<Found> {
     Ok(Found::State { state: Box::new(state), age, written, lost })
 }
 
+/// What was set aside before stays; of [`ASIDE`] names only the last is used again.
 fn set_aside(path: &Path, suffix: &str, why: String) -> io::Result<Found> {
-    let to = with_suffix(path, suffix);
+    let mut to = with_suffix(path, suffix);
+    for number in 2..=ASIDE {
+        if !to.try_exists()? {
+            break;
+        }
+        to = with_suffix(path, &format!("{suffix}.{number}"));
+    }
     fs::rename(path, &to)?;
     Ok(Found::SetAside { to, why })
 }
@@ -257,6 +266,14 @@ mod tests {
         assert_eq!(to, directory.path().join("state.version-7"));
         assert!(!path.exists());
         assert!(fs::read_to_string(&to).unwrap().ends_with("who knows\n"));
+        // The next one does not take its place.
+        for number in [2, 3, 4, 5, 5] {
+            fs::write(&path, format!("{{\"sipalg-state\":7}}\n{number}\n")).unwrap();
+            let Found::SetAside { to, .. } = read(&path).unwrap() else { panic!("not a state of ours") };
+            assert_eq!(to, directory.path().join(format!("state.version-7.{number}")));
+        }
+        assert!(fs::read_to_string(&to).unwrap().ends_with("who knows\n"));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 5);
     }
 
     #[test]

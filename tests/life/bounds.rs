@@ -81,6 +81,27 @@ fn f41_full_of_flows_and_transactions_a_live_call_goes_on() {
 }
 
 #[test]
+fn f41_full_of_registered_phones_all_of_them_stay_and_whoever_is_new_passes_untouched() {
+    let mut bench = with(Limits { flows: 8, ..Limits::default() });
+    for n in 1..=8 {
+        let phone = format!("192.168.1.{n}:5060");
+        let sent = bench.out(&phone, PROXY, request("REGISTER", &phone, 1, Dialog::default(), false, ""));
+        let seen = bench.public(&phone, PROXY);
+        let contact = format!("Contact: <sip:alice@{seen}>;expires=3600\n");
+        bench.inn(PROXY, &phone, answer(&sent.text(), "200 OK", seen, &contact, ""));
+    }
+    assert_eq!(bench.engine.sizes().registrations, 8);
+    bench.advance(secs(3500));
+    for n in 0..20 {
+        assert_eq!(attempt(&mut bench, n), Reason::TableFull, "{n}");
+    }
+    assert_eq!(bench.engine.sizes().registrations, 8);
+    // Their time is over, and they are silent: there is room again.
+    bench.advance(secs(3700));
+    assert_eq!(attempt(&mut bench, 20), Reason::Rewritten);
+}
+
+#[test]
 fn f43_s11_a_greedy_host_takes_from_nobody_but_itself() {
     let mut bench = with(Limits { per_host: 5, transactions_per_host: 5, ..Limits::default() });
     let greedy = "192.168.1.66:5060";

@@ -19,6 +19,7 @@ use super::super::shares::Table;
 use super::super::transaction::Transaction;
 use super::super::verdict::Reason;
 use super::Engine;
+use super::flows::IDLE;
 use super::message::Context;
 use super::pinholes::endpoints;
 
@@ -30,15 +31,25 @@ impl Engine {
             return false;
         }
         if self.flows.is_full()
-            && let Some((key, flow)) = self.flows.pop_earliest()
+            && let Some(first) = self.flows.peek_earliest()
+            && !self.is_live(flow.since, &first)
+            && let Some(gone) = self.flows.remove(&first)
         {
-            self.forget_flow(key, flow);
+            self.forget_flow(first, gone);
         }
         let kept = self.flows.insert(key, flow, deadline).is_ok();
         if !kept {
             self.shares.give(host, Table::Flows);
         }
         kept
+    }
+
+    /// Whether somebody needs this flow, as far as it shows: a phone is registered by it, or it has been in use within the
+    /// last hour, as that of a call always has ([`Engine::sustain_idle`]).
+    fn is_live(&self, now: Instant, key: &FlowKey) -> bool {
+        let Some(flow) = self.flows.get(key).filter(|flow| flow.answered) else { return false };
+        let is_in_use = self.flows.deadline(key).is_some_and(|deadline| deadline > now + IDLE / 2);
+        is_in_use || flow.lease().is_some_and(|lease| lease > now)
     }
 
     /// A flow has left its table.

@@ -115,7 +115,7 @@ impl Engine {
 
     /// A leg's time is over: an early one ends; a confirmed one is asked whether its media still flows.
     fn leg_is_due(&mut self, now: Instant, key: Key, index: usize) {
-        let idle = self.policy.media_inactivity;
+        let usual = self.policy.media_inactivity;
         let Some(call) = self.calls.get_mut(&key) else { return };
         let (flow, ringing, answered) = (call.flow.get(), call.legs.len(), call.answered.is_some());
         let Some(leg) = call.legs.get_mut(index) else { return };
@@ -132,9 +132,9 @@ impl Engine {
         leg.heard = died.map_or(leg.heard, |died| died.max(leg.heard));
         let quiet = now.saturating_duration_since(leg.heard);
         let interval = Duration::from_secs(leg.interval.unwrap_or_default().into());
-        let idle = idle.max(interval.min(LONGEST_HOLD));
+        let idle = usual.max(interval.min(LONGEST_HOLD));
         if quiet < idle {
-            leg.deadline = leg.heard + idle;
+            leg.deadline = (leg.heard + idle).min(now + usual);
             return self.sustain_idle(now, flow);
         }
         let mut questions: ArrayVec<PinnedFlow, QUESTIONS> = ArrayVec::new();
@@ -143,7 +143,7 @@ impl Engine {
             let flows = latched.map(|(flow, _)| *flow).chain(leg.pins.iter().map(|pin| pin.flow()));
             questions.extend(flows.take(QUESTIONS));
         }
-        leg.deadline = now + idle;
+        leg.deadline = now + usual;
         if questions.is_empty() {
             // On hold, direct, or with a far end that is only a name: there is no media to ask for.
             if quiet >= LONGEST_HOLD {
